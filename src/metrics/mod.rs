@@ -1,0 +1,427 @@
+//! What is counted, as verbs of the domain over a registry of its own, so that two services can live in one process.
+//! No label holds an identifier of a task, a user or a connection: label values are closed sets.
+//!
+//! Refuses to know: who counts, and why.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+use crate::proto::{AuthenticationErrorCode, CloseCode, Malformed, MalformedReason, ResumeFailure, Status};
+
+/// How an HTTP request for a WebSocket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Accepted,
+    BadRequest,
+    OriginRefused,
+    OverCapacity,
+    Draining,
+}
+
+impl Handshake {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::BadRequest => "bad_request",
+            Self::OriginRefused => "origin_refused",
+            Self::OverCapacity => "over_capacity",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// What became of an event that could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Applied,
+    /// Seen before: same position, same `event_id`, same `seq`, or the same end again.
+    Duplicate,
+    /// Older than what is known.
+    Stale,
+    /// The task has ended in this attempt, or in one that cannot be re-opened.
+    IllegalEnded,
+    /// Names another owner than the task's.
+    IllegalOwner,
+    /// A limit was reached; the task is not kept.
+    Dropped,
+}
+
+impl Outcome {
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Applied => ("applied", ""),
+            Self::Duplicate => ("duplicate", ""),
+            Self::Stale => ("stale", ""),
+            Self::IllegalEnded => ("illegal", "ended"),
+            Self::IllegalOwner => ("illegal", "owner"),
+            Self::Dropped => ("dropped", "limit"),
+        }
+    }
+}
+
+/// Why a task is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    Ended,
+    Idle,
+    Limit,
+}
+
+impl Eviction {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// How the reader stands to the end of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lag {
+    pub events: u64,
+    pub seconds: f64,
+}
+
+/// Every metric of the service.
+pub struct Metrics {
+    registry: Registry,
+    log: &'static str,
+    connections: IntGauge,
+    connections_total: IntCounter,
+    handshakes: IntCounterVec,
+    authentication_failures: IntCounterVec,
+    events: IntCounterVec,
+    applied: IntCounter,
+    unknown_fields: IntCounter,
+    tasks: IntGaugeVec,
+    tasks_evicted: IntCounterVec,
+    frames_delivered: IntCounter,
+    bytes_delivered: IntCounter,
+    frames_conflated: IntCounter,
+    resumes: IntCounterVec,
+    snapshot_tasks: Histogram,
+    pull_batch_frames: Histogram,
+    log_lag_events: IntGauge,
+    log_lag_seconds: prometheus::Gauge,
+    log_connected: IntGauge,
+    log_reconnects: IntCounter,
+    log_restarts: IntCounterVec,
+    append_seconds: Histogram,
+    append_failures: IntCounter,
+    event_to_socket_seconds: Histogram,
+    closes: IntCounterVec,
+    client_messages: IntCounterVec,
+    http_requests: IntCounterVec,
+    http_request_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// A registry with everything in it. `log` is the label of the event counters.
+    ///
+    /// # Panics
+    /// If two metrics have one name, which the tests would show.
+    #[must_use]
+    pub fn new(log: &'static str) -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let seconds = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let sizes = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 10_000.0];
+        let events =
+            counters(r, "taskcast_events_total", "Events read, by what became of them.", &["log", "outcome", "reason"]);
+        let build_info = gauges(r, "taskcast_build_info", "Always 1; the label says which version runs.", &["version"]);
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register_process(r);
+        let tasks = gauges(r, "taskcast_tasks", "Tasks held now, by status.", &["status"]);
+        for status in Status::ALL {
+            tasks.with_label_values(&[status.as_str()]).set(0);
+        }
+        Self {
+            log,
+            connections: gauge(r, "taskcast_connections", "WebSocket connections open now."),
+            connections_total: counter(r, "taskcast_connections_total", "WebSocket connections ever accepted."),
+            handshakes: counters(r, "taskcast_handshakes_total", "WebSocket handshakes, by outcome.", &["outcome"]),
+            authentication_failures: counters(
+                r,
+                "taskcast_authentication_failures_total",
+                "Refused or expired tokens, by the error code that the client was told.",
+                &["code"],
+            ),
+            applied: events.with_label_values(&[log, "applied", ""]),
+            events,
+            unknown_fields: counter(
+                r,
+                "taskcast_event_unknown_fields_total",
+                "Fields of events that were not understood and kept out.",
+            ),
+            tasks,
+            tasks_evicted: counters(r, "taskcast_tasks_evicted_total", "Tasks no longer kept, by reason.", &["reason"]),
+            frames_delivered: counter(r, "taskcast_frames_delivered_total", "Task frames written to sockets."),
+            bytes_delivered: counter(r, "taskcast_bytes_delivered_total", "Bytes written to WebSockets."),
+            frames_conflated: counter(
+                r,
+                "taskcast_frames_conflated_total",
+                "Task frames that a session skipped because a newer one of the same task stood behind them.",
+            ),
+            resumes: counters(
+                r,
+                "taskcast_resumes_total",
+                "Connections that came with a cursor, by outcome.",
+                &["outcome"],
+            ),
+            snapshot_tasks: histogram(r, "taskcast_snapshot_tasks", "Tasks per snapshot sent.", &sizes),
+            pull_batch_frames: histogram(r, "taskcast_pull_batch_frames", "Task frames per pull of a session.", &sizes),
+            log_lag_events: gauge(r, "taskcast_log_lag_events", "Events in the log that are not applied yet."),
+            log_lag_seconds: register(
+                r,
+                prometheus::Gauge::new(
+                    "taskcast_log_lag_seconds",
+                    "Age of the newest applied event while behind, else 0.",
+                ),
+            ),
+            log_connected: gauge(r, "taskcast_log_connected", "1 while the reader of the log is connected."),
+            log_reconnects: counter(r, "taskcast_log_reconnects_total", "Connections to the log that were lost."),
+            log_restarts: counters(
+                r,
+                "taskcast_log_restarts_total",
+                "Times that the log had to be read anew, by reason; cursors from before are refused.",
+                &["reason"],
+            ),
+            append_seconds: histogram(
+                r,
+                "taskcast_append_seconds",
+                "Time until the log confirmed an append.",
+                &seconds,
+            ),
+            append_failures: counter(r, "taskcast_append_failures_total", "Appends that the log did not confirm."),
+            event_to_socket_seconds: histogram(
+                r,
+                "taskcast_event_to_socket_seconds",
+                "From applying an event to having written its frame to a socket; the oldest frame of each write.",
+                &seconds,
+            ),
+            closes: counters(r, "taskcast_closes_total", "WebSocket connections ended, by close code.", &["code"]),
+            client_messages: counters(
+                r,
+                "taskcast_client_messages_total",
+                "Messages from clients, by outcome.",
+                &["outcome"],
+            ),
+            http_requests: counters(
+                r,
+                "taskcast_http_requests_total",
+                "HTTP requests, by route and status.",
+                &["route", "status"],
+            ),
+            http_request_seconds: register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("taskcast_http_request_seconds", "Time to answer an HTTP request.")
+                        .buckets(seconds.to_vec()),
+                    &["route"],
+                ),
+            ),
+            registry,
+        }
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+        self.connections_total.inc();
+    }
+
+    /// `code` is `None` when the peer vanished without a close frame.
+    pub fn connection_closed(&self, code: Option<u16>) {
+        self.connections.dec();
+        // Codes come from strangers: only the ones with a meaning get a label of their own.
+        let label = match code {
+            None => "none".to_owned(),
+            Some(known) if known == 1001 || CloseCode::ALL.iter().any(|c| c.number() == known) => known.to_string(),
+            Some(_) => "other".to_owned(),
+        };
+        self.closes.with_label_values(&[label.as_str()]).inc();
+    }
+
+    pub fn connections(&self) -> u64 {
+        u64::try_from(self.connections.get()).unwrap_or(0)
+    }
+
+    pub fn handshake(&self, outcome: Handshake) {
+        self.handshakes.with_label_values(&[outcome.label()]).inc();
+    }
+
+    pub fn authentication_failed(&self, code: AuthenticationErrorCode) {
+        self.authentication_failures.with_label_values(&[code.as_str()]).inc();
+    }
+
+    pub fn event(&self, outcome: Outcome) {
+        if outcome == Outcome::Applied {
+            self.applied.inc();
+            return;
+        }
+        let (outcome, reason) = outcome.labels();
+        self.events.with_label_values(&[self.log, outcome, reason]).inc();
+    }
+
+    pub fn event_malformed(&self, malformed: &Malformed) {
+        let reason = match malformed.reason {
+            MalformedReason::Syntax => "syntax",
+            MalformedReason::Missing => "missing",
+            MalformedReason::Type => "type",
+            MalformedReason::Value => "value",
+            MalformedReason::TooLarge => "too_large",
+        };
+        self.events.with_label_values(&[self.log, "malformed", reason]).inc();
+    }
+
+    pub fn unknown_fields(&self, count: u32) {
+        self.unknown_fields.inc_by(u64::from(count));
+    }
+
+    /// A task changed from one status to another; `None` is "not held".
+    pub fn task_moved(&self, from: Option<Status>, to: Option<Status>) {
+        if from == to {
+            return;
+        }
+        if let Some(from) = from {
+            self.tasks.with_label_values(&[from.as_str()]).dec();
+        }
+        if let Some(to) = to {
+            self.tasks.with_label_values(&[to.as_str()]).inc();
+        }
+    }
+
+    pub fn task_evicted(&self, reason: Eviction) {
+        self.tasks_evicted.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// A write to a WebSocket finished.
+    pub fn written(&self, bytes: u64) {
+        self.bytes_delivered.inc_by(bytes);
+    }
+
+    /// Task frames reached a socket; `waited` is the age of the oldest of them.
+    pub fn frames_delivered(&self, frames: u64, waited: Duration) {
+        self.frames_delivered.inc_by(frames);
+        self.event_to_socket_seconds.observe(waited.as_secs_f64());
+    }
+
+    pub fn pulled(&self, frames: usize, conflated: u64) {
+        self.pull_batch_frames.observe(frames as f64);
+        self.frames_conflated.inc_by(conflated);
+    }
+
+    pub fn resume(&self, outcome: Result<(), ResumeFailure>) {
+        let label = outcome.map_or_else(ResumeFailure::as_str, |()| "resumed");
+        self.resumes.with_label_values(&[label]).inc();
+    }
+
+    pub fn snapshot(&self, tasks: usize) {
+        self.snapshot_tasks.observe(tasks as f64);
+    }
+
+    pub fn log_lag(&self, lag: Lag) {
+        self.log_lag_events.set(i64::try_from(lag.events).unwrap_or(i64::MAX));
+        self.log_lag_seconds.set(lag.seconds);
+    }
+
+    pub fn log_connected(&self, connected: bool) {
+        self.log_connected.set(i64::from(connected));
+    }
+
+    pub fn log_lost(&self) {
+        self.log_reconnects.inc();
+    }
+
+    pub fn log_restarted(&self, reason: &'static str) {
+        self.log_restarts.with_label_values(&[reason]).inc();
+    }
+
+    pub fn appended(&self, took: Duration, succeeded: bool) {
+        self.append_seconds.observe(took.as_secs_f64());
+        if !succeeded {
+            self.append_failures.inc();
+        }
+    }
+
+    /// `outcome` is `ok` or an error code's name.
+    pub fn client_message(&self, outcome: &'static str) {
+        self.client_messages.with_label_values(&[outcome]).inc();
+    }
+
+    /// `route` is a route's pattern, never a path.
+    pub fn http_request(&self, route: &'static str, status: u16, took: Duration) {
+        self.http_requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.http_request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// Prometheus' text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When the library refuses to encode, which it has no reason to.
+    pub fn render(&self) -> Result<String, String> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).map_err(|error| error.to_string())?;
+        String::from_utf8(out).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn register_process(registry: &Registry) {
+    // Its own namespace; the only way for this to fail is a second one in the same registry.
+    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn register_process(_: &Registry) {}
+
+#[expect(clippy::expect_used, reason = "names are literals below; the test that makes a Metrics shows a clash")]
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("a metric's name and labels are valid");
+    registry.register(Box::new(metric.clone())).expect("a metric's name is taken once");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_once_and_renders() {
+        let metrics = Metrics::new("memory");
+        metrics.event(Outcome::Applied);
+        metrics.event(Outcome::IllegalEnded);
+        metrics.connection_opened();
+        metrics.connection_closed(Some(4999));
+        let text = metrics.render().unwrap();
+        assert!(text.contains("taskcast_events_total{log=\"memory\",outcome=\"applied\",reason=\"\"} 1"), "{text}");
+        assert!(text.contains("outcome=\"illegal\",reason=\"ended\"} 1"), "{text}");
+        assert!(text.contains("taskcast_closes_total{code=\"other\"} 1"), "{text}");
+        assert!(text.contains("taskcast_connections 0"), "{text}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Everything that the service says to a client, as closed enums. [`super::encode`] turns it into frames.
+
+use std::sync::Arc;
+
+use super::{AuthenticationErrorCode, Cursor, ErrorCode, Position, Task, TaskId, UserId};
+
+/// A request's `id`, echoed in its reply: JSON text of a string or a number, at most 128 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub(super) Box<str>);
+
+/// Why a cursor could not be resumed from. Its wire names are in the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResumeFailure {
+    /// The text is not a cursor.
+    Malformed,
+    /// What stood there, or what came right after, is no longer held.
+    Trimmed,
+    /// Another event stands there, or nothing ever did: the log was flushed, recreated or is a different one.
+    AnotherLog,
+    /// The replica has not finished reading the log.
+    NotReady,
+}
+
+impl ResumeFailure {
+    pub const ALL: [Self; 4] = [Self::Malformed, Self::Trimmed, Self::AnotherLog, Self::NotReady];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Trimmed => "trimmed",
+            Self::AnotherLog => "another_log",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
+/// What a client needs to know to behave well; constant for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    pub message_max_bytes: u32,
+    pub subscriptions_max: u32,
+}
+
+/// The first frame of every accepted connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionEstablished {
+    pub connection_id: String,
+    pub user_id: Option<UserId>,
+    /// The resume position: the cursor handed in when resumed, else none until the snapshot gives one.
+    pub cursor: Option<Cursor>,
+    pub resumed: bool,
+    pub resume_failure: Option<ResumeFailure>,
+    pub heartbeat_interval_ms: u64,
+    pub token_expires_at_ms: Option<u64>,
+    pub limits: ClientLimits,
+    pub reconnect_min_ms: u64,
+    pub reconnect_max_ms: u64,
+}
+
+/// What a subscription names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// One task.
+    Task(TaskId),
+    /// A task and its children.
+    Root(TaskId),
+    /// Tasks that carry a tag.
+    Tag(Arc<str>),
+    /// Tasks of one user.
+    Owner(UserId),
+    /// Everything.
+    All,
+}
+
+/// A message to one client. `id` is the request's, when the message answers one. The moment of sending becomes its
+/// `timestamp` on encoding.
+#[derive(Clone, Debug)]
+pub enum ServerMessage {
+    ConnectionEstablished(Box<ConnectionEstablished>),
+    /// A page of the snapshot, or the answer to `get_active_tasks` (then without a cursor). `reset` says why what the
+    /// client had before is void.
+    ActiveTasks {
+        tasks: Vec<Arc<TaskFrame>>,
+        cursor: Option<Cursor>,
+        more: bool,
+        reset: Option<ResumeFailure>,
+        id: Option<RequestId>,
+    },
+    TaskRemoved {
+        task_id: TaskId,
+    },
+    /// `task` is `None` alike for unknown and for foreign tasks.
+    TaskStatus {
+        task_id: TaskId,
+        task: Option<Arc<TaskFrame>>,
+        id: Option<RequestId>,
+    },
+    TaskCancelled {
+        task_id: TaskId,
+        success: bool,
+        id: Option<RequestId>,
+    },
+    Subscribed {
+        topic: Topic,
+        id: Option<RequestId>,
+    },
+    Unsubscribed {
+        topic: Topic,
+        id: Option<RequestId>,
+    },
+    /// `client_timestamp` is the JSON text of the ping's `timestamp`, if it had one.
+    Pong {
+        client_timestamp: Option<RequestId>,
+        id: Option<RequestId>,
+    },
+    Error {
+        error_code: ErrorCode,
+        message: String,
+        id: Option<RequestId>,
+    },
+    AuthenticationError {
+        error_code: AuthenticationErrorCode,
+        message: String,
+    },
+}
+
+/// The state of a task right after one event, and where that event stands: what `task_progress` and `task_completed`
+/// carry. Immutable and shared by every session.
+#[derive(Debug)]
+pub struct TaskFrame {
+    pub task: Task,
+    pub cursor: Cursor,
+    /// Never folded away: a change of status, a new attempt, an end.
+    pub is_key: bool,
+    /// When the service applied it, milliseconds since the Unix epoch; the frame's `timestamp`.
+    pub applied_at_ms: u64,
+    pub(super) encoded: super::encode::Encoded,
+}
+
+impl TaskFrame {
+    #[must_use]
+    pub fn new(task: Task, cursor: Cursor, is_key: bool, applied_at_ms: u64) -> Self {
+        Self { task, cursor, is_key, applied_at_ms, encoded: super::encode::Encoded::default() }
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.cursor.position
+    }
+}

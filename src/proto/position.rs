@@ -1,0 +1,108 @@
+//! Where something stands in the log, and the cursor that a client keeps of it.
+
+use std::{fmt, str::FromStr};
+
+/// A place in the log. Ordered as the log is; opaque otherwise. Redis: the two halves of the stream id. RabbitMQ: the
+/// stream offset and 0. Memory: the boot time of the log and a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub major: u64,
+    pub minor: u64,
+}
+
+impl Position {
+    /// Before everything that a log can hold.
+    pub const START: Self = Self { major: 0, minor: 0 };
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for Position {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (major, minor) = text.split_once('-').ok_or(CursorError)?;
+        let parse = |digits: &str| digits.parse::<u64>().map_err(|_| CursorError);
+        Ok(Self { major: parse(major)?, minor: parse(minor)? })
+    }
+}
+
+/// The short hash of an event's bytes by which a cursor proves that it belongs to this log.
+#[must_use]
+pub fn proof(event: &[u8]) -> u32 {
+    crc32fast::hash(event)
+}
+
+/// What a client hands back to carry on: a position and the [`proof`] of the event that stands there. Another log, or
+/// the same one flushed and refilled, has another event there or none, and the cursor is refused honestly.
+///
+/// Its text form is opaque to clients: `1.<major>.<minor>.<proof>` in hexadecimal, the leading 1 being the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub position: Position,
+    pub proof: u32,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1.{:x}.{:x}.{:08x}", self.position.major, self.position.minor, self.proof)
+    }
+}
+
+/// The text is not a cursor, or not one that this version reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorError;
+
+impl fmt::Display for CursorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a cursor of this service")
+    }
+}
+
+impl std::error::Error for CursorError {}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let mut parts = text.split('.');
+        let mut next = || parts.next().ok_or(CursorError);
+        if next()? != "1" {
+            return Err(CursorError);
+        }
+        let (major, minor, proof) = (next()?, next()?, next()?);
+        if parts.next().is_some() {
+            return Err(CursorError);
+        }
+        let hex = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten().ok_or(CursorError)
+        };
+        Ok(Self {
+            position: Position { major: hex(major)?, minor: hex(minor)? },
+            proof: u32::try_from(hex(proof)?).map_err(|_| CursorError)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_form() {
+        let cursor = Cursor { position: Position { major: u64::MAX, minor: 7 }, proof: 0xdead };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+
+    #[test]
+    fn what_is_not_a_cursor_is_refused() {
+        for text in ["", "1", "1.2.3", "1.2.3.4.5", "2.2.3.4", "1.+2.3.4", "1.2.3.1ffffffff", "1.x.3.4", "1..3.4"] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+        }
+    }
+}

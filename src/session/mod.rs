@@ -1,0 +1,88 @@
+//! stub
+use crate::{
+    auth::Verifier,
+    hub::Hub,
+    input::Publisher,
+    metrics::Metrics,
+    proto::{Encoding, Topic},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+/// Timers and limits of sessions; every field has a key in the configuration's `[sessions]` table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A WebSocket ping goes out after this long without one.
+    pub heartbeat_interval: Duration,
+    /// A peer that sent nothing for this long is dead.
+    pub dead_peer_timeout: Duration,
+    /// A socket that took no byte for this long while some were waiting is dropped.
+    pub write_timeout: Duration,
+    /// How long a connection without a token may take to send one as its first frame.
+    pub first_frame_timeout: Duration,
+    /// The longest message from a client.
+    pub message_max_bytes: usize,
+    /// Bad messages in a row before the connection is closed with 1008.
+    pub bad_messages_max: u32,
+    pub subscriptions_max: usize,
+    /// Snapshot pages are cut at about this size.
+    pub page_max_bytes: usize,
+    /// What clients are told about reconnecting.
+    pub reconnect_min: Duration,
+    pub reconnect_max: Duration,
+}
+
+/// `deliver=`: what a slow reader gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deliver {
+    /// The newest state of each task, and every key frame.
+    #[default]
+    Latest,
+    /// Every frame that the ring still holds.
+    Every,
+}
+
+/// What a connection asks to watch, from its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `/ws/tasks/`: whatever the token makes of it; `everything` is `?watch=all`.
+    Mine { everything: bool },
+    /// `/ws/tasks/{task_id}/`, `/ws/groups/{root_id}/`.
+    Topic(Topic),
+}
+
+/// Everything that the handshake said.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub scope: Scope,
+    pub token: Option<String>,
+    pub encoding: Encoding,
+    pub deliver: Deliver,
+    /// `throttle_ms`: no more than one pull in that time; ends are not delayed.
+    pub throttle: Duration,
+    /// `cursor`, unparsed: a bad one must not refuse the handshake.
+    pub cursor: Option<String>,
+}
+
+/// What every session shares. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    pub hub: Hub,
+    pub verifier: Verifier,
+    pub publisher: Publisher,
+    pub metrics: Arc<Metrics>,
+    pub settings: Arc<Settings>,
+    /// Cancelled when connections are to be ended with 1012.
+    pub draining: CancellationToken,
+}
+
+impl Sessions {
+    /// Serves one upgraded connection until it ends. `early` is what the client sent together with its handshake.
+    pub async fn serve<S>(&self, _socket: S, _early: bytes::Bytes, _request: Request)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        todo!("session")
+    }
+}
