@@ -73,8 +73,17 @@ pub enum Key {
     PublicKeyFile(PathBuf),
 }
 
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Secret(_) => "Secret(…)",
+            Self::PublicKeyFile(_) => "PublicKeyFile(…)",
+        })
+    }
+}
+
 /// How tokens are checked; every field has a key in the configuration's `[auth]` table.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Settings {
     Jwt(Box<JwtSettings>),
     /// Development only: everyone is this user and may do everything; without one, everyone is refused.
@@ -84,7 +93,7 @@ pub enum Settings {
 }
 
 /// The `[auth]` table for `mode = "jwt"`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct JwtSettings {
     pub key: Key,
     /// Names as in RFC 7518, all of one family: `HS256`, `HS384`, `HS512`, `RS256`, `ES256`, `EdDSA`.
