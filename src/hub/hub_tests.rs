@@ -326,14 +326,19 @@ async fn no_wake_up_is_lost_between_threads() {
             let hub = hub.clone();
             tokio::spawn(async move {
                 let mut client = Client::attach(&hub, topic(7 - number % 3));
-                let ends = move |hub: &Hub| hub.progress().marked.major == EVENTS;
+                let mut progress = hub.watch_progress();
+                let mut ended = false;
                 loop {
                     client.pull(&hub, 16, number % 2 == 0);
-                    if ends(&hub) && !client.mailbox.state().0 {
+                    if ended && !client.mailbox.state().0 {
                         return (client.states(), client.topic);
                     }
-                    if !client.mailbox.state().0 {
-                        client.mailbox.woken().await;
+                    tokio::select! {
+                        () = client.mailbox.woken(), if !client.mailbox.state().0 => {}
+                        () = async {}, if client.mailbox.state().0 => tokio::task::yield_now().await,
+                        end = async { progress.wait_for(|p| p.marked.major == EVENTS).await.is_ok() }, if !ended => {
+                            ended = end;
+                        }
                     }
                 }
             })
@@ -346,7 +351,6 @@ async fn no_wake_up_is_lost_between_threads() {
             for chunk in events.collect::<Vec<_>>().chunks(7) {
                 hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), 0);
             }
-            // Every topic hears of the end, so that every session wakes once more.
         }
     });
     applier.await.unwrap();
