@@ -1,20 +1,43 @@
 //! Who is this, and may they see this task: a token verifier and a pure access function.
 //!
-//! Refuses to know: sockets, where a token was found.
+//! - `keys`: algorithms and key files, checked when the service starts
+//! - `verifier`: a token's signature, then its claims
+//! - `claims`: what a verified token says: user, rights, expiry
+//! - `access`: may this caller watch this task; pure
+//! - `mint`: tokens for development
+//!
+//! Refuses to know: sockets, where a token was found, what time it is (a caller says).
+
+mod access;
+mod claims;
+mod keys;
+mod mint;
+mod verifier;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use crate::proto::{AuthenticationErrorCode, Task, TaskId, Topic, UserId};
+use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
+
+pub use keys::{ALGORITHMS, Family, check_public_key, family};
+pub use mint::{NewToken, mint};
+pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
+    /// `own`: tasks whose `user_id` is the caller's.
     pub own: bool,
+    /// `all`: every task, those without an owner too.
     pub all: bool,
+    /// `task:<id>`.
     pub tasks: BTreeSet<TaskId>,
+    /// `root:<id>`: the task of that id and the tasks of its group.
     pub roots: BTreeSet<TaskId>,
+    /// `tag:<name>`.
     pub tags: BTreeSet<String>,
+    /// May publish events over HTTP.
     pub publish: bool,
+    /// May ask to cancel whatever it may watch.
     pub cancel: bool,
 }
 
@@ -24,37 +47,8 @@ pub struct Identity {
     /// `None` only for tokens whose rights do not need one.
     pub user: Option<UserId>,
     pub rights: Rights,
-    /// Milliseconds since the Unix epoch.
+    /// From when on the token is refused, the configured leeway included: milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
-}
-
-impl Identity {
-    /// The access function: may this caller watch this task? Asked for every task before every delivery.
-    #[must_use]
-    pub fn may_watch(&self, _task: &Task) -> bool {
-        todo!("auth helper")
-    }
-
-    /// May this caller subscribe to this topic? Naming a task or a group is always allowed, lest the answer tell
-    /// whether it exists; what is delivered is decided per task by [`Identity::may_watch`]. `Owner` of another and
-    /// `All` need the right to everything, a tag needs the right to it.
-    #[must_use]
-    pub fn may_subscribe(&self, _topic: &Topic) -> bool {
-        todo!("auth helper")
-    }
-
-    /// What `/ws/tasks/` means to this caller: their own tasks; or, for a token without `own`, everything that it
-    /// names.
-    #[must_use]
-    pub fn default_topics(&self) -> Vec<Topic> {
-        todo!("auth helper")
-    }
-
-    /// May this caller ask to cancel this task?
-    #[must_use]
-    pub fn may_cancel(&self, task: &Task) -> bool {
-        self.rights.cancel && self.may_watch(task)
-    }
 }
 
 /// Why a token was refused. The message is for the front end's developer and never contains the token.
@@ -63,6 +57,21 @@ pub struct AuthenticationError {
     pub code: AuthenticationErrorCode,
     pub message: String,
 }
+
+impl AuthenticationError {
+    /// `INVALID_TOKEN`, with the reason.
+    fn invalid(message: impl Into<String>) -> Self {
+        Self { code: AuthenticationErrorCode::InvalidToken, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for AuthenticationError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for AuthenticationError {}
 
 /// Where the key is.
 #[derive(Clone)]
@@ -100,35 +109,12 @@ pub struct JwtSettings {
     pub algorithms: Vec<String>,
     /// `None`: `sub`, else `user_id`.
     pub user_claim: Option<String>,
+    /// One of these must be in `aud`. Empty: `aud` is not looked at.
     pub audience: Vec<String>,
+    /// One of these must be `iss`. Empty: `iss` is not looked at.
     pub issuer: Vec<String>,
+    /// How far the clocks of who issued a token and of this service may be apart.
     pub leeway: Duration,
     /// For tokens without `exp`: `created_at` (or `iat`) plus this. `None`: such tokens are refused.
     pub max_age_without_expiry: Option<Duration>,
-}
-
-/// Checks tokens. Cheap to clone.
-#[derive(Clone)]
-pub struct Verifier {}
-
-impl Verifier {
-    /// # Errors
-    /// An algorithm, key or combination that cannot be used, in words for the operator.
-    pub fn new(_settings: Settings) -> Result<Self, String> {
-        todo!("auth helper")
-    }
-
-    /// Who is this? `token` is `None` when the client brought none.
-    ///
-    /// # Errors
-    /// [`AuthenticationError`] with the code for the client.
-    pub fn verify(&self, _token: Option<&str>, _unix_ms: u64) -> Result<Identity, AuthenticationError> {
-        todo!("auth helper")
-    }
-
-    /// A caller without a token would be let in (mode `none`), or could not bring one later.
-    #[must_use]
-    pub fn needs_token(&self) -> bool {
-        todo!("auth helper")
-    }
 }
