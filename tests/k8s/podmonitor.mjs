@@ -31,8 +31,10 @@ function mistakesOf(manifest) {
   const Kind = kinds[kind];
   if (apiVersion !== "monitoring.coreos.com/v1" || Kind === undefined) return [`unknown kind ${kind} in ${apiVersion}`];
   const unread = new Set();
+  // Set afterwards: the constructor copies what it is given, and the copy would be read in place of this.
+  const model = Object.assign(new Kind({ apiVersion, kind, metadata }), { spec: watched(spec, "/spec", unread) });
   try {
-    new Kind({ apiVersion, kind, metadata, spec: watched(spec, "/spec", unread) }).validate();
+    model.validate();
   } catch (error) {
     return [error.message.replaceAll("\n", "; ")];
   }
