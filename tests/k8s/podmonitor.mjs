@@ -5,8 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const modules =
-  process.env.TASKCAST_TEST_NODE_MODULES ?? new URL("../../target/tests/node_modules", import.meta.url).pathname;
+const modules = process.env.TESTS_NODE_MODULES ?? new URL("../../target/tests/node_modules", import.meta.url).pathname;
 const kinds = createRequire(join(modules, "taskcast.js"))("@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1");
 
 // The validators are compiled and let unknown fields pass. But they read every field that they know, and list the keys

@@ -7,7 +7,7 @@ Kubernetes (PyPI kubernetes-validate) and of the Prometheus operator (podmonitor
 and compares ports, probes, the drain and every TASKCAST_ variable with the Dockerfile and with the binary itself.
 Then it breaks the manifests in known ways and fails if a breakage goes unnoticed. Exit 0: all is well; 1: mistakes.
 
-Environment: KUBECTL (default `kubectl`), TASKCAST_TEST_NODE_MODULES (where npm put what podmonitor.mjs imports).
+Environment: KUBECTL (default `kubectl`), TESTS_NODE_MODULES (where npm put what podmonitor.mjs imports).
 """
 
 import argparse
@@ -169,10 +169,8 @@ def check_settings(manifests, binary):
     """The binary itself takes every setting that the pod is given, and refuses one that does not exist."""
     with tempfile.TemporaryDirectory(prefix="taskcast-k8s-") as folder:
         given = settings(manifests, mounted_files(manifests, pathlib.Path(folder)))
-        environment = {"PATH": os.environ["PATH"], **SERVICE_LINKS, **given}
-        for mark in ("TASKCAST_TEST_RUN",):
-            if mark in os.environ:
-                environment[mark] = os.environ[mark]
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("TASKCAST_")}
+        environment = {**outside, **SERVICE_LINKS, **given}
         accepted = run([binary, "check-config"], env=environment)
         if accepted.returncode != 0:
             yield f"check-config exits {accepted.returncode} with the pod's settings:\n{accepted.stdout}{accepted.stderr}"
