@@ -232,8 +232,8 @@ enum Act {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let statuses = [Status::Running, Status::Waiting, Status::Succeeded, Status::Failed];
-    let status = prop::option::weighted(0.3, prop::sample::select(&statuses[..]).prop_map(|s| s));
+    const STATUSES: [Status; 4] = [Status::Running, Status::Waiting, Status::Succeeded, Status::Failed];
+    let status = prop::option::weighted(0.3, prop::sample::select(&STATUSES[..]));
     let event = (0..6_usize, 0..2_usize, status, 0.0..100.0_f64);
     prop_oneof![
         4 => prop::collection::vec(event, 1..8).prop_map(Act::Apply),
