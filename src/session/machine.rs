@@ -92,7 +92,9 @@ pub(super) struct Session {
     /// Everything up to here has been handed out.
     pub(super) cursor: Option<Cursor>,
     pub(super) stage: Stage,
-    /// Answers and greetings; they go out before task frames.
+    /// What goes out before anything else.
+    pub(super) preface: VecDeque<Bytes>,
+    /// Answers.
     replies: VecDeque<Bytes>,
     /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
     pub(super) listings: VecDeque<Listing>,
@@ -130,6 +132,7 @@ impl Session {
             generation: 0,
             cursor: None,
             stage: Stage::Waiting { reset: None },
+            preface: VecDeque::new(),
             replies: VecDeque::new(),
             listings: VecDeque::new(),
             cancels: VecDeque::new(),
@@ -238,30 +241,41 @@ impl Session {
         self.cursor.map_or(Position::START, |cursor| cursor.position)
     }
 
-    /// What may be written now. Empty when there is nothing, or when it is throttled.
+    /// What may be written now. Empty when there is nothing, or when it is throttled. Whatever a client asks early, it
+    /// is greeted first, then gets the first page of its snapshot, then its answers.
     pub(super) fn output(&mut self, now: Now) -> Output {
-        let mut output = Output { frames: self.replies.drain(..).collect(), ..Output::default() };
-        if self.closing.is_some() {
+        let mut output = Output::default();
+        if self.closing.is_none() {
+            self.follow_resets(now);
+        }
+        output.frames.extend(self.preface.drain(..));
+        let opening = self.closing.is_none() && !self.is_flowing();
+        match &self.stage {
+            Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
+            Stage::Missed { .. } | Stage::Ended { .. } if opening => self.send_missed(&mut output),
+            _ => {}
+        }
+        output.frames.extend(self.replies.drain(..));
+        if self.closing.is_some() || opening {
             return output;
         }
-        self.follow_resets(now);
         if !self.listings.is_empty() {
             self.listing_page(&mut output, now);
-            return output;
-        }
-        match &self.stage {
-            Stage::Waiting { .. } => {}
-            Stage::Snapshot { .. } => self.snapshot_page(&mut output, now),
-            Stage::Missed { .. } | Stage::Ended { .. } => self.send_missed(&mut output),
-            Stage::Live => self.pull(&mut output, now),
+        } else if matches!(self.stage, Stage::Live) {
+            self.pull(&mut output, now);
         }
         output
+    }
+
+    /// What it begins with is out, or cannot be told yet.
+    fn is_flowing(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. } | Stage::Live)
     }
 
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
         let answers = !self.replies.is_empty() || !self.listings.is_empty();
-        self.more || answers || !matches!(self.stage, Stage::Waiting { .. } | Stage::Live)
+        self.more || answers || !self.is_flowing()
     }
 
     /// The log was read anew, or has just been read to its end: start over.

@@ -80,7 +80,8 @@ impl Session {
             reconnect_min_ms: settings.reconnect_min.as_millis() as u64,
             reconnect_max_ms: settings.reconnect_max.as_millis() as u64,
         };
-        self.reply(&ServerMessage::ConnectionEstablished(Box::new(greeting)), now);
+        let greeting = ServerMessage::ConnectionEstablished(Box::new(greeting));
+        self.preface.push_back(greeting.encode(self.encoding, now.unix_ms));
     }
 
     /// Proves the cursor and collects what came after it.
@@ -118,7 +119,8 @@ impl Session {
         let (ended, live): (Vec<_>, Vec<_>) =
             newest_first.iter().cloned().partition(|frame| frame.task.status.is_terminal());
         let tasks = live.into_iter().take(CELERY_SNAPSHOT_MAX).collect();
-        self.reply(&ServerMessage::ActiveTasks { tasks, cursor: done, more: false, reset: None, id: None }, now);
+        let list = ServerMessage::ActiveTasks { tasks, cursor: done, more: false, reset: None, id: None };
+        self.preface.push_back(list.encode(self.encoding, now.unix_ms));
         self.stage = Stage::Ended { left: ended.into_iter().rev().collect(), done };
     }
 
