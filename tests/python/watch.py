@@ -3,7 +3,7 @@
 Usage: watch.py ws://127.0.0.1:6161/ws/tasks/ TOKEN [--until task_completed] [--timeout 30]
 
 The last line of a connection that the server ended is {"closed": CODE, "reason": "…"}. An empty TOKEN sends none.
-Exit 0: the frame came. 1: the connection ended before. 2: the time was up. 3: the handshake was refused.
+Exit 0: the frame came. 1: the connection ended before. 2: the time was up. 3: no connection, or the handshake was refused.
 """
 
 import argparse
@@ -45,6 +45,9 @@ def main():
         return watch(given.url, given.token, given.until, given.timeout)
     except InvalidStatus as refused:
         print(json.dumps({"refused": refused.response.status_code, "body": refused.response.body.decode(errors="replace")}), flush=True)
+        return 3
+    except OSError as error:
+        print(json.dumps({"refused": None, "body": str(error)}), flush=True)
         return 3
 
 
