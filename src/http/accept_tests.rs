@@ -68,7 +68,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> (Str
     (status.trim().to_owned(), String::from_utf8(body).unwrap())
 }
 
-const PATIENT: Duration = Duration::from_secs(60);
+const PATIENT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {

@@ -1,5 +1,5 @@
-//! The page at `/`: live bars of the caller's tasks over the real WebSocket. Three files, embedded, without any
-//! dependency.
+//! The page at `/`: live bars of the caller's tasks over the real WebSocket. A few embedded files without
+//! any dependency.
 //!
 //! Refuses to know: what is on it.
 
@@ -22,10 +22,15 @@ pub(super) struct Asset {
 
 pub(super) const INDEX: Asset =
     Asset { content_type: "text/html; charset=utf-8", content: include_str!("page/index.html") };
-pub(super) const SCRIPT: Asset =
-    Asset { content_type: "text/javascript; charset=utf-8", content: include_str!("page/app.js") };
+pub(super) const APP: Asset = script(include_str!("page/app.js"));
+pub(super) const CONNECTION: Asset = script(include_str!("page/connection.js"));
+pub(super) const TASKS: Asset = script(include_str!("page/tasks.js"));
 pub(super) const STYLE: Asset =
     Asset { content_type: "text/css; charset=utf-8", content: include_str!("page/style.css") };
+
+const fn script(content: &'static str) -> Asset {
+    Asset { content_type: "text/javascript; charset=utf-8", content }
+}
 
 /// Own files only, no inline script, no frame around it. `ws:` and `wss:` because older browsers do not count a
 /// WebSocket to the same host as `'self'`.
@@ -102,15 +107,15 @@ mod tests {
 
     #[test]
     fn a_file_that_the_browser_has_is_not_sent_again() {
-        let first = asset(&tests::head("", &[]), &SCRIPT).unwrap();
+        let first = asset(&tests::head("", &[]), &APP).unwrap();
         assert_eq!(first.status(), 200);
         let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
         for held in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
-            let again = asset(&tests::head("", &[("if-none-match", held.as_str())]), &SCRIPT).unwrap();
+            let again = asset(&tests::head("", &[("if-none-match", held.as_str())]), &APP).unwrap();
             assert_eq!(again.status(), 304, "{held}");
             assert_eq!(again.headers()[header::ETAG], tag.as_str());
         }
-        assert_eq!(asset(&tests::head("", &[("if-none-match", "\"x\"")]), &SCRIPT).unwrap().status(), 200);
+        assert_eq!(asset(&tests::head("", &[("if-none-match", "\"x\"")]), &APP).unwrap().status(), 200);
     }
 
     #[test]

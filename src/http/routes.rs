@@ -172,10 +172,20 @@ fn pages(context: &Context) -> Routes {
     let settings = context.settings.clone();
     let index = warp::path::end().and(head());
     let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
-    let script = warp::path!("app.js").and(head());
-    let script = script.map(|head: Head| answer("/app.js", page::asset(&head, &page::SCRIPT))).boxed();
-    let style = warp::path!("style.css").and(head());
-    let style = style.map(|head: Head| answer("/style.css", page::asset(&head, &page::STYLE))).boxed();
+    let files = file("/app.js", warp::path!("app.js"), &page::APP)
+        .or(file("/connection.js", warp::path!("connection.js"), &page::CONNECTION))
+        .unify()
+        .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
+        .unify()
+        .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
+        .unify();
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(script).unify().or(style).unify().or(icon).unify().boxed()
+    index.or(files).unify().or(icon).unify().boxed()
+}
+
+fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
+where
+    P: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    path.and(head()).map(move |head: Head| answer(route, page::asset(&head, asset))).boxed()
 }

@@ -88,22 +88,28 @@ pub(super) fn upgrade(
     Ok(response)
 }
 
-/// Waits for the 101 to be written, takes the bare socket out of hyper and hands it to a session.
 async fn serve(on_upgrade: OnUpgrade, permit: Option<Permit>, sessions: Sessions, request: Request) {
-    let upgraded = match on_upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(%error, "the peer went away during its handshake"),
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        return tracing::error!("an upgraded connection is not the TCP stream that was accepted");
-    };
+    if let Some((socket, early)) = bare_socket(on_upgrade).await {
+        sessions.serve(socket, early, request).await;
+    }
+    drop(permit);
+}
+
+/// Waits for the 101 to be written and takes the socket out of hyper, with what the client sent right behind its
+/// handshake.
+async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let upgraded =
+        on_upgrade.await.inspect_err(|error| tracing::debug!(%error, "the peer left during its handshake")).ok()?;
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .inspect_err(|_| tracing::error!("an upgraded connection is not the TCP stream that was accepted"))
+        .ok()?;
     // Copied, so that hyper's read buffer is let go: kept, it would be 4.6 KiB for each connection.
     let early = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
     let socket = parts.io.into_inner();
     accept::lift_write_timeout(&socket);
-    sessions.serve(socket, early, request).await;
-    drop(permit);
+    Some((socket, early))
 }
 
 /// The decision, without any I/O: the session's request and the 101, or a refusal with its name for the metrics.

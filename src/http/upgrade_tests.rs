@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_util::sync::CancellationToken;
+use warp::{Filter, http::HeaderMap};
+
 use super::{
     super::{OriginPolicy, credentials::tests::settings, head::tests},
     *,
 };
-use crate::{proto::Encoding, session::Deliver};
+use crate::{metrics::Metrics, proto::Encoding, session::Deliver};
 
 /// The key and its answer of RFC 6455 section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -136,4 +143,67 @@ fn a_page_that_only_the_star_lets_in_cannot_use_the_cookie() {
         let (request, _) = handshake(&settings, false, &head, &Address::Mine, true).unwrap();
         assert_eq!(request.token.as_deref(), token, "{origin}");
     }
+}
+
+/// A listener with room for one connection, whose `/` upgrades and sends back everything that it is sent.
+async fn start_echo(tracker: &TaskTracker, stop: &CancellationToken) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sessions = tracker.clone();
+    let routes = warp::header::headers_cloned()
+        .and(warp::ext::get::<OnUpgrade>())
+        .and(warp::ext::get::<Permit>())
+        .map(move |headers: HeaderMap, on_upgrade: OnUpgrade, permit: Permit| {
+            let head = Head { headers, ..tests::head("", &[]) };
+            let (_, response) = handshake(&settings(), false, &head, &Address::Mine, true).unwrap();
+            sessions.spawn(async move {
+                let (mut socket, early) = bare_socket(on_upgrade).await.unwrap();
+                socket.write_all(&early).await.unwrap();
+                let (mut read, mut write) = socket.split();
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                drop(permit);
+            });
+            response
+        })
+        .boxed();
+    let limits = accept::Limits { connections_max: 1, header_timeout: Duration::from_mins(1) };
+    let metrics = Arc::new(Metrics::new("memory"));
+    tracker.spawn(accept::serve(listener, routes, limits, metrics, tracker.clone(), stop.clone()));
+    address
+}
+
+/// Asks for an upgrade, with `early` right behind it; the head of the answer, and the socket behind it.
+async fn shake_hands(address: std::net::SocketAddr, early: &str) -> (String, TcpStream) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n{early}"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head.push(char::from(socket.read_u8().await.unwrap()));
+    }
+    (head, socket)
+}
+
+#[tokio::test]
+async fn an_upgraded_socket_keeps_its_place_and_loses_no_early_byte() {
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let address = start_echo(&tracker, &stop).await;
+    let (head, mut socket) = shake_hands(address, "early").await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT), "{head}");
+    let mut echo = [0; 5];
+    socket.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"early");
+
+    assert!(shake_hands(address, "").await.0.starts_with("HTTP/1.1 503 "));
+    // Stopping the listener leaves upgraded sockets to their sessions.
+    stop.cancel();
+    socket.write_all(b"later").await.unwrap();
+    socket.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"later");
+    drop(socket);
+    tracker.close();
+    tracker.wait().await;
 }
