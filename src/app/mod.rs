@@ -1,7 +1,7 @@
 //! stub
+use crate::{config::Config, input::Publisher};
 use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
-use crate::{config::Config, input::Publisher};
 
 /// A running service.
 pub struct App {}

@@ -1,6 +1,6 @@
 //! stub
-use std::{net::SocketAddr, time::Duration};
 use crate::{auth, http, hub, log, session};
+use std::{net::SocketAddr, time::Duration};
 
 /// A configuration that can be run: every value checked. Only [`Config::load`] makes one.
 #[derive(Clone, Debug)]

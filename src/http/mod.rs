@@ -1,8 +1,8 @@
 //! stub
+use crate::{auth::Verifier, hub::Hub, input::Publisher, log::Health, metrics::Metrics, session::Sessions};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use crate::{auth::Verifier, hub::Hub, input::Publisher, log::Health, metrics::Metrics, session::Sessions};
 
 /// Who may connect and how much they may send; every field has a key in the configuration's `[http]` table, but
 /// `origins` and `allow_missing_origin`, which are `origins` and `[http] missing_origin`.
@@ -24,7 +24,7 @@ pub struct Settings {
 
 /// Which `Origin`s a browser may come from.
 #[derive(Clone, Debug, Default)]
-pub struct OriginPolicy { /* http helper */ }
+pub struct OriginPolicy {/* http helper */}
 
 impl OriginPolicy {
     /// `patterns`: `https://app.example.com`, `https://app.example.com:8443`, `https://*.example.com`, or `*`. Empty:
@@ -57,7 +57,12 @@ pub async fn serve_public(_listener: TcpListener, _context: Context, _tracker: T
 }
 
 /// Serves `/livez`, `/readyz`, `/metrics`.
-pub async fn serve_operations(_listener: TcpListener, _context: Context, _tracker: TaskTracker, _stop: CancellationToken) {
+pub async fn serve_operations(
+    _listener: TcpListener,
+    _context: Context,
+    _tracker: TaskTracker,
+    _stop: CancellationToken,
+) {
     todo!("http helper")
 }
 

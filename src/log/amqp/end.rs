@@ -52,8 +52,7 @@ async fn read(log: &AmqpLog, connection: &Connection, last: &mut Option<u64>) ->
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(lost)?;
     let from = consume_from(AMQPValue::LongString("last".into()));
     let options = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume(log.queue.clone(), "".into(), options, from).await.map_err(lost)?;
+    let mut consumer = channel.basic_consume(log.queue.clone(), "".into(), options, from).await.map_err(lost)?;
     let mut patience = FIRST_DELIVERY;
     while let Ok(delivery) = timeout(patience, consumer.next()).await {
         let delivery = delivery.ok_or_else(|| cancelled(log))?.map_err(lost)?;
@@ -86,5 +85,8 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 
 /// The consumer ended although the connection did not.
 pub(super) fn cancelled(log: &AmqpLog) -> Trouble {
-    Trouble::Lost(format!("RabbitMQ at {} ended reading from queue {}: it was deleted or moved", log.address, log.queue))
+    Trouble::Lost(format!(
+        "RabbitMQ at {} ended reading from queue {}: it was deleted or moved",
+        log.address, log.queue
+    ))
 }

@@ -219,11 +219,7 @@ impl Session<'_> {
 }
 
 impl RedisLog {
-    async fn answer<T>(
-        &self,
-        limit: Duration,
-        query: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, Leave> {
+    async fn answer<T>(&self, limit: Duration, query: impl Future<Output = RedisResult<T>>) -> Result<T, Leave> {
         match timeout(limit, query).await {
             Ok(answered) => answered.map_err(|error: RedisError| Leave::Trouble(self.trouble(&error))),
             Err(_) => Err(self.silent()),
