@@ -14,7 +14,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use support::{
-    brokers::{RabbitServer, RedisServer},
+    brokers::{Certificates, RabbitServer, RedisServer, free_port},
     unique,
 };
 use taskcast::{
@@ -345,7 +345,7 @@ async fn a_redis_that_stops_answering_is_noticed_and_comes_back() {
 async fn nobody_waits_longer_for_an_append_than_configured() {
     for scheme in ["redis", "amqp"] {
         support::install_crypto();
-        let url = format!("{scheme}://u:hunter2@127.0.0.1:{}", support::brokers::free_port());
+        let url = format!("{scheme}://u:hunter2@127.0.0.1:{}", free_port());
         let backend = if scheme == "redis" { Backend::Redis { url } } else { Backend::Amqp { url } };
         let log = open(&Settings { append_timeout: Duration::from_millis(300), ..settings(backend) });
         let failed = soon("the failure", log.append(&events(0..2))).await.unwrap_err();
@@ -650,4 +650,65 @@ async fn a_reader_that_a_stream_s_retention_overtakes_says_so() {
     assert_eq!(reader.restart().await, RestartReason::Trimmed);
     let first = reader.take(1).await.remove(0).payload;
     assert_ne!(first, event(0).payload, "the start of retention has moved");
+}
+
+#[tokio::test]
+async fn other_bytes_at_the_last_offset_are_another_log() {
+    let server = RabbitServer::shared().await;
+    let user = unique("user");
+    server.ctl(&["add_user", &user, "hunter2"]).await;
+    server.ctl(&["set_permissions", &user, ".*", ".*", ".*"]).await;
+    let settings = settings(Backend::Amqp { url: server.url_as(&user, "hunter2") });
+    let log = open(&settings);
+    let mut reader = Reader::of(&log);
+    log.append(&events(0..5)).await.unwrap();
+    reader.expect(0..5).await;
+    // Locked out: the password is another one, and its connections are closed.
+    server.ctl(&["change_password", &user, "swordfish"]).await;
+    server.ctl(&["close_all_user_connections", &user, "test"]).await;
+    reader.until("being locked out", |health| !health.connected).await;
+    let channel = server.connect().await.unwrap().create_channel().await.unwrap();
+    channel.queue_delete(settings.key.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let meanwhile = Settings { backend: Backend::Amqp { url: server.url() }, ..settings.clone() };
+    open(&meanwhile).append(&events(100..120)).await.unwrap();
+    server.ctl(&["change_password", &user, "hunter2"]).await;
+    assert_eq!(reader.restart().await, RestartReason::Replaced);
+    reader.expect(100..120).await;
+    reader.replayed().await;
+}
+
+#[tokio::test]
+async fn tls_with_a_private_authority_reaches_both_brokers() {
+    let certificates = Certificates::make();
+    let (redis_port, rabbit_port) = (free_port(), free_port());
+    let arguments = RedisServer::tls_arguments(&certificates, redis_port);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _redis = RedisServer::start_with(&arguments).await;
+    let _rabbit = RabbitServer::start_with(&RabbitServer::tls_configuration(&certificates, rabbit_port)).await;
+    let redis = Backend::Redis { url: format!("rediss://127.0.0.1:{redis_port}") };
+    let rabbit = Backend::Amqp { url: format!("amqps://guest:guest@localhost:{rabbit_port}") };
+    for backend in [redis, rabbit] {
+        let stranger = settings(backend);
+        let failed = open(&stranger).append(&events(0..1)).await.unwrap_err();
+        assert!(failed.detail.to_lowercase().contains("certificate"), "{}", failed.detail);
+        let trusting = Settings { tls_ca_file: Some(certificates.authority.clone()), ..stranger };
+        let log = open(&trusting);
+        log.append(&events(0..3)).await.unwrap();
+        Reader::of(&log).expect(0..3).await;
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_before_anything_connects() {
+    let refused = |settings: Settings| match Log::open(settings, Arc::new(Metrics::new("test"))) {
+        Ok(_) => panic!("must be refused"),
+        Err(words) => words,
+    };
+    let redis = |url: &str| settings(Backend::Redis { url: url.to_owned() });
+    let said = refused(redis("http://u:hunter2@localhost"));
+    assert!(said.contains("Redis URL") && !said.contains("hunter2"), "{said}");
+    let missing = Settings { tls_ca_file: Some("/nowhere/ca.pem".into()), ..redis("rediss://localhost") };
+    assert!(refused(missing).contains("/nowhere/ca.pem"));
+    let long = settings(Backend::Amqp { url: "amqp://localhost".to_owned() });
+    assert!(refused(Settings { key: "q".repeat(256), ..long }).contains("255 bytes"));
 }

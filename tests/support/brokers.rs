@@ -99,6 +99,35 @@ fn find_program(candidates: &[&str], install: &str) -> PathBuf {
     found.into_iter().next().unwrap_or_else(|| panic!("{} is missing: {install}", candidates.join(" or ")))
 }
 
+/// A certificate authority's PEM, and a certificate and key of 127.0.0.1 and localhost signed by it.
+pub struct Certificates {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Certificates {
+    pub fn make() -> Self {
+        let program = find_program(&["openssl"], "install openssl (apt-get install openssl)");
+        let folder = tempfile::tempdir().expect("a folder for certificates");
+        let at = |name: &str| folder.path().join(name);
+        let openssl = |arguments: &str| {
+            let output = Command::new(&program).args(arguments.split(' ')).current_dir(folder.path()).output();
+            let output = output.expect("openssl runs");
+            assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        openssl(&format!("req -x509 {new_key} -keyout ca.key -out ca.pem -days 2 -subj /CN=taskcast-tests"));
+        openssl(&format!("req {new_key} -keyout server.key -out server.csr -subj /CN=localhost"));
+        fs::write(at("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("a file");
+        openssl(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+        );
+        Self { authority: at("ca.pem"), certificate: at("server.pem"), key: at("server.key"), _folder: folder }
+    }
+}
+
 /// A Redis of its own. It writes an append-only file, so that a killed one comes back with what it had confirmed.
 pub struct RedisServer {
     child: Child,
@@ -139,9 +168,8 @@ impl RedisServer {
                 tokio::time::sleep(POLL).await;
             }
         });
-        if ready.await.is_err() {
-            panic!("redis-server is not ready:\n{}", self.kennel.log("redis.log"));
-        }
+        let is_ready = ready.await.is_ok();
+        assert!(is_ready, "redis-server is not ready:\n{}", self.kennel.log("redis.log"));
     }
 
     fn answers(&self) -> bool {
@@ -157,6 +185,19 @@ impl RedisServer {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The arguments that make a server listen for TLS too, on this port.
+    pub fn tls_arguments(certificates: &Certificates, port: u16) -> Vec<String> {
+        let file = |path: &Path| path.display().to_string();
+        let pairs = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", file(&certificates.certificate)),
+            ("--tls-key-file", file(&certificates.key)),
+            ("--tls-ca-cert-file", file(&certificates.authority)),
+            ("--tls-auth-clients", "no".to_owned()),
+        ];
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
     /// With a user and password, or a user of `""`.
@@ -236,10 +277,15 @@ impl RabbitServer {
     }
 
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With more lines of `rabbitmq.conf`.
+    pub async fn start_with(configuration: &str) -> Self {
         super::install_crypto();
         let mut kennel = Kennel::new("rabbit");
         let (port, distribution_port, epmd_port) = (free_port(), free_port(), free_port());
-        let environment = environment(&kennel.folder, port, distribution_port, epmd_port);
+        let environment = environment(&kennel.folder, port, distribution_port, epmd_port, configuration);
         let epmd_program = find_program(&["epmd"], RABBIT_INSTALL);
         let epmd = kennel.start(&epmd_program, "epmd.log", |command| {
             command.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
@@ -264,9 +310,8 @@ impl RabbitServer {
                 tokio::time::sleep(POLL).await;
             }
         });
-        if ready.await.is_err() {
-            panic!("rabbitmq-server is not ready:\n{}", self.kennel.log("rabbit.log"));
-        }
+        let is_ready = ready.await.is_ok();
+        assert!(is_ready, "rabbitmq-server is not ready:\n{}", self.kennel.log("rabbit.log"));
     }
 
     /// A connection, for what a test does to the broker itself.
@@ -302,6 +347,17 @@ impl RabbitServer {
             }
         });
         stopped.await.expect("the broker stops");
+    }
+
+    /// The lines that make a broker listen for TLS too, on this port.
+    pub fn tls_configuration(certificates: &Certificates, port: u16) -> String {
+        format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\nssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n",
+            certificates.authority.display(),
+            certificates.certificate.display(),
+            certificates.key.display()
+        )
     }
 
     /// With its data, on the same port.
@@ -341,7 +397,13 @@ impl Drop for RabbitServer {
 }
 
 /// All that makes a node private: name, ports, folders, cookie.
-fn environment(folder: &Path, port: u16, distribution_port: u16, epmd_port: u16) -> Vec<(&'static str, String)> {
+fn environment(
+    folder: &Path,
+    port: u16,
+    distribution_port: u16,
+    epmd_port: u16,
+    more: &str,
+) -> Vec<(&'static str, String)> {
     let at = |name: &str| folder.join(name).display().to_string();
     let write = |name: &str, text: &str| {
         fs::write(folder.join(name), text).expect("a file of the broker's");
@@ -350,7 +412,7 @@ fn environment(folder: &Path, port: u16, distribution_port: u16, epmd_port: u16)
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users.guest = true\n\
          vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 50MB\n\
-         log.console = true\nlog.console.level = warning\n"
+         log.console = true\nlog.console.level = warning\n{more}\n"
     );
     let arguments = "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1} -setcookie taskcast";
     vec![

@@ -21,7 +21,7 @@ use crate::{
 /// How long a read waits for something to read. Never for ever: a flush under a blocked read raises nothing.
 const BLOCK_MS: usize = 1_000;
 /// How often the stream is asked whether it is still the same.
-const CHECK_EVERY: Duration = Duration::from_millis(1_000);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A reply that takes this much longer than it may means that the connection is dead.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
