@@ -347,7 +347,8 @@ async fn no_wake_up_is_lost_between_threads() {
     let applier = tokio::task::spawn_blocking({
         let hub = hub.clone();
         move || {
-            let events = (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, 0, None, n as f64 / EVENTS as f64 * 99.0))));
+            let events =
+                (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, 0, None, n as f64 / EVENTS as f64 * 99.0))));
             for chunk in events.collect::<Vec<_>>().chunks(7) {
                 hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), 0);
             }

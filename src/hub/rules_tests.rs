@@ -172,8 +172,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     let seq = prop::option::weighted(0.2, 0..20_u64);
     let owner = prop::option::weighted(0.2, prop::sample::select(&["u1", "u2"][..]));
     let time = prop::option::weighted(0.3, 0..50_u64);
-    (status, progress, step, attempt, seq, owner, time).prop_map(|(status, progress, step, attempt, seq, owner, time)| {
-        Event {
+    (status, progress, step, attempt, seq, owner, time).prop_map(
+        |(status, progress, step, attempt, seq, owner, time)| Event {
             status,
             progress,
             step: step.map(Into::into),
@@ -182,8 +182,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             user_id: owner.and_then(|id| UserId::parse(id).ok()),
             timestamp_ms: time.map(|seconds| seconds * 1000),
             ..event()
-        }
-    })
+        },
+    )
 }
 
 /// What must hold from one state of a task to the next, said as plainly as the design says it.

@@ -6,7 +6,10 @@ use std::{future::Future, sync::Arc};
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Record, RestartReason, TailItem, health::{Reporter, Trouble}};
+use super::{
+    Record, RestartReason, TailItem,
+    health::{Reporter, Trouble},
+};
 
 /// Batches fetched ahead. One is applied, one waits, one is being fetched: more would only hide lag.
 const BATCHES_AHEAD: usize = 1;

@@ -78,11 +78,7 @@ fn user(text: &str) -> UserId {
 }
 
 fn identity(name: &str) -> Identity {
-    Identity {
-        user: Some(user(name)),
-        rights: Rights { own: true, ..Rights::default() },
-        expires_at_ms: None,
-    }
+    Identity { user: Some(user(name)), rights: Rights { own: true, ..Rights::default() }, expires_at_ms: None }
 }
 
 fn mine() -> Request {

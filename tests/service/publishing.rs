@@ -26,7 +26,10 @@ async fn an_xadd_reaches_the_owner_and_nobody_else() {
     redis.cli(&["XADD", "taskcast:events", "*", "event", event]).await;
     let update = owner.until("task_progress").await;
     assert_eq!(owner.types(), ["connection_established", "active_tasks", "task_progress"]);
-    assert_eq!((&update["task_id"], &update["progress"], &update["status"]), (&json!("t1"), &json!(40), &json!("running")));
+    assert_eq!(
+        (&update["task_id"], &update["progress"], &update["status"]),
+        (&json!("t1"), &json!(40), &json!("running"))
+    );
     stranger.settle().await;
     assert!(stranger.bars().is_empty(), "{:?}", stranger.frames);
     assert!(!stranger.types().contains(&"task_progress"));
@@ -54,7 +57,10 @@ async fn an_amqp_message_with_confirms_reaches_the_owner() {
         .unwrap();
     assert!(confirm.await.unwrap().is_ack());
     let end = owner.until("task_completed").await;
-    assert_eq!((&end["status"], &end["progress"], &end["result"]["rows"]), (&json!("succeeded"), &json!(100), &json!(3)));
+    assert_eq!(
+        (&end["status"], &end["progress"], &end["result"]["rows"]),
+        (&json!("succeeded"), &json!(100), &json!(3))
+    );
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ async fn what_is_not_there_is_a_problem_in_json() {
     assert!(body.contains("\"status\":404"), "{body}");
     assert_eq!(http(service.port, "DELETE", "/api/v1/events", &[], "").await.0, 405);
     let long = format!("/ws/tasks/{}/", "x".repeat(300));
-    let (status, body) = http(service.port, "GET", &long, &[("Connection", "Upgrade"), ("Upgrade", "websocket")], "").await;
+    let (status, body) =
+        http(service.port, "GET", &long, &[("Connection", "Upgrade"), ("Upgrade", "websocket")], "").await;
     assert_eq!(status, 400, "{body}");
 }

@@ -28,9 +28,8 @@ const SEGMENT_BYTES_MAX: u64 = 500_000_000;
 pub(super) async fn declare(log: &AmqpLog, connection: &Connection) -> Result<(), Trouble> {
     let channel = connection.create_channel().await.map_err(|error| log.trouble(&error))?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declared = channel
-        .exchange_declare(log.exchange.clone(), ExchangeKind::Topic, options, FieldTable::default())
-        .await;
+    let declared =
+        channel.exchange_declare(log.exchange.clone(), ExchangeKind::Topic, options, FieldTable::default()).await;
     if let Err(error) = declared {
         let Some(words) = precondition_failed(&error) else { return Err(log.trouble(&error)) };
         let (exchange, address) = (&log.exchange, &log.address);
@@ -159,10 +158,10 @@ mod tests {
             "PRECONDITION_FAILED - inequivalent arg 'x-max-length-bytes' for queue 'q' in vhost '/': received the \
              value '20' of type 'long' but current is the value '10' of type 'signedint'",
         );
-        assert_eq!(other, Difference {
-            name: "x-max-length-bytes".to_owned(),
-            current: Some(AMQPValue::LongLongInt(10))
-        });
+        assert_eq!(
+            other,
+            Difference { name: "x-max-length-bytes".to_owned(), current: Some(AMQPValue::LongLongInt(10)) }
+        );
         let none = read("inequivalent arg 'x-max-age' for queue 'q' in vhost '/': received '1s' but current is none");
         assert_eq!(none.current, None);
         assert_eq!(Difference::read("PRECONDITION_FAILED - something new"), None);

@@ -16,7 +16,7 @@ use super::AmqpLog;
 use crate::log::health::Trouble;
 
 /// A stream that holds something delivers within milliseconds; this is for a broker that is busy starting.
-const FIRST_DELIVERY: Duration = Duration::from_millis(1_000);
+const FIRST_DELIVERY: Duration = Duration::from_secs(1);
 /// No further delivery for this long: that was the end.
 const SILENCE: Duration = Duration::from_millis(50);
 /// A stream that is written to all the time has no silence; what was read by then is near enough.
@@ -47,18 +47,17 @@ pub(super) async fn find(log: &AmqpLog, connection: &Connection) -> Result<End, 
 }
 
 async fn read(log: &AmqpLog, connection: &Connection, last: &mut Option<u64>) -> Result<(), Trouble> {
-    let lost = |error: lapin::Error| log.trouble(&error);
-    let channel = connection.create_channel().await.map_err(lost)?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(lost)?;
+    let trouble = |error: lapin::Error| log.trouble(&error);
+    let channel = connection.create_channel().await.map_err(trouble)?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(trouble)?;
     let from = consume_from(AMQPValue::LongString("last".into()));
     let options = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume(log.queue.clone(), "".into(), options, from).await.map_err(lost)?;
+    let mut consumer = channel.basic_consume(log.queue.clone(), "".into(), options, from).await.map_err(trouble)?;
     let mut patience = FIRST_DELIVERY;
     while let Ok(delivery) = timeout(patience, consumer.next()).await {
-        let delivery = delivery.ok_or_else(|| cancelled(log))?.map_err(lost)?;
+        let delivery = delivery.ok_or_else(|| cancelled(log))?.map_err(trouble)?;
         *last = offset(&delivery).max(*last);
-        channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.map_err(lost)?;
+        channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.map_err(trouble)?;
         patience = SILENCE;
     }
     // A channel that fails to close is gone with its connection.
@@ -86,5 +85,8 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 
 /// The consumer ended although the connection did not.
 pub(super) fn cancelled(log: &AmqpLog) -> Trouble {
-    Trouble::Lost(format!("RabbitMQ at {} ended reading from queue {}: it was deleted or moved", log.address, log.queue))
+    Trouble::Lost(format!(
+        "RabbitMQ at {} ended reading from queue {}: it was deleted or moved",
+        log.address, log.queue
+    ))
 }

@@ -1,5 +1,7 @@
 //! Appending to the stream. Owns the connection that all appends share, and the rule that nothing is sent twice.
 
+use std::time::{Duration, Instant};
+
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, time::timeout};
 
@@ -10,17 +12,18 @@ use crate::{
     proto::Position,
 };
 
-/// A connection that rested for so long is asked whether it still lives before an event is trusted to it. An event
-/// that was sent is never sent again: nobody could tell whether the first one arrived.
-const RESTED: std::time::Duration = std::time::Duration::from_millis(500);
+/// A connection that confirmed nothing for so long is asked whether it still lives before an event is trusted to it: an
+/// event that was sent is never sent again, since nobody could tell whether the first one arrived.
+const RESTED: Duration = Duration::from_millis(1);
+/// How long it may take to say that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 pub(super) struct Appender(Mutex<Option<Link>>);
 
-#[derive(Clone)]
 struct Link {
     connection: MultiplexedConnection,
-    used: std::time::Instant,
+    confirmed: Instant,
 }
 
 impl Appender {
@@ -36,9 +39,10 @@ impl Appender {
             if let Ok(mut link) = self.0.try_lock() {
                 *link = None;
             }
-            let why = why.map_or_else(|| format!("Redis at {} did not confirm", log.address), |why: Trouble| {
-                why.words().to_owned()
-            });
+            let why = why.map_or_else(
+                || format!("Redis at {} did not confirm", log.address),
+                |why: Trouble| why.words().to_owned(),
+            );
             let limit_ms = log.settings.append_timeout.as_millis();
             return Err(AppendError::nothing(format!("{why} (waited {limit_ms} ms)")));
         };
@@ -72,6 +76,11 @@ impl Appender {
                 return Err(AppendError::nothing(log.trouble(&error).words()));
             }
         };
+        if let Ok(mut link) = self.0.try_lock()
+            && let Some(link) = link.as_mut()
+        {
+            link.confirmed = clock::now().instant;
+        }
         Ok(ids.iter().map(wire::position).collect())
     }
 
@@ -83,12 +92,12 @@ impl Appender {
         let mut link = self.0.lock().await;
         let now = clock::now().instant;
         if let Some(link) = link.as_mut() {
-            let lives = now - link.used < RESTED
-                || timeout(RESTED, redis::cmd("PING").query_async::<Value>(&mut link.connection))
+            let ping = redis::cmd("PING");
+            let lives = now.duration_since(link.confirmed) < RESTED
+                || timeout(SIGN_OF_LIFE, ping.query_async::<Value>(&mut link.connection))
                     .await
                     .is_ok_and(|pong| pong.is_ok());
             if lives {
-                link.used = now;
                 return Ok(link.connection.clone());
             }
         }
@@ -96,7 +105,7 @@ impl Appender {
         loop {
             match log.connect().await {
                 Ok(connection) => {
-                    *link = Some(Link { connection: connection.clone(), used: now });
+                    *link = Some(Link { connection: connection.clone(), confirmed: now });
                     return Ok(connection);
                 }
                 Err(Trouble::Misfit(words)) => return Err(AppendError::nothing(words)),

@@ -87,8 +87,8 @@ impl RedisLog {
     fn trouble(&self, error: &redis::RedisError) -> Trouble {
         let (address, key) = (&self.address, &self.settings.key);
         let code = error.code().unwrap_or_default();
-        let refused = matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM")
-            || error.kind() == redis::ErrorKind::AuthenticationFailed;
+        let refused =
+            matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM") || error.kind() == redis::ErrorKind::AuthenticationFailed;
         if code == "NOPERM" {
             return Trouble::Misfit(format!("Redis at {address} refuses a command that the log needs: {error}"));
         }

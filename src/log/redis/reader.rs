@@ -21,7 +21,7 @@ use crate::{
 /// How long a read waits for something to read. Never for ever: a flush under a blocked read raises nothing.
 const BLOCK_MS: usize = 1_000;
 /// How often the stream is asked whether it is still the same.
-const CHECK_EVERY: Duration = Duration::from_millis(1_000);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A reply that takes this much longer than it may means that the connection is dead.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -219,11 +219,7 @@ impl Session<'_> {
 }
 
 impl RedisLog {
-    async fn answer<T>(
-        &self,
-        limit: Duration,
-        query: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, Leave> {
+    async fn answer<T>(&self, limit: Duration, query: impl Future<Output = RedisResult<T>>) -> Result<T, Leave> {
         match timeout(limit, query).await {
             Ok(answered) => answered.map_err(|error: RedisError| Leave::Trouble(self.trouble(&error))),
             Err(_) => Err(self.silent()),

@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn a_refilled_stream_is_another_one() {
         let mut tally = having_read(1..=10, &stream(1, 10));
-        let refilled = Info { first_entry: Some(at(30)), last_entry: Some(at(40)), length: 3, added: Some(3), ..stream(1, 40) };
+        let refilled =
+            Info { first_entry: Some(at(30)), last_entry: Some(at(40)), length: 3, added: Some(3), ..stream(1, 40) };
         assert_eq!(tally.check(Some(&refilled)), Err(RestartReason::Replaced));
         let longer = Info { length: 30, added: Some(30), ..refilled };
         assert_eq!(tally.missing(&longer), Err(RestartReason::Replaced));
