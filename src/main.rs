@@ -1,1 +1,9 @@
-fn main() {}
+//! The binary: cryptography, a runtime, the command, its exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One process-wide choice for everything that speaks TLS; it fails only if it was made before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    taskcast::cli::main()
+}

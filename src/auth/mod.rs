@@ -24,6 +24,7 @@ pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, named as in the claim")]
 pub struct Rights {
     /// `own`: tasks whose `user_id` is the caller's.
     pub own: bool,
@@ -78,7 +79,7 @@ impl std::error::Error for AuthenticationError {}
 pub enum Key {
     /// For HS256, HS384, HS512.
     Secret(Vec<u8>),
-    /// PEM: for RS256, ES256, EdDSA.
+    /// PEM: for RS256, ES256, `EdDSA`.
     PublicKeyFile(PathBuf),
 }
 

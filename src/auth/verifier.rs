@@ -96,8 +96,9 @@ impl Jwt {
 /// What the library checks: the signature, the algorithm, `aud` and `iss`. Times are checked in `claims`, against the
 /// caller's clock: the library would read its own.
 fn validation(settings: &JwtSettings) -> Result<Validation, String> {
-    let mut validation = Validation::default();
-    validation.algorithms = settings.algorithms.iter().map(|name| keys::algorithm(name)).collect::<Result<_, _>>()?;
+    let algorithms = settings.algorithms.iter().map(|name| keys::algorithm(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut validation = Validation::new(algorithms.first().copied().ok_or("no algorithm is configured")?);
+    validation.algorithms = algorithms;
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_nbf = false;

@@ -1,6 +1,34 @@
-//! stub
-use crate::{auth, http, hub, log, session};
+//! The configuration: a TOML file, then `TASKCAST_…` variables, then flags; each later one wins. Whatever is wrong is
+//! told at once, each mistake with its key, its value, what was expected and an example. Secrets are never shown.
+//!
+//! - `keys`: the one table of everything that can be configured
+//! - `value`: texts and TOML to values
+//! - `layers`, `file`, `environment`, `suggest`: what was given, where, and what of it is unknown
+//! - `convert`: from values to the settings of the modules, and the checks that need several keys
+//! - `mistake`: what is told, and what of it is hidden
+//! - `template`: `taskcast default-config`
+//!
+//! Refuses to know: the process's environment and its disk (they are arguments), and what becomes of the settings.
+
+mod convert;
+mod environment;
+mod file;
+mod keys;
+mod layers;
+mod mistake;
+mod suggest;
+mod template;
+mod value;
+
 use std::{net::SocketAddr, time::Duration};
+
+use crate::{auth, http, hub, log, session};
+
+pub use layers::{Flag, Sources};
+pub use mistake::{Mistake, Mistakes, Source};
+pub use template::default_config;
+
+use layers::Layers;
 
 /// A configuration that can be run: every value checked. Only [`Config::load`] makes one.
 #[derive(Clone, Debug)]
@@ -12,15 +40,91 @@ pub struct Config {
     pub tasks: hub::Settings,
     pub sessions: session::Settings,
     pub http: http::Settings,
+    /// How long a stop may take until the last connection is told to go.
     pub drain: Duration,
     /// A filter of tracing-subscriber: `info`, `taskcast=debug`.
     pub log_level: String,
     pub log_format: LogFormat,
 }
 
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     #[default]
     Text,
     Json,
+}
+
+/// A configuration, and what an operator should know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Not mistakes, but hardly meant.
+    pub warnings: Vec<String>,
+    /// Every key in the order of the file: what holds, and from where. Holds no secrets.
+    pub effective: Vec<Effective>,
+}
+
+/// One key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    pub key: &'static str,
+    /// Secrets hidden.
+    pub value: String,
+    pub source: Source,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All [`Mistakes`], not just the first.
+    pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
+        let mut layers = Layers::read(sources);
+        let config = convert::config(&mut layers);
+        layers.finish()?;
+        // Whatever keeps a conversion from succeeding has noted a mistake; this is for the one that forgot.
+        let config = config.ok_or_else(|| Mistakes(vec![unexplained()]))?;
+        let effective = keys::KEYS.iter().map(|key| {
+            let (value, source) = layers.shown(key);
+            Effective { key: key.path, value, source }
+        });
+        Ok(Loaded { config, effective: effective.collect(), warnings: layers.warnings })
+    }
+}
+
+/// Reads everything but checks only what concerns the log: a publisher needs no tokens' secret.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_log(sources: &Sources<'_>) -> Result<log::Settings, Mistakes> {
+    load_part(sources, convert::log)
+}
+
+/// As [`load_log`], for tokens.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_auth(sources: &Sources<'_>) -> Result<auth::Settings, Mistakes> {
+    load_part(sources, convert::auth)
+}
+
+/// As [`load_log`], for the address of the operators' listener.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_operations_listen(sources: &Sources<'_>) -> Result<SocketAddr, Mistakes> {
+    load_part(sources, |layers| layers.address("operations_listen"))
+}
+
+fn load_part<T>(sources: &Sources<'_>, convert: impl Fn(&mut Layers<'_>) -> Option<T>) -> Result<T, Mistakes> {
+    let mut layers = Layers::read(sources);
+    let part = convert(&mut layers);
+    layers.finish()?;
+    part.ok_or_else(|| Mistakes(vec![unexplained()]))
+}
+
+fn unexplained() -> Mistake {
+    let expected = "a configuration that can be run; that this one cannot is a fault of taskcast".to_owned();
+    Mistake { key: "configuration".to_owned(), value: None, source: None, expected, example: None }
 }

@@ -1,0 +1,20 @@
+//! `taskcast check-config`: what holds, and from where; warnings and mistakes on stderr.
+
+use std::fmt::Write as _;
+
+use super::{Failure, arguments, complain, print};
+use crate::config::{Config, Source};
+
+pub(super) fn run(common: &arguments::Common) -> Result<u8, Failure> {
+    let loaded = Config::load(&arguments::sources(common))?;
+    for warning in &loaded.warnings {
+        complain(&format!("warning: {warning}\n"));
+    }
+    let mut out = "The configuration can be run. What is not a default:\n".to_owned();
+    for effective in loaded.effective.iter().filter(|effective| effective.source != Source::Default) {
+        let _ = writeln!(out, "  {} = {}    ({})", effective.key, effective.value, effective.source);
+    }
+    let _ = writeln!(out, "Listens on {} and {}.", loaded.config.listen, loaded.config.operations_listen);
+    print(&out);
+    Ok(0)
+}

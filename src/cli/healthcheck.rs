@@ -1,0 +1,83 @@
+//! `taskcast healthcheck`: asks `/readyz` of the operators' listener on this machine, for container images without curl.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{arguments, complain, print};
+use crate::config;
+
+/// Connecting, asking and reading together.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// More of an answer is not read.
+const ANSWER_MAX_BYTES: u64 = 4096;
+
+/// 0 or 1, whatever went wrong: container runtimes know no other codes.
+pub(super) async fn run(common: &arguments::Common) -> u8 {
+    let address = match config::load_operations_listen(&arguments::sources(common)) {
+        Ok(address) => dialled(address),
+        Err(mistakes) => {
+            complain(&mistakes.to_string());
+            return 1;
+        }
+    };
+    let answer = match timeout(TIMEOUT, ask(address)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return not_ready(address, &error.to_string()),
+        Err(_) => return not_ready(address, "no answer in time"),
+    };
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    if status == "200" {
+        print("ready\n");
+        return 0;
+    }
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
+    not_ready(address, &format!("status {status}. {body}"))
+}
+
+fn not_ready(address: SocketAddr, why: &str) -> u8 {
+    complain(&format!("not ready: http://{address}/readyz: {why}\n"));
+    1
+}
+
+/// Where a listener on every address is reached from here.
+fn dialled(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn ask(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_loopback() {
+        for (listen, expected) in
+            [("0.0.0.0:6162", "127.0.0.1:6162"), ("[::]:1", "[::1]:1"), ("10.0.0.1:2", "10.0.0.1:2")]
+        {
+            assert_eq!(dialled(listen.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `taskcast publish`: appends events to the configured log, and prints where they stand in it.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::{Failure, arguments, complain, print};
+use crate::{
+    config,
+    input::Publisher,
+    log::{Backend, Log},
+    metrics::Metrics,
+    proto::{ContentType, Event, Malformed},
+};
+
+/// Lines appended together, when as many are waiting.
+const BATCH_EVENTS_MAX: usize = 256;
+
+#[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["task_id", "json"])))]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    common: arguments::Common,
+    /// The task; `-` reads events from stdin, one JSON object a line.
+    task_id: Option<String>,
+    /// A whole event, instead of the flags below.
+    #[arg(long, value_name = "EVENT")]
+    json: Option<String>,
+    /// The owner.
+    #[arg(long)]
+    user: Option<String>,
+    /// queued, running, waiting, retrying, cancelling, succeeded, failed, cancelled, `timed_out`, expired.
+    #[arg(long)]
+    status: Option<String>,
+    /// Percent.
+    #[arg(long)]
+    progress: Option<f64>,
+    #[arg(long)]
+    current: Option<f64>,
+    #[arg(long)]
+    total: Option<f64>,
+    #[arg(long)]
+    unit: Option<String>,
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long)]
+    title: Option<String>,
+    #[arg(long)]
+    step: Option<String>,
+    #[arg(long)]
+    message: Option<String>,
+    #[arg(long)]
+    attempt: Option<u32>,
+    #[arg(long)]
+    parent: Option<String>,
+    #[arg(long)]
+    root: Option<String>,
+    /// May be repeated.
+    #[arg(long)]
+    tag: Vec<String>,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let settings = config::load_log(&arguments::sources(&arguments.common))?;
+    let kind = match settings.backend {
+        Backend::Memory => {
+            let text = "the log in memory lives within a running service: publish with POST /api/v1/events, or name \
+                        another log with --log redis://… or --log amqp://…";
+            return Err(Failure::Other(text.to_owned()));
+        }
+        Backend::Redis { .. } => "redis",
+        Backend::Amqp { .. } => "amqp",
+    };
+    let metrics = Arc::new(Metrics::new(kind));
+    let publisher = Publisher::new(Log::open(settings, Arc::clone(&metrics))?, metrics);
+    if arguments.task_id.as_deref() == Some("-") {
+        return publish_lines(&publisher).await;
+    }
+    let bytes = match &arguments.json {
+        Some(json) => json.clone().into_bytes(),
+        None => event_of(arguments).to_string().into_bytes(),
+    };
+    let event = Event::decode(ContentType::Json, &bytes).map_err(|malformed| explain(&malformed))?;
+    publish(&publisher, &[event]).await?;
+    Ok(0)
+}
+
+/// The event that the flags describe; what is wrong with it, decoding says.
+fn event_of(arguments: &Arguments) -> Value {
+    let mut event = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            event.insert(name.to_owned(), value);
+        }
+    };
+    let text = |text: &Option<String>| text.clone().map(Value::from);
+    put("task_id", text(&arguments.task_id));
+    put("user_id", text(&arguments.user));
+    put("status", text(&arguments.status));
+    put("progress", arguments.progress.map(|number| json!(number)));
+    put("current", arguments.current.map(|number| json!(number)));
+    put("total", arguments.total.map(|number| json!(number)));
+    put("unit", text(&arguments.unit));
+    put("name", text(&arguments.name));
+    put("title", text(&arguments.title));
+    put("step", text(&arguments.step));
+    put("message", text(&arguments.message));
+    put("attempt", arguments.attempt.map(Value::from));
+    put("parent_id", text(&arguments.parent));
+    put("root_id", text(&arguments.root));
+    put("tags", (!arguments.tag.is_empty()).then(|| json!(arguments.tag)));
+    Value::Object(event)
+}
+
+fn explain(malformed: &Malformed) -> String {
+    let field = malformed.field.as_deref().map(|field| format!("`{field}`: ")).unwrap_or_default();
+    format!("not an event: {field}{}", malformed.detail)
+}
+
+async fn publish(publisher: &Publisher, events: &[Event]) -> Result<(), Failure> {
+    let positions = publisher.publish(events).await.map_err(|error| {
+        format!("{} of {} events are in the log, then it failed: {}", error.appended, events.len(), error.detail)
+    })?;
+    for position in positions {
+        print(&position.map_or("confirmed\n".to_owned(), |position| format!("{position}\n")));
+    }
+    Ok(())
+}
+
+/// Publishes what can be read; lines that are no events are told on stderr and make the exit code 1.
+async fn publish_lines(publisher: &Publisher) -> Result<u8, Failure> {
+    let mut input = BufReader::new(tokio::io::stdin());
+    let (mut line, mut number, mut refused) = (String::new(), 0_u64, 0_u64);
+    let mut batch = Vec::new();
+    loop {
+        line.clear();
+        let read = input.read_line(&mut line).await.map_err(|error| format!("stdin, line {}: {error}", number + 1))?;
+        number += 1;
+        if !line.trim().is_empty() {
+            match Event::decode(ContentType::Json, line.trim().as_bytes()) {
+                Ok(event) => batch.push(event),
+                Err(malformed) => {
+                    refused += 1;
+                    complain(&format!("line {number}: {}\n", explain(&malformed)));
+                }
+            }
+        }
+        // Together what is there already, at once what someone types.
+        let more_is_waiting = input.buffer().contains(&b'\n');
+        if !batch.is_empty() && (!more_is_waiting || batch.len() >= BATCH_EVENTS_MAX) {
+            publish(publisher, &batch).await?;
+            batch.clear();
+        }
+        if read == 0 {
+            return Ok(u8::from(refused > 0));
+        }
+    }
+}

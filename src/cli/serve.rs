@@ -1,0 +1,39 @@
+//! `taskcast serve`: configuration, logging, the service, until a signal.
+
+use tracing::{info, warn};
+
+use super::{Failure, arguments};
+use crate::{
+    app::App,
+    config::{Config, Loaded},
+    lifecycle::Lifecycle,
+    telemetry,
+};
+
+pub(super) async fn run(common: &arguments::Common) -> Result<u8, Failure> {
+    let loaded = Config::load(&arguments::sources(common))?;
+    let app = start(loaded).await?;
+    let lifecycle = Lifecycle::start().map_err(|error| format!("signals cannot be listened to: {error}"))?;
+    app.run(lifecycle.stop).await?;
+    info!("stopped");
+    Ok(0)
+}
+
+/// Starts logging and the service, and logs where it listens.
+pub(super) async fn start(loaded: Loaded) -> Result<App, Failure> {
+    let Loaded { config, warnings, effective: _ } = loaded;
+    telemetry::start(&config)?;
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    let log = format!("{:?}", config.log.backend).to_lowercase();
+    let app = App::start(config).await?;
+    info!(
+        address = %app.address(),
+        operations_address = %app.operations_address(),
+        log,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    Ok(app)
+}

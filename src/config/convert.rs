@@ -1,0 +1,291 @@
+//! From checked values to the settings of the modules, and the checks that need more than one key.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Config, LogFormat, layers::Layers};
+use crate::{
+    auth::{self, Family},
+    http, hub, log,
+    proto::UserId,
+    session,
+};
+
+/// Fewer bytes than this can be guessed; RFC 7518 section 3.2 asks for as many as the hash has.
+const SECRET_MIN_BYTES: usize = 16;
+
+/// `None` only after a mistake was noted.
+pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
+    let auth = auth(layers);
+    let (listen, operations_listen) = addresses(layers);
+    let log = log(layers);
+    let sessions = sessions(layers);
+    let http = http(layers);
+    Some(Config {
+        listen: listen?,
+        operations_listen: operations_listen?,
+        log: log?,
+        auth: auth?,
+        tasks: hub::Settings {
+            max: layers.number("tasks.max") as usize,
+            ring_frames: layers.number("tasks.ring_frames") as usize,
+            retain_ended: seconds(layers, "tasks.retain_ended_seconds"),
+            retain_idle: seconds(layers, "tasks.retain_idle_seconds"),
+            resume_window: layers.number("tasks.resume_window") as usize,
+        },
+        sessions,
+        http: http?,
+        drain: seconds(layers, "drain_seconds"),
+        log_level: layers.text("log_level")?,
+        log_format: match layers.text("log_format")?.as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
+    })
+}
+
+fn seconds(layers: &Layers<'_>, path: &'static str) -> Duration {
+    Duration::from_secs(layers.number(path))
+}
+
+fn milliseconds(layers: &Layers<'_>, path: &'static str) -> Duration {
+    Duration::from_millis(layers.number(path))
+}
+
+/// Both listeners. Without tokens the public one stays on loopback, unless that is asked for in so many words.
+fn addresses(layers: &mut Layers<'_>) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let is_open = layers.text("auth.mode").as_deref() == Some("none") && !layers.is_mistaken("auth.mode");
+    let must_be_local = is_open && !layers.boolean("auth.allow_remote_without_token");
+    let mut listen = layers.address("listen");
+    let is_remote = listen.is_some_and(|address| !address.ip().is_loopback());
+    if must_be_local && is_remote {
+        if layers.is_given("listen") {
+            layers.refuse(
+                "listen",
+                "a loopback address, as auth.mode is \"none\" (127.0.0.1:6161, [::1]:6161); to let everyone who can \
+                 connect do everything, say auth.allow_remote_without_token = true",
+            );
+        } else {
+            listen = listen.map(|address| SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
+        }
+    }
+    let operations = layers.address("operations_listen");
+    if listen == operations && listen.is_some_and(|address| address.port() != 0) {
+        layers.refuse("operations_listen", "another address than listen");
+    }
+    (listen, operations)
+}
+
+/// `None` only after a mistake was noted.
+pub(super) fn auth(layers: &mut Layers<'_>) -> Option<auth::Settings> {
+    if layers.is_mistaken("auth.mode") {
+        return None;
+    }
+    if layers.text("auth.mode").as_deref() == Some("none") {
+        return open(layers);
+    }
+    if layers.is_given("auth.user") {
+        layers.warnings.push("auth.user has no effect: it is for auth.mode = \"none\"".to_owned());
+    }
+    let key = key(layers);
+    Some(auth::Settings::Jwt(Box::new(auth::JwtSettings {
+        key: key?,
+        algorithms: layers.list("auth.algorithms"),
+        user_claim: layers.text("auth.user_claim"),
+        audience: layers.list("auth.audience"),
+        issuer: layers.list("auth.issuer"),
+        leeway: seconds(layers, "auth.leeway_seconds"),
+        max_age_without_expiry: layers.integer("auth.max_age_without_expiry_seconds").map(Duration::from_secs),
+    })))
+}
+
+fn open(layers: &mut Layers<'_>) -> Option<auth::Settings> {
+    layers.warnings.push(
+        "auth.mode = \"none\": tokens are not checked, whoever can connect may do everything; for development only"
+            .to_owned(),
+    );
+    let Some(user) = layers.text("auth.user") else {
+        layers
+            .warnings
+            .push("auth.mode = \"none\" without auth.user: everyone is refused with NO_USER_AVAILABLE".to_owned());
+        return Some(auth::Settings::None { user: None });
+    };
+    match UserId::parse(&user) {
+        Ok(user) => Some(auth::Settings::None { user: Some(user) }),
+        Err(why) => {
+            layers.refuse("auth.user", format!("the name of a user, which {why}"));
+            None
+        }
+    }
+}
+
+/// The key that tokens are checked with, fit for the algorithms.
+fn key(layers: &mut Layers<'_>) -> Option<auth::Key> {
+    let has_secret = layers.is_given("auth.secret") || layers.is_given("auth.secret_file");
+    let has_public_key = layers.is_given("auth.public_key_file");
+    let family = match auth::family(&layers.list("auth.algorithms")) {
+        Ok(family) => Some(family),
+        Err(why) => {
+            layers.refuse("auth.algorithms", why);
+            None
+        }
+    };
+    match (has_secret, has_public_key, family) {
+        (true, true, _) => {
+            layers.refuse("auth.public_key_file", "either a public key or a secret (auth.secret), not both");
+            None
+        }
+        (false, false, Some(Family::Secret { .. }) | None) => {
+            layers.missing(
+                "auth.secret",
+                "the secret that tokens are signed with (HS256); or auth.public_key_file with auth.algorithms RS256, \
+                 ES256 or EdDSA; or auth.mode = \"none\", for development on one machine",
+                "TASKCAST_AUTH_SECRET=$(openssl rand -hex 32)",
+            );
+            None
+        }
+        (false, false, Some(_)) => {
+            layers.missing(
+                "auth.public_key_file",
+                "the PEM file with the public key that tokens of auth.algorithms are checked with",
+                "TASKCAST_AUTH_PUBLIC_KEY_FILE=/etc/taskcast/public.pem",
+            );
+            None
+        }
+        (true, false, Some(Family::Secret { recommended_bytes })) => secret(layers, recommended_bytes),
+        (false, true, Some(Family::Secret { .. })) => {
+            layers.refuse("auth.algorithms", "RS256, ES256 or EdDSA, as a public key is configured");
+            None
+        }
+        (true, false, Some(_)) => {
+            layers.refuse("auth.algorithms", "HS256, HS384 or HS512, as a secret is configured");
+            None
+        }
+        (false, true, Some(_)) => public_key(layers),
+        (_, _, None) => None,
+    }
+}
+
+fn secret(layers: &mut Layers<'_>, recommended_bytes: usize) -> Option<auth::Key> {
+    let secret = layers.text("auth.secret")?;
+    if secret.len() < SECRET_MIN_BYTES {
+        layers.refuse("auth.secret", format!("{SECRET_MIN_BYTES} bytes or more; best {recommended_bytes} random ones"));
+        return None;
+    }
+    if secret.len() < recommended_bytes {
+        layers.warnings.push(format!(
+            "auth.secret has {} bytes: with these algorithms it should have {recommended_bytes} (RFC 7518 section 3.2)",
+            secret.len()
+        ));
+    }
+    Some(auth::Key::Secret(secret.into_bytes()))
+}
+
+fn public_key(layers: &mut Layers<'_>) -> Option<auth::Key> {
+    let path = PathBuf::from(layers.text("auth.public_key_file")?);
+    let pem = read(layers, "auth.public_key_file", &path)?;
+    if let Err(why) = auth::check_public_key(&layers.list("auth.algorithms"), &pem) {
+        layers.refuse("auth.public_key_file", format!("a public key for auth.algorithms; {why}"));
+        return None;
+    }
+    Some(auth::Key::PublicKeyFile(path))
+}
+
+fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u8>> {
+    match (layers.sources.read)(path) {
+        Ok(content) => Some(content),
+        Err(error) => {
+            layers.refuse(key, format!("a file that can be read ({error})"));
+            None
+        }
+    }
+}
+
+/// `None` only after a mistake was noted.
+pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
+    let url = layers.text("log.url")?;
+    let backend = match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("redis" | "rediss") => log::Backend::Redis { url },
+        Some("amqp" | "amqps") => log::Backend::Amqp { url },
+        _ => log::Backend::Memory,
+    };
+    let tls_ca_file = layers.text("log.tls_ca_file").map(PathBuf::from);
+    if let Some(path) = &tls_ca_file {
+        let pem = read(layers, "log.tls_ca_file", path)?;
+        if !pem.windows(17).any(|window| window == b"BEGIN CERTIFICATE") {
+            layers.refuse("log.tls_ca_file", "a PEM file with certificates");
+            return None;
+        }
+    }
+    for name in ["log.key", "log.exchange"] {
+        // AMQP's short strings (0-9-1 section 4.2.5.3) are the tighter limit.
+        if layers.text(name).is_some_and(|text| text.len() > 255 || text.contains(char::is_control)) {
+            layers.refuse(name, "a name of 255 bytes or less without control characters");
+        }
+    }
+    Some(log::Settings {
+        backend,
+        key: layers.text("log.key")?,
+        exchange: layers.text("log.exchange")?,
+        max_events: layers.number("log.max_events"),
+        max_age_seconds: layers.number("log.max_age_seconds"),
+        max_bytes: layers.number("log.max_bytes"),
+        read_batch: layers.number("log.read_batch") as u16,
+        append_timeout: milliseconds(layers, "log.append_timeout_ms"),
+        reconnect_max: milliseconds(layers, "log.reconnect_max_ms"),
+        tls_ca_file,
+    })
+}
+
+fn sessions(layers: &mut Layers<'_>) -> session::Settings {
+    let settings = session::Settings {
+        heartbeat_interval: milliseconds(layers, "sessions.heartbeat_interval_ms"),
+        dead_peer_timeout: milliseconds(layers, "sessions.dead_peer_timeout_ms"),
+        write_timeout: milliseconds(layers, "sessions.write_timeout_ms"),
+        first_frame_timeout: milliseconds(layers, "sessions.first_frame_timeout_ms"),
+        message_max_bytes: layers.number("sessions.message_max_bytes") as usize,
+        bad_messages_max: layers.number("sessions.bad_messages_max") as u32,
+        subscriptions_max: layers.number("sessions.subscriptions_max") as usize,
+        page_max_bytes: layers.number("sessions.page_max_bytes") as usize,
+        reconnect_min: milliseconds(layers, "sessions.reconnect_min_ms"),
+        reconnect_max: milliseconds(layers, "sessions.reconnect_max_ms"),
+    };
+    if settings.dead_peer_timeout <= settings.heartbeat_interval {
+        let expected =
+            format!("more than sessions.heartbeat_interval_ms ({})", settings.heartbeat_interval.as_millis());
+        layers.refuse("sessions.dead_peer_timeout_ms", expected);
+    }
+    if settings.reconnect_max < settings.reconnect_min {
+        let expected = format!("no less than sessions.reconnect_min_ms ({})", settings.reconnect_min.as_millis());
+        layers.refuse("sessions.reconnect_max_ms", expected);
+    }
+    settings
+}
+
+/// `None` only after a mistake was noted.
+fn http(layers: &mut Layers<'_>) -> Option<http::Settings> {
+    let allow_missing_origin = layers.text("http.missing_origin").as_deref() != Some("deny");
+    let origins = match http::OriginPolicy::new(&layers.list("origins"), allow_missing_origin) {
+        Ok(origins) => origins,
+        Err(why) => {
+            layers.refuse(
+                "origins",
+                format!("origins such as https://app.example.com, https://*.example.com or *: {why}"),
+            );
+            return None;
+        }
+    };
+    Some(http::Settings {
+        origins,
+        query_token: layers.boolean("auth.query_token"),
+        cookie: layers.text("auth.cookie"),
+        connections_max: layers.number("http.connections_max") as usize,
+        header_timeout: milliseconds(layers, "http.header_timeout_ms"),
+        body_max_bytes: layers.number("http.body_max_bytes") as usize,
+        events_per_request_max: layers.number("http.events_per_request_max") as usize,
+        page_token: None,
+    })
+}

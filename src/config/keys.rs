@@ -1,0 +1,275 @@
+//! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
+//! file and the texts of mistakes are all read from it.
+
+/// What a key holds, and so how it is read and what is expected of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Text,
+    /// Never shown.
+    Secret,
+    /// `memory` or a broker's address, whose credentials are never shown.
+    LogUrl,
+    /// An address and a port.
+    Address,
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Boolean,
+    /// A TOML array; comma separated elsewhere.
+    List,
+    Choice(&'static [&'static str]),
+    Path,
+    /// A level or a filter of tracing-subscriber.
+    LogLevel,
+}
+
+/// One thing that can be configured.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Dotted, as in the TOML file.
+    pub path: &'static str,
+    pub kind: Kind,
+    /// In the form of the environment. `None`: not set.
+    pub default: Option<&'static str>,
+    /// In the form of the environment.
+    pub example: &'static str,
+    pub doc: &'static str,
+}
+
+/// The tables of the file, in its order. The first is the top level.
+pub(super) const TABLES: [(&str, &str); 6] = [
+    ("", ""),
+    ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
+    ("log", "Where events are kept and read from."),
+    ("tasks", "How many tasks are held, and for how long."),
+    ("sessions", "Timers and limits of WebSocket connections."),
+    ("http", "Limits of the public listener."),
+];
+
+/// Keys that a later version brings, and what to use until then.
+pub(super) const LATER: [(&str, &str); 1] =
+    [("auth.jwks", "nothing: key sets are not supported by this version; use auth.public_key_file")];
+
+/// Values that a later version brings, and what to use until then.
+pub(super) const LATER_VALUES: [(&str, &str, &str); 1] = [(
+    "auth.mode",
+    "introspection",
+    "jwt or none: introspection is not supported by this version; let the application sign JSON Web Tokens",
+)];
+
+impl Key {
+    /// The table and the name within it.
+    pub(super) fn split(&self) -> (&'static str, &'static str) {
+        self.path.split_once('.').unwrap_or(("", self.path))
+    }
+
+    /// Its environment variable: `TASKCAST_` and the path, but for the log's address, which is just `TASKCAST_LOG`.
+    pub(super) fn variable(&self) -> String {
+        match self.path {
+            "log.url" => "TASKCAST_LOG".to_owned(),
+            "log.url_file" => "TASKCAST_LOG_FILE".to_owned(),
+            path => variable_by_rule(path),
+        }
+    }
+}
+
+/// `auth.secret`: `TASKCAST_AUTH_SECRET`.
+pub(super) fn variable_by_rule(path: &str) -> String {
+    format!("TASKCAST_{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { path, kind, default: Some(default), example: default, doc }
+}
+
+const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+    Key { path, kind, default: None, example, doc }
+}
+
+const fn with_example(mut key: Key, example: &'static str) -> Key {
+    key.example = example;
+    key
+}
+
+const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
+    set(path, Kind::Integer { min, max }, default, doc)
+}
+
+const YEAR_SECONDS: u64 = 366 * 24 * 3600;
+const HOUR_MS: u64 = 3_600_000;
+
+pub(super) static KEYS: &[Key] = &[
+    set(
+        "listen",
+        Kind::Address,
+        "0.0.0.0:6161",
+        "Where clients connect: WebSockets, REST, the page. With auth.mode = \"none\" the default is 127.0.0.1:6161.",
+    ),
+    set("operations_listen", Kind::Address, "0.0.0.0:6162", "Where operators connect: /livez, /readyz, /metrics."),
+    with_example(
+        set("origins", Kind::List, "", "Origins that browsers may come from. Empty: the service's own origin only."),
+        "https://app.example.com,https://*.example.com",
+    ),
+    number("drain_seconds", 0, "20", 3600, "How long a stop may take until the last connection is told to go."),
+    with_example(
+        set("log_level", Kind::LogLevel, "info", "How much is logged: a level, or a filter per module."),
+        "info,taskcast=debug",
+    ),
+    with_example(
+        set("log_format", Kind::Choice(&["text", "json"]), "text", "The form of log lines on stderr."),
+        "json",
+    ),
+    // [auth]
+    set(
+        "auth.mode",
+        Kind::Choice(&["jwt", "none"]),
+        "jwt",
+        "jwt: every caller brings a token. none: for development only, everyone is auth.user and may do everything.",
+    ),
+    with_example(
+        set(
+            "auth.algorithms",
+            Kind::List,
+            "HS256",
+            "Algorithms that tokens may be signed with, all of one family: HS256, HS384, HS512; RS256; ES256; EdDSA.",
+        ),
+        "HS256,HS512",
+    ),
+    unset(
+        "auth.secret",
+        Kind::Secret,
+        "(openssl rand -hex 32)",
+        "The secret of HS256, HS384 and HS512, 32 bytes or more.",
+    ),
+    unset(
+        "auth.secret_file",
+        Kind::Path,
+        "/run/secrets/taskcast-auth",
+        "A file with the secret, instead of auth.secret.",
+    ),
+    unset(
+        "auth.public_key_file",
+        Kind::Path,
+        "/etc/taskcast/public.pem",
+        "A PEM file with the public key for RS256, ES256 or EdDSA.",
+    ),
+    unset("auth.user_claim", Kind::Text, "user_id", "The claim that names the user. Unset: `sub`, else `user_id`."),
+    with_example(
+        set("auth.audience", Kind::List, "", "One of these must be in a token's `aud`. Empty: `aud` is not looked at."),
+        "taskcast",
+    ),
+    with_example(
+        set("auth.issuer", Kind::List, "", "One of these must be a token's `iss`. Empty: `iss` is not looked at."),
+        "https://id.example.com",
+    ),
+    number(
+        "auth.leeway_seconds",
+        0,
+        "30",
+        3600,
+        "How far the clocks of the tokens' issuer and of this service may differ.",
+    ),
+    with_example(
+        unset(
+            "auth.max_age_without_expiry_seconds",
+            Kind::Integer { min: 1, max: 10 * YEAR_SECONDS },
+            "604800",
+            "How long a token without `exp` is good for after its `created_at` or `iat`. Unset: it is refused.",
+        ),
+        "604800",
+    ),
+    unset("auth.user", Kind::Text, "dev", "Who everyone is with auth.mode = \"none\"."),
+    set(
+        "auth.allow_remote_without_token",
+        Kind::Boolean,
+        "false",
+        "With auth.mode = \"none\": listen on other addresses than loopback too. Whoever can connect may do everything.",
+    ),
+    unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
+    set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+    // [log]
+    with_example(
+        set(
+            "log.url",
+            Kind::LogUrl,
+            "memory",
+            "memory (one replica, events are gone with it), redis://, rediss://, amqp:// or amqps://.",
+        ),
+        "redis://localhost:6379/0",
+    ),
+    unset("log.url_file", Kind::Path, "/run/secrets/taskcast-log", "A file with the address, instead of log.url."),
+    set("log.key", Kind::Text, "taskcast:events", "Redis: the stream's key. RabbitMQ: the stream queue's name."),
+    set("log.exchange", Kind::Text, "taskcast.events", "RabbitMQ: the durable topic exchange that workers publish to."),
+    number("log.max_events", 1, "1000000", 1_000_000_000, "Redis and memory: how many events are kept, about."),
+    number(
+        "log.max_age_seconds",
+        1,
+        "86400",
+        YEAR_SECONDS,
+        "RabbitMQ: how long events are kept, if the queue is made here.",
+    ),
+    number(
+        "log.max_bytes",
+        1_000_000,
+        "2147483648",
+        1 << 50,
+        "RabbitMQ: how many bytes of events are kept, if the queue is made here.",
+    ),
+    number("log.read_batch", 1, "256", 10_000, "Events per read (Redis), or unacknowledged at a time (RabbitMQ)."),
+    number("log.append_timeout_ms", 1, "5000", HOUR_MS, "How long the log may take to confirm an event."),
+    number("log.reconnect_max_ms", 1, "10000", HOUR_MS, "The longest wait between two attempts to connect."),
+    unset(
+        "log.tls_ca_file",
+        Kind::Path,
+        "/etc/taskcast/ca.pem",
+        "A PEM file of certificate authorities to trust besides the system's, for rediss:// and amqps://.",
+    ),
+    // [tasks]
+    number("tasks.max", 1, "100000", 10_000_000, "Tasks held at most; beyond it the longest-ended are let go."),
+    number("tasks.ring_frames", 1, "16", 1024, "Recent updates kept per task."),
+    number("tasks.retain_ended_seconds", 0, "900", YEAR_SECONDS, "How long an ended task is kept."),
+    number("tasks.retain_idle_seconds", 1, "86400", YEAR_SECONDS, "How long a live task without events is kept."),
+    number(
+        "tasks.resume_window",
+        0,
+        "500000",
+        100_000_000,
+        "How many recent events a client may have missed and still resume; 16 bytes each.",
+    ),
+    // [sessions]
+    number("sessions.heartbeat_interval_ms", 10, "25000", HOUR_MS, "How often a silent connection is pinged."),
+    number("sessions.dead_peer_timeout_ms", 20, "60000", HOUR_MS, "A client silent for this long is dropped."),
+    number("sessions.write_timeout_ms", 10, "20000", HOUR_MS, "A client that takes no byte for this long is dropped."),
+    number(
+        "sessions.first_frame_timeout_ms",
+        10,
+        "3000",
+        HOUR_MS,
+        "How long a client that connects without a token may take to send one.",
+    ),
+    number("sessions.message_max_bytes", 1024, "65536", 16 << 20, "The longest message from a client."),
+    number("sessions.bad_messages_max", 1, "20", 1_000_000, "Bad messages in a row until the connection is closed."),
+    number("sessions.subscriptions_max", 1, "256", 100_000, "Subscriptions of one connection at most."),
+    number("sessions.page_max_bytes", 1024, "65536", 16 << 20, "Snapshots are cut into pages of about this size."),
+    number("sessions.reconnect_min_ms", 0, "500", HOUR_MS, "Told to clients: the shortest wait before a reconnect."),
+    number("sessions.reconnect_max_ms", 1, "30000", HOUR_MS, "Told to clients: the longest wait before a reconnect."),
+    // [http]
+    with_example(
+        set(
+            "http.missing_origin",
+            Kind::Choice(&["allow", "deny"]),
+            "allow",
+            "What becomes of requests without an Origin, which browsers do not make for WebSockets.",
+        ),
+        "deny",
+    ),
+    number("http.connections_max", 1, "20000", 10_000_000, "Connections at most, WebSockets and others together."),
+    number("http.header_timeout_ms", 10, "10000", HOUR_MS, "How long a client may take to send a request's headers."),
+    number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
+    number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
+];

@@ -1,0 +1,555 @@
+//! The configuration: three layers, every mistake told at once, secrets never.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use taskcast::{
+    auth, clock,
+    config::{self, Config, Flag, Loaded, LogFormat, Mistake, Mistakes, Source, Sources},
+    log::Backend,
+    proto::UserId,
+};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A machine: its files, its environment, and a command line.
+#[derive(Clone, Default)]
+struct Given {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    config: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+    flags: Vec<Flag>,
+}
+
+impl Given {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// With what every configuration needs.
+    fn valid() -> Self {
+        Self::new().variable("TASKCAST_AUTH_SECRET", SECRET)
+    }
+
+    fn file(mut self, toml: &str) -> Self {
+        self.config = Some("taskcast.toml".into());
+        self.with_file("taskcast.toml", toml.as_bytes())
+    }
+
+    fn with_file(mut self, path: &str, content: &[u8]) -> Self {
+        self.files.insert(path.into(), content.to_vec());
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn set(mut self, key: &str, value: &str) -> Self {
+        self.flags.push(Flag { name: "--set".to_owned(), key: key.to_owned(), value: Some(value.to_owned()) });
+        self
+    }
+
+    fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
+        let read = |path: &Path| self.files.get(path).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        use_them(&Sources {
+            file: self.config.clone(),
+            environment: self.environment.clone(),
+            flags: self.flags.clone(),
+            read: &read,
+        })
+    }
+
+    fn load(&self) -> Result<Loaded, Mistakes> {
+        self.with_sources(Config::load)
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap().config
+    }
+
+    /// All mistakes, of which there must be some.
+    fn mistakes(&self) -> Vec<Mistake> {
+        self.load().unwrap_err().0
+    }
+
+    /// The one mistake that there must be.
+    fn mistake(&self) -> Mistake {
+        let mut mistakes = self.mistakes();
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        mistakes.remove(0)
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let given = Given::valid().file("[tasks]\nmax = 1\nring_frames = 2\n[log]\nkey = \"from-file\"\n");
+    assert_eq!(given.config().tasks.max, 1);
+    let given = given.variable("TASKCAST_TASKS_MAX", "3").variable("TASKCAST_LOG_KEY", "from-environment");
+    assert_eq!(given.config().tasks.max, 3);
+    let given = given.set("tasks.max", "4");
+    let config = given.config();
+    assert_eq!((config.tasks.max, config.tasks.ring_frames), (4, 2));
+    assert_eq!(config.log.key, "from-environment");
+}
+
+#[test]
+fn the_file_is_named_by_a_variable_too_and_the_flag_wins() {
+    let by_variable = Given::valid().with_file("a.toml", b"drain_seconds = 1").variable("TASKCAST_CONFIG", "a.toml");
+    assert_eq!(by_variable.config().drain, Duration::from_secs(1));
+    assert_eq!(by_variable.file("drain_seconds = 2").config().drain, Duration::from_secs(2));
+}
+
+#[test]
+fn the_fixed_names_of_the_environment_work() {
+    let given = Given::new()
+        .variable("TASKCAST_LISTEN", "127.0.0.1:1")
+        .variable("TASKCAST_OPERATIONS_LISTEN", "localhost:2")
+        .variable("TASKCAST_LOG", "rediss://user:hunter2@redis:6380/1")
+        .variable("TASKCAST_LOG_KEY", "k")
+        .variable("TASKCAST_LOG_EXCHANGE", "x")
+        .variable("TASKCAST_LOG_LEVEL", "warn,taskcast=debug")
+        .variable("TASKCAST_LOG_FORMAT", "json")
+        .variable("TASKCAST_AUTH_MODE", "jwt")
+        .variable("TASKCAST_AUTH_ALGORITHMS", "HS512, HS256")
+        .variable("TASKCAST_AUTH_SECRET", SECRET)
+        .variable("TASKCAST_AUTH_USER_CLAIM", "uid")
+        .variable("TASKCAST_AUTH_AUDIENCE", "a,b")
+        .variable("TASKCAST_AUTH_ISSUER", "i")
+        .variable("TASKCAST_AUTH_COOKIE", "c")
+        .variable("TASKCAST_AUTH_QUERY_TOKEN", "false")
+        .variable("TASKCAST_AUTH_MAX_AGE_WITHOUT_EXPIRY_SECONDS", "604800")
+        .variable("TASKCAST_ORIGINS", "https://a.example,https://*.b.example")
+        .variable("TASKCAST_DRAIN_SECONDS", "7");
+    let config = given.config();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:1");
+    assert_eq!(config.operations_listen.to_string(), "127.0.0.1:2");
+    assert!(matches!(&config.log.backend, Backend::Redis { url } if url == "rediss://user:hunter2@redis:6380/1"));
+    assert_eq!((config.log.key.as_str(), config.log.exchange.as_str()), ("k", "x"));
+    assert_eq!((config.log_level.as_str(), config.log_format), ("warn,taskcast=debug", LogFormat::Json));
+    assert_eq!((config.http.cookie.as_deref(), config.http.query_token), (Some("c"), false));
+    assert_eq!(config.drain, Duration::from_secs(7));
+    let auth::Settings::Jwt(jwt) = config.auth else { panic!("not jwt") };
+    assert_eq!(jwt.algorithms, ["HS512", "HS256"]);
+    assert_eq!((jwt.user_claim.as_deref(), &jwt.audience[..]), (Some("uid"), &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(jwt.issuer, ["i"]);
+    assert_eq!(jwt.max_age_without_expiry, Some(Duration::from_hours(7 * 24)));
+    assert!(matches!(jwt.key, auth::Key::Secret(secret) if secret == SECRET.as_bytes()));
+}
+
+#[test]
+fn lists_are_arrays_in_the_file_and_text_elsewhere() {
+    let of = |toml: &str| match Given::valid().file(toml).config().auth {
+        auth::Settings::Jwt(jwt) => jwt.audience,
+        auth::Settings::None { .. } => panic!("not jwt"),
+    };
+    assert_eq!(of("[auth]\naudience = [\"a\", \"b\"]"), ["a", "b"]);
+    assert_eq!(of("[auth]\naudience = \"a, b\""), ["a", "b"]);
+    assert_eq!(of("[auth]\naudience = []"), Vec::<String>::new());
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_key_value_expectation_and_example() {
+    let toml = "\
+log = 100
+lisen = \"0.0.0.0:1\"
+[tasks]
+max = \"many\"
+ring_frames = 0
+resume_window = 1.5
+[session]
+heartbeat_interval_ms = 1
+[http]
+missing_origin = \"maybe\"
+connections_max = [1]
+";
+    let given = Given::new()
+        .file(toml)
+        .variable("TASKCAST_LOG", "kafka://broker")
+        .variable("TASKCAST_LOG_LEVEL", "inof")
+        .variable("TASKCAST_TASKS_MAXX", "7")
+        .variable("TASKCAST_DRAIN_SECONDS", "-1")
+        .set("operations_listen", "6162")
+        .set("sessions.bad_messages_max", "0x10");
+    let mistakes = given.mistakes();
+    let expected: [(&str, Option<&str>, &str, &str); 14] = [
+        ("log", Some("100"), "a table [log], not a number", "url = "),
+        ("lisen", Some("\"0.0.0.0:1\""), "did you mean listen?", "listen = "),
+        ("tasks.max", Some("\"many\""), "a whole number from 1", "max = 100000"),
+        ("tasks.ring_frames", Some("0"), "a whole number from 1 to 1024", "ring_frames = 16"),
+        ("tasks.resume_window", Some("1.5"), "not a number with a fraction", "resume_window = 500000"),
+        ("[session]", None, "did you mean [sessions]?", ""),
+        ("http.missing_origin", Some("\"maybe\""), "one of allow, deny", "missing_origin = "),
+        ("http.connections_max", Some("[1]"), "not a list", "connections_max = 20000"),
+        ("drain_seconds", Some("-1"), "a whole number from 0 to 3600", "TASKCAST_DRAIN_SECONDS=20"),
+        ("log.url", Some("kafka://broker/"), "redis://", "TASKCAST_LOG=redis://localhost:6379/0"),
+        ("log_level", Some("inof"), "trace", "TASKCAST_LOG_LEVEL=info"),
+        ("TASKCAST_TASKS_MAXX", Some("7"), "did you mean TASKCAST_TASKS_MAX?", "TASKCAST_TASKS_MAX=100000"),
+        ("operations_listen", Some("6162"), "an IP address and a port", "--set operations_listen=0.0.0.0:6162"),
+        ("sessions.bad_messages_max", Some("0x10"), "a whole number", "--set sessions.bad_messages_max=20"),
+    ];
+    let expected_of_secret = ("auth.secret", None, "the secret that tokens are signed with", "TASKCAST_AUTH_SECRET=");
+    let all: Vec<_> = expected.into_iter().chain([expected_of_secret]).collect();
+    for (key, value, expectation, example) in &all {
+        let found = mistakes.iter().find(|mistake| mistake.key == *key);
+        let mistake = found.unwrap_or_else(|| panic!("{key} is missing in {mistakes:#?}"));
+        // The path of an address that is no URL of ours may be shown with or without its slash.
+        let shown = mistake.value.as_deref().map(|value| value.trim_end_matches('/'));
+        assert_eq!(shown, value.map(|value| value.trim_end_matches('/')), "{mistake:?}");
+        assert!(mistake.expected.contains(expectation), "{mistake:?}");
+        assert!(mistake.example.as_deref().unwrap_or_default().contains(example), "{mistake:?}");
+    }
+    assert_eq!(mistakes.len(), all.len(), "{mistakes:#?}");
+    let line = |key: &str| mistakes.iter().find(|m| m.key == key).and_then(|m| m.source.clone());
+    assert_eq!(line("http.missing_origin"), Some(Source::File { path: "taskcast.toml".into(), line: 10 }));
+    assert_eq!(line("log_level"), Some(Source::Variable("TASKCAST_LOG_LEVEL".to_owned())));
+    assert_eq!(line("operations_listen"), Some(Source::Flag("--set".to_owned())));
+}
+
+#[test]
+fn each_example_of_a_mistake_is_one_that_works() {
+    for effective in &Given::valid().load().unwrap().effective {
+        // An empty text is wrong for every key but the lists, for which nothing is.
+        let given = Given::valid().file("").set(effective.key, " ");
+        let Err(mistakes) = given.load() else { continue };
+        let example = mistakes.0[0].example.clone().unwrap();
+        let (key, value) = example.strip_prefix("--set ").unwrap().split_once('=').unwrap();
+        let again = Given::valid().set(key, value).load();
+        let still_wrong = again.err().into_iter().flat_map(|mistakes| mistakes.0);
+        // Files named by examples do not exist here, and a second key does not fit the first.
+        let own: Vec<_> = still_wrong.filter(|mistake| !mistake.key.ends_with("_file")).collect();
+        let is_secret = effective.key == "auth.secret" || effective.key == "auth.public_key_file";
+        assert!(own.is_empty() || is_secret, "{example}: {own:?}");
+    }
+}
+
+#[test]
+fn checks_that_need_several_keys() {
+    let valid = Given::valid;
+    for (given, key, expected) in [
+        (Given::new(), "auth.secret", "auth.public_key_file"),
+        (Given::new().set("auth.algorithms", "RS256"), "auth.public_key_file", "public key"),
+        (valid().set("auth.algorithms", "HS256,RS256"), "auth.algorithms", "one family"),
+        (valid().set("auth.algorithms", "HS265"), "auth.algorithms", "`HS265` is none of HS256"),
+        (valid().set("auth.algorithms", "RS256"), "auth.algorithms", "as a secret is configured"),
+        (valid().set("auth.algorithms", ""), "auth.algorithms", "at least one"),
+        (valid().set("auth.secret", "short"), "auth.secret", "16 bytes"),
+        (valid().set("auth.public_key_file", "k"), "auth.public_key_file", "not both"),
+        (Given::new().set("auth.public_key_file", "k"), "auth.algorithms", "RS256"),
+        (
+            Given::new().set("auth.public_key_file", "k").set("auth.algorithms", "RS256"),
+            "auth.public_key_file",
+            "can be read",
+        ),
+        (
+            Given::new().with_file("k", b"no").set("auth.public_key_file", "k").set("auth.algorithms", "ES256"),
+            "auth.public_key_file",
+            "P-256",
+        ),
+        (valid().set("auth.mode", "introspection"), "auth.mode", "not supported by this version"),
+        (valid().variable("TASKCAST_AUTH_JWKS", "https://x"), "TASKCAST_AUTH_JWKS", "not supported by this version"),
+        (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
+        (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
+        (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
+        (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
+        (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
+        (valid().set("log.key", &"k".repeat(256)), "log.key", "255 bytes"),
+        (valid().set("log.url", "redis://h/zero"), "log.url", "number of a database"),
+        (valid().set("auth.mode", "none").set("listen", "0.0.0.0:6161"), "listen", "loopback"),
+        (valid().set("auth.mode", "none").set("auth.user", "a\u{7}"), "auth.user", "control characters"),
+    ] {
+        let mistake = given.mistake();
+        assert_eq!(mistake.key, key, "{mistake:?}");
+        assert!(mistake.expected.contains(expected), "{mistake:?}");
+    }
+}
+
+#[test]
+fn without_tokens_the_service_stays_on_loopback_unless_told_otherwise() {
+    let open = Given::new().set("auth.mode", "none").set("auth.user", "dev");
+    let loaded = open.load().unwrap();
+    assert_eq!(loaded.config.listen.to_string(), "127.0.0.1:6161");
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("tokens are not checked")));
+    assert!(matches!(loaded.config.auth, auth::Settings::None { user } if user == UserId::parse("dev").ok()));
+    assert_eq!(open.clone().set("listen", "[::1]:7000").config().listen.to_string(), "[::1]:7000");
+    let remote = open.set("auth.allow_remote_without_token", "true");
+    assert_eq!(remote.config().listen.to_string(), "0.0.0.0:6161");
+    assert_eq!(remote.set("listen", "0.0.0.0:7000").config().listen.to_string(), "0.0.0.0:7000");
+}
+
+#[test]
+fn a_weak_secret_is_a_warning() {
+    let warnings = |given: Given| given.load().unwrap().warnings;
+    assert_eq!(warnings(Given::valid()), Vec::<String>::new());
+    assert!(warnings(Given::valid().set("auth.secret", "0123456789abcdef"))[0].contains("16 bytes"));
+    assert!(warnings(Given::valid().set("auth.algorithms", "HS512"))[0].contains("64"));
+}
+
+#[test]
+fn variables_that_kubernetes_injects_are_ignored_and_other_unknown_ones_are_not() {
+    let mut given = Given::valid();
+    for name in [
+        "TASKCAST_PORT",
+        "TASKCAST_PORT_6161_TCP",
+        "TASKCAST_PORT_6161_TCP_ADDR",
+        "TASKCAST_PORT_6161_TCP_PORT",
+        "TASKCAST_PORT_6161_TCP_PROTO",
+        "TASKCAST_SERVICE_HOST",
+        "TASKCAST_SERVICE_PORT",
+        "TASKCAST_SERVICE_PORT_HTTP",
+        "TASKCAST_REDIS_SERVICE_HOST",
+        "TASKCAST_REDIS_SERVICE_PORT",
+        "TASKCAST_REDIS_PORT",
+        "TASKCAST_REDIS_PORT_6379_TCP_ADDR",
+        "TASKCAST_OPERATIONS_PORT_6162_TCP",
+    ] {
+        given = given.variable(name, "tcp://10.0.0.1:6161");
+    }
+    assert!(given.load().is_ok());
+    assert!(given.clone().variable("OTHER_THING", "1").variable("TASKCAST", "1").load().is_ok());
+    let mistake = given.variable("TASKCAST_WHATEVER", "1").mistake();
+    assert_eq!(mistake.key, "TASKCAST_WHATEVER");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let given = Given::valid().variable("TASKCAST_LOG", "").variable("TASKCAST_CONFIG", "");
+    assert!(matches!(given.config().log.backend, Backend::Memory));
+}
+
+#[test]
+fn secrets_can_be_in_files() {
+    let given = Given::new()
+        .with_file("secret", format!("{SECRET}\r\n").as_bytes())
+        .with_file("url", b"amqp://guest:hunter2@rabbit/%2f\n")
+        .variable("TASKCAST_AUTH_SECRET_FILE", "secret")
+        .variable("TASKCAST_LOG_FILE", "url");
+    let config = given.config();
+    assert!(matches!(&config.log.backend, Backend::Amqp { url } if url == "amqp://guest:hunter2@rabbit/%2f"));
+    let auth::Settings::Jwt(jwt) = config.auth else { panic!("not jwt") };
+    assert!(matches!(jwt.key, auth::Key::Secret(secret) if secret == SECRET.as_bytes()));
+    for (given, key) in [
+        (given.clone().variable("TASKCAST_AUTH_SECRET", SECRET), "auth.secret_file"),
+        (given.clone().set("log.url", "memory"), "log.url_file"),
+        (given.clone().set("log.url_file", "nowhere"), "log.url_file"),
+        (given.clone().with_file("secret", b"\n"), "auth.secret"),
+        (given.clone().with_file("secret", &[0xff; 40]), "auth.secret_file"),
+        (given.clone().with_file("url", b"hunter2-hunter2-hunter2"), "log.url"),
+    ] {
+        let mistake = given.mistake();
+        assert_eq!(mistake.key, key, "{mistake:?}");
+        assert!(!format!("{mistake:?}").contains("hunter2"), "{mistake:?}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_error_no_debug_output_and_no_list_of_settings() {
+    let hush = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    let url = format!("redis://user:{hush}@h/0");
+    let loaded = Given::new().set("auth.secret", hush).set("log.url", &url).load().unwrap();
+    assert!(!format!("{loaded:?}").contains("hunter2"), "{loaded:?}");
+    assert!(loaded.effective.iter().any(|e| e.key == "auth.secret" && e.value == "(hidden)"));
+    assert!(loaded.effective.iter().any(|e| e.key == "log.url" && e.value == "redis://(hidden)@h/0"));
+    for toml in [
+        format!("auth = \"{hush}\""),
+        format!("auth = [\"{hush}\"]"),
+        format!("log = \"{url}\""),
+        format!("secret = \"{hush}\""),
+        format!("password = \"{hush}\""),
+        format!("[auth]\nsercet = \"{hush}\""),
+        format!("[auth]\nsecret = [\"{hush}\"]"),
+        format!("[auth]\nsecret = {{ value = \"{hush}\" }}"),
+        format!("[auth]\nsecret_key = \"{hush}\""),
+        format!("[auth]\ntoken = \"{hush}\""),
+        format!("[auth]\nsecret = \"{hush}\"\nsecret = \"{hush}\""),
+        format!("[auth]\nsecret = {hush}"),
+        format!("[log]\nurl = \"amqp://a:{hush}@\""),
+        format!("[log]\nurl = \"redis:{hush}\""),
+        format!("[log]\nur = \"{url}\""),
+        format!("[{hush}"),
+    ] {
+        let text = Given::new().file(&toml).load().unwrap_err().to_string();
+        assert!(!text.contains("hunter2"), "{toml}\n{text}");
+    }
+    for (name, value) in [("TASKCAST_SECRET", hush), ("TASKCAST_AUTH_SERCET", hush), ("TASKCAST_LOG_URL", &url)] {
+        let text = Given::valid().variable(name, value).load().unwrap_err().to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake_not_many() {
+    let mut missing = Given::new();
+    missing.config = Some("missing.toml".into());
+    assert!(missing.mistake().expected.contains("can be read"));
+    let broken = Given::new().file("listen = \"127.0.0.1:1\"\n[auth\nsecret = 1\n").mistakes();
+    assert!(broken.iter().all(|mistake| mistake.key == "configuration file"), "{broken:?}");
+    assert_eq!(broken[0].source, Some(Source::File { path: "taskcast.toml".into(), line: 2 }));
+    assert!(
+        Given::new()
+            .with_file("taskcast.toml", &[0xff])
+            .variable("TASKCAST_CONFIG", "taskcast.toml")
+            .mistake()
+            .expected
+            .contains("UTF-8")
+    );
+}
+
+#[test]
+fn the_default_file_lists_every_key_and_means_the_defaults() {
+    let toml = config::default_config();
+    let defaults = Given::valid().load().unwrap();
+    assert_eq!(format!("{:?}", Given::valid().file(&toml).config()), format!("{:?}", defaults.config));
+    // With every comment sign taken away that has no space after it, each key is there with its default.
+    let is_setting = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
+    assert_eq!(toml.lines().filter(is_setting).count(), defaults.effective.len());
+    let live: Vec<&str> = toml.lines().map(|line| if is_setting(&line) { &line[1..] } else { line }).collect();
+    let read: toml::Table = live.join("\n").parse().unwrap();
+    for effective in &defaults.effective {
+        let (table, name) = effective.key.split_once('.').unwrap_or(("", effective.key));
+        let table = if table.is_empty() { &read } else { read[table].as_table().unwrap() };
+        let value = table.get(name).unwrap_or_else(|| panic!("{} is missing", effective.key));
+        if !["(not set)", "(hidden)"].contains(&effective.value.as_str()) {
+            assert_eq!(value.to_string(), effective.value, "{}", effective.key);
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_these() {
+    let config = Given::valid().config();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:6161");
+    assert_eq!(config.operations_listen.to_string(), "0.0.0.0:6162");
+    assert_eq!(
+        (config.drain, config.log_level.as_str(), config.log_format),
+        (Duration::from_secs(20), "info", LogFormat::Text)
+    );
+    let log = &config.log;
+    assert!(matches!(log.backend, Backend::Memory));
+    assert_eq!((log.key.as_str(), log.exchange.as_str()), ("taskcast:events", "taskcast.events"));
+    assert_eq!((log.max_events, log.max_age_seconds, log.max_bytes, log.read_batch), (1_000_000, 86_400, 2 << 30, 256));
+    assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(10)));
+    let tasks = &config.tasks;
+    assert_eq!((tasks.max, tasks.ring_frames, tasks.resume_window), (100_000, 16, 500_000));
+    assert_eq!((tasks.retain_ended.as_secs(), tasks.retain_idle.as_secs()), (900, 86_400));
+    let sessions = &config.sessions;
+    assert_eq!((sessions.heartbeat_interval.as_secs(), sessions.dead_peer_timeout.as_secs()), (25, 60));
+    assert_eq!((sessions.write_timeout.as_secs(), sessions.first_frame_timeout.as_secs()), (20, 3));
+    assert_eq!((sessions.message_max_bytes, sessions.page_max_bytes), (65_536, 65_536));
+    assert_eq!((sessions.bad_messages_max, sessions.subscriptions_max), (20, 256));
+    assert_eq!((sessions.reconnect_min.as_millis(), sessions.reconnect_max.as_millis()), (500, 30_000));
+    let http = &config.http;
+    assert_eq!((http.query_token, http.cookie.as_deref(), http.connections_max), (true, None, 20_000));
+    assert_eq!((http.header_timeout.as_secs(), http.body_max_bytes, http.events_per_request_max), (10, 1 << 20, 1000));
+}
+
+#[test]
+fn each_key_reaches_the_setting_of_its_name() {
+    // Every number set to another value than its default and than all others: a key read for another would show.
+    let mut given = Given::valid().set("listen", "127.0.0.1:7001").set("operations_listen", "127.0.0.1:7002");
+    let defaults = given.load().unwrap();
+    let before = format!("{:?}", defaults.config);
+    for effective in &defaults.effective {
+        let Ok(default) = effective.value.parse::<u64>() else { continue };
+        given = given.set(effective.key, &(default + 1).to_string());
+    }
+    let after = format!("{:?}", given.config());
+    let numbers = |text: &str| {
+        let parts = text.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|part| !part.is_empty());
+        parts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (before, after) = (numbers(&before), numbers(&after));
+    assert_eq!(before.len(), after.len());
+    let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    let integers = defaults.effective.iter().filter(|effective| effective.value.parse::<u64>().is_ok()).count();
+    assert_eq!(changed, integers);
+}
+
+#[test]
+fn a_publisher_needs_no_secret_and_a_token_no_log() {
+    let given = Given::new().set("log.url", "redis://h");
+    assert!(given.with_sources(config::load_log).is_ok());
+    assert!(given.with_sources(config::load_operations_listen).is_ok());
+    assert!(given.with_sources(config::load_auth).is_err());
+    assert!(given.set("tasks.max", "x").with_sources(config::load_log).is_err());
+}
+
+/// Runs the binary with these arguments and variables only.
+fn taskcast(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskcast"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_binary_exits_64_with_the_whole_list_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("taskcast.toml");
+    std::fs::write(&path, "log = 100\n[tasks]\nmaximum = 5\n").unwrap();
+    for command in ["serve", "check-config"] {
+        let output = taskcast(
+            &[command, "--config", path.to_str().unwrap(), "--listen", "nowhere", "--set", "drain_seconds"],
+            &[("TASKCAST_LOG_LEVEL", "loud"), ("TASKCAST_PORT", "tcp://10.0.0.1:6161")],
+        );
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let stderr = text(&output.stderr);
+        for part in [
+            "6 mistakes in the configuration:",
+            "log = 100",
+            "a table [log], not a number",
+            "tasks.maximum = 5",
+            "taskcast.toml, line 3",
+            "listen = nowhere",
+            "flag --listen",
+            "drain_seconds",
+            "log_level = loud",
+            "environment variable TASKCAST_LOG_LEVEL",
+            "auth.secret",
+        ] {
+            assert!(stderr.contains(part), "{part} is missing in:\n{stderr}");
+        }
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn the_binary_checks_prints_defaults_and_mints_tokens() {
+    let secret = ("TASKCAST_AUTH_SECRET", SECRET);
+    let checked = taskcast(&["check-config", "--log", "redis://u:hunter2@h"], &[secret]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert!(text(&checked.stdout).contains("log.url = redis://(hidden)@h"), "{}", text(&checked.stdout));
+    assert!(!text(&checked.stdout).contains(SECRET));
+
+    let defaults = taskcast(&["default-config"], &[]);
+    assert_eq!(text(&defaults.stdout), config::default_config());
+
+    let minted = taskcast(&["token", "--user", "u1", "--watch", "task:x", "--publish", "--expires", "2h"], &[secret]);
+    assert_eq!(minted.status.code(), Some(0), "{}", text(&minted.stderr));
+    let verifier = auth::Verifier::new(Given::valid().config().auth).unwrap();
+    let now = clock::now().unix_ms;
+    let identity = verifier.verify(Some(text(&minted.stdout).trim()), now).unwrap();
+    assert_eq!(identity.user, UserId::parse("u1").ok());
+    assert!(identity.rights.publish && !identity.rights.own && !identity.rights.cancel);
+    assert!(identity.expires_at_ms.unwrap() > now + 7_000_000);
+
+    assert_eq!(taskcast(&["token", "--user", "u1"], &[]).status.code(), Some(64));
+    assert_eq!(taskcast(&["token", "--watch", "owm"], &[secret]).status.code(), Some(1));
+    assert_eq!(taskcast(&["serve", "--no-such-flag"], &[]).status.code(), Some(2));
+    // A port that nothing listens on: port 1 needs rights that no test has.
+    assert_eq!(taskcast(&["healthcheck", "--operations-listen", "127.0.0.1:1"], &[]).status.code(), Some(1));
+    let memory = taskcast(&["publish", "t1", "--progress", "40"], &[]);
+    assert_eq!(memory.status.code(), Some(1));
+    assert!(text(&memory.stderr).contains("POST /api/v1/events"));
+}
