@@ -252,7 +252,9 @@ fn id(text: &str) -> TaskId {
 }
 
 fn request(json: &str) -> Option<RequestId> {
-    Some(RequestId::from_json(json).unwrap())
+    let id = RequestId::from_json(json);
+    assert!(id.is_some(), "{json} is no id");
+    id
 }
 
 fn cursor(major: u64) -> Cursor {
@@ -319,10 +321,10 @@ fn ended(task: Task, status: Status) -> Task {
     Task { status, completed_at_ms: Some(task.updated_at_ms), ..task }
 }
 
-fn task_error(message: Option<&str>) -> Option<Arc<TaskError>> {
+fn task_error(message: Option<&str>) -> Arc<TaskError> {
     let code = message.map(|_| Arc::from("E42"));
     let kind = Some("OSError".into());
-    Some(Arc::new(TaskError { code, message: message.map(Arc::from), kind, retryable: Some(true) }))
+    Arc::new(TaskError { code, message: message.map(Arc::from), kind, retryable: Some(true) })
 }
 
 fn frame(task: Task) -> Arc<TaskFrame> {
@@ -341,8 +343,11 @@ fn frames() -> Vec<(&'static str, Task)> {
         ("frame-unknown-total", Task { current: Some(1_234.0), ..task("t1", Status::Running) }),
         ("frame-succeeded", ended(done, Status::Succeeded)),
         ("frame-succeeded-with-text", ended(text_result, Status::Succeeded)),
-        ("frame-failed", ended(Task { error: task_error(Some("disk full")), ..full_task() }, Status::Failed)),
-        ("frame-timed-out", ended(Task { error: task_error(None), ..task("t1", Status::Running) }, Status::TimedOut)),
+        ("frame-failed", ended(Task { error: Some(task_error(Some("disk full"))), ..full_task() }, Status::Failed)),
+        (
+            "frame-timed-out",
+            ended(Task { error: Some(task_error(None)), ..task("t1", Status::Running) }, Status::TimedOut),
+        ),
         ("frame-cancelled", ended(task("t1", Status::Running), Status::Cancelled)),
         ("frame-lost", ended(task("t1", Status::Running), Status::Lost)),
     ]
@@ -666,7 +671,7 @@ fn the_protobuf_form_and_the_schemas_have_the_same_fields() {
     let server = read_json("taskcast/v1/server-message.schema.json");
     assert_eq!(as_proto(&server["$defs"]["task"]["properties"]), proto_fields("task", "Task"));
     let result = JsonText::parse("1");
-    let everything = ended(Task { result, error: task_error(Some("m")), ..full_task() }, Status::Failed);
+    let everything = ended(Task { result, error: Some(task_error(Some("m"))), ..full_task() }, Status::Failed);
     let written: Value = serde_json::from_slice(&everything.to_json()).unwrap();
     assert_eq!(as_proto(&written), proto_fields("task", "Task"), "a task with everything has every field");
 }

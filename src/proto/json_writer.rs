@@ -75,7 +75,10 @@ impl<'a> ObjectWriter<'a> {
     }
 
     pub fn moment(&mut self, key: &'static str, unix_ms: u64) {
-        self.string(key, &timestamp::text(unix_ms));
+        let out = self.value(key);
+        out.push(b'"');
+        out.extend_from_slice(&timestamp::text(unix_ms));
+        out.push(b'"');
     }
 
     pub fn moment_if(&mut self, key: &'static str, unix_ms: Option<u64>) {
@@ -114,6 +117,13 @@ impl<'a> ObjectWriter<'a> {
 
 /// Writes a JSON string.
 pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+    if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let before = out.len();
     if serde_json::to_writer(&mut *out, text).is_err() {
         // Writing a string into memory cannot fail; a frame must stay JSON all the same.

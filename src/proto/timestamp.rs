@@ -23,13 +23,28 @@ pub(super) fn from_number(number: f64) -> Option<u64> {
     is_moment.then(|| ms.round() as u64)
 }
 
-/// Writes RFC 3339 in UTC with milliseconds.
-pub(super) fn text(unix_ms: u64) -> String {
+/// Writes RFC 3339 in UTC with milliseconds. By hand, because every frame has up to five of them: `format!` took half of
+/// a frame's time.
+pub(super) fn text(unix_ms: u64) -> [u8; 24] {
     let nanos = i128::from(unix_ms.min(TIMESTAMP_MAX_MS)) * 1_000_000;
     let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = (moment.year(), u8::from(moment.month()), moment.day());
     let (hour, minute, second, ms) = moment.to_hms_milli();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let mut out = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |end: usize, digits: usize, number: u32| {
+        let mut rest = number;
+        for place in out[end - digits..end].iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+    };
+    put(4, 4, moment.year().unsigned_abs());
+    put(7, 2, u32::from(u8::from(moment.month())));
+    put(10, 2, u32::from(moment.day()));
+    put(13, 2, u32::from(hour));
+    put(16, 2, u32::from(minute));
+    put(19, 2, u32::from(second));
+    put(23, 3, u32::from(ms));
+    out
 }
 
 #[cfg(test)]
@@ -39,10 +54,10 @@ mod tests {
     #[test]
     fn a_moment_survives_its_text_form() {
         for ms in [0, 1, 1_700_000_000_123, TIMESTAMP_MAX_MS] {
-            assert_eq!(parse(&text(ms)), Some(ms));
+            assert_eq!(parse(std::str::from_utf8(&text(ms)).unwrap()), Some(ms));
         }
-        assert_eq!(text(1_700_000_000_007), "2023-11-14T22:13:20.007Z");
-        assert_eq!(text(u64::MAX), "9999-12-31T23:59:59.999Z");
+        assert_eq!(text(1_700_000_000_007), *b"2023-11-14T22:13:20.007Z");
+        assert_eq!(text(u64::MAX), *b"9999-12-31T23:59:59.999Z");
     }
 
     #[test]
