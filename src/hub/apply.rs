@@ -4,16 +4,29 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Arrival, Hub, lock, slot::Slot, topics};
+use super::{Arrival, Hub, Mailbox, lock, slot::Slot, topics};
 use crate::{
     metrics::Outcome,
     proto::{Cursor, Event, Position, Task, TaskFrame},
 };
 
+/// A task that an event changed, and the frame that came of it.
+pub(super) struct Changed {
+    pub(super) slot: Arc<Slot>,
+    pub(super) frame: Arc<TaskFrame>,
+}
+
 impl Hub {
     /// Applies a batch, ascending. To be called by one caller at a time.
     pub fn apply(&self, batch: &[Arrival], now_ms: u64) {
-        let Some(last) = batch.last() else { return };
+        let changed = self.change(batch, now_ms);
+        let mut to_wake = Vec::new();
+        self.mark(&changed, &mut to_wake);
+        self.announce(to_wake);
+    }
+
+    /// Steps one and two: states change, `applied` moves.
+    pub(super) fn change(&self, batch: &[Arrival], now_ms: u64) -> Vec<Changed> {
         let known = self.progress().applied.map(|cursor| cursor.position);
         let mut changed = Vec::with_capacity(batch.len());
         for arrival in batch {
@@ -24,24 +37,27 @@ impl Hub {
             lock(&self.0.trail).push(arrival.cursor);
             let Some(event) = &arrival.event else { continue };
             let at_ms = arrival.appended_at_ms.unwrap_or(now_ms);
-            let outcome = self.apply_one(event, arrival.cursor, at_ms, now_ms).map(|touched| changed.push(touched));
+            let outcome = self.apply_one(event, arrival.cursor, at_ms, now_ms).map(|one| changed.push(one));
             self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
         }
-        if known.is_none_or(|known| known < last.cursor.position) {
+        if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
             self.0.progress.send_modify(|progress| progress.applied = Some(last.cursor));
         }
-        self.tell(&changed);
+        changed
     }
 
-    /// Steps three and four: mark, then wake.
-    fn tell(&self, changed: &[(Arc<Slot>, Arc<TaskFrame>)]) {
-        let mut to_wake = Vec::new();
-        for (slot, frame) in changed {
+    /// Step three: the watchers of what changed are looked up and marked.
+    pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
+        for Changed { slot, frame } in changed {
             let urgent = frame.task.status.is_terminal();
             for topic in topics::heard(&frame.task) {
-                self.0.topics.mark(&topic, slot, urgent, &mut to_wake);
+                self.0.topics.mark(&topic, slot, urgent, to_wake);
             }
         }
+    }
+
+    /// Step four: `marked` moves, and those marked are woken; so is who came too early.
+    pub(super) fn announce(&self, mut to_wake: Vec<Arc<Mailbox>>) {
         self.0.progress.send_modify(|progress| {
             progress.marked = progress.applied.map_or(Position::START, |cursor| cursor.position);
         });
@@ -51,13 +67,7 @@ impl Hub {
         }
     }
 
-    fn apply_one(
-        &self,
-        event: &Event,
-        cursor: Cursor,
-        at_ms: u64,
-        now_ms: u64,
-    ) -> Result<(Arc<Slot>, Arc<TaskFrame>), Outcome> {
+    fn apply_one(&self, event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Result<Changed, Outcome> {
         let held = self.shard(&event.task_id).get(event.task_id.as_str()).cloned();
         let Some(slot) = held else {
             if event.observed.is_some() {
@@ -65,7 +75,7 @@ impl Hub {
             }
             let slot = self.insert(event, cursor, at_ms, now_ms)?;
             let frame = slot.current();
-            return Ok((slot, frame));
+            return Ok(Changed { slot, frame });
         };
         let (before, frame) = {
             let mut state = slot.lock();
@@ -74,7 +84,7 @@ impl Hub {
         };
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
         self.relist(&slot, &before.task, &frame.task);
-        Ok((slot, frame))
+        Ok(Changed { slot, frame })
     }
 
     fn insert(&self, event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Result<Arc<Slot>, Outcome> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::{Task, TaskFrame, Topic, UserId};
+use crate::proto::{Status, Task, TaskFrame, Topic, UserId};
 
 fn settings() -> Settings {
     Settings {
@@ -52,8 +52,6 @@ fn status(task: &str, owner: &str, status: Status) -> Event {
     event.status = Some(status);
     event
 }
-
-use crate::proto::Status;
 
 const ALL: fn(&Task) -> bool = |_| true;
 
@@ -223,20 +221,56 @@ fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused
     assert_eq!(missed(10), Err(ResumeFailure::Trimmed));
 }
 
+#[test]
+fn a_pull_in_the_middle_of_marking_skips_nothing() {
+    let hub = hub_with(settings());
+    let mut client = Client::attach(&hub, Topic::All);
+    let batch = [("a", 1.0), ("b", 1.0), ("a", 2.0)];
+    let batch: Vec<_> = (1..).zip(batch).map(|(at, (task, p))| arrival(at, progress(task, "u1", p))).collect();
+    let changed = hub.change(&batch, 0);
+    let mut to_wake = Vec::new();
+    hub.mark(&changed[..1], &mut to_wake);
+    client.pull(&hub, 10, false);
+    hub.mark(&changed[1..], &mut to_wake);
+    hub.announce(to_wake);
+    client.pull(&hub, 10, false);
+    assert_eq!(client.seen.iter().map(|f| f.position().major).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it() {
+    let hub = hub_with(settings());
+    let changed = hub.change(&[arrival(1, progress("a", "u1", 1.0))], 0);
+    hub.mark(&changed, &mut Vec::new());
+    let mailbox = Arc::new(Mailbox::default());
+    let _watch = hub.watch(Topic::All, &mailbox);
+    assert!(hub.catch_up(&Topic::All, Position::START, &mailbox).is_empty());
+    mailbox.woken().await;
+    assert!(hub.pull(&mailbox, options(Position::START), ALL).frames.is_empty(), "not before it is announced");
+    hub.announce(Vec::new());
+    tokio::time::timeout(Duration::from_secs(5), mailbox.woken()).await.expect("a wake-up");
+    assert_eq!(hub.pull(&mailbox, options(Position::START), ALL).frames.len(), 1);
+}
+
 #[derive(Debug, Clone)]
 enum Act {
-    Apply(Vec<(usize, usize, Option<Status>, f64)>),
+    /// Events, and which client pulls after each marking.
+    Apply(Vec<(usize, Option<Status>, f64)>, usize),
     Attach(usize),
-    Pull { client: usize, frames_max: usize, every: bool },
+    Pull {
+        client: usize,
+        frames_max: usize,
+        every: bool,
+    },
     Resume(usize),
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
     const STATUSES: [Status; 4] = [Status::Running, Status::Waiting, Status::Succeeded, Status::Failed];
     let status = prop::option::weighted(0.3, prop::sample::select(&STATUSES[..]));
-    let event = (0..6_usize, 0..2_usize, status, 0.0..100.0_f64);
+    let event = (0..6_usize, status, 0.0..100.0_f64);
     prop_oneof![
-        4 => prop::collection::vec(event, 1..8).prop_map(Act::Apply),
+        4 => (prop::collection::vec(event, 1..8), 0..6_usize).prop_map(|(events, puller)| Act::Apply(events, puller)),
         1 => (0..8_usize).prop_map(Act::Attach),
         4 => (0..6_usize, 1..6_usize, any::<bool>())
             .prop_map(|(client, frames_max, every)| Act::Pull { client, frames_max, every }),
@@ -253,7 +287,7 @@ fn topic(number: usize) -> Topic {
 }
 
 /// Every task has the owner of its number, whatever the generator says, so that owners never clash.
-fn event_of((task, _, named, percent): (usize, usize, Option<Status>, f64)) -> Event {
+fn event_of((task, named, percent): (usize, Option<Status>, f64)) -> Event {
     let mut event = progress(&format!("t{task}"), &format!("u{}", task % 2), percent);
     event.status = named;
     event
@@ -271,12 +305,18 @@ proptest! {
         let mut at = 0;
         for act in acts {
             match act {
-                Act::Apply(events) => {
+                Act::Apply(events, puller) => {
                     let batch: Vec<_> = events.into_iter().map(|e| { at += 1; arrival(at, event_of(e)) }).collect();
-                    for one in batch {
-                        hub.apply(std::slice::from_ref(&one), 0);
-                        frames.extend(hub.tasks(&[Topic::All]).into_iter().filter(|f| f.cursor == one.cursor));
+                    let changed = hub.change(&batch, 0);
+                    frames.extend(changed.iter().map(|one| one.frame.clone()));
+                    let mut to_wake = Vec::new();
+                    for one in &changed {
+                        hub.mark(std::slice::from_ref(one), &mut to_wake);
+                        if let Some(client) = clients.get_mut(puller) {
+                            client.pull(&hub, 2, false);
+                        }
                     }
+                    hub.announce(to_wake);
                 }
                 Act::Attach(number) if clients.len() < 6 => clients.push(Client::attach(&hub, topic(number))),
                 Act::Attach(_) => {}
@@ -347,8 +387,7 @@ async fn no_wake_up_is_lost_between_threads() {
     let applier = tokio::task::spawn_blocking({
         let hub = hub.clone();
         move || {
-            let events =
-                (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, 0, None, n as f64 / EVENTS as f64 * 99.0))));
+            let events = (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, None, n as f64 / EVENTS as f64 * 99.0))));
             for chunk in events.collect::<Vec<_>>().chunks(7) {
                 hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), 0);
             }

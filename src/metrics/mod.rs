@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::proto::{AuthenticationErrorCode, CloseCode, Malformed, MalformedReason, ResumeFailure, Status};
+use crate::proto::{AuthenticationErrorCode, CloseCode, Malformed, ResumeFailure, Status};
 
 /// How an HTTP request for a WebSocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,14 +270,7 @@ impl Metrics {
     }
 
     pub fn event_malformed(&self, malformed: &Malformed) {
-        let reason = match malformed.reason {
-            MalformedReason::Syntax => "syntax",
-            MalformedReason::Missing => "missing",
-            MalformedReason::Type => "type",
-            MalformedReason::Value => "value",
-            MalformedReason::TooLarge => "too_large",
-        };
-        self.events.with_label_values(&[self.log, "malformed", reason]).inc();
+        self.events.with_label_values(&[self.log, "malformed", malformed.reason.as_str()]).inc();
     }
 
     pub fn unknown_fields(&self, count: u32) {
