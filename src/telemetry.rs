@@ -3,8 +3,11 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{
-    EnvFilter,
-    fmt::{self, SubscriberBuilder, format::DefaultFields, format::Format},
+    EnvFilter, fmt,
+    fmt::{
+        SubscriberBuilder,
+        format::{DefaultFields, Format},
+    },
 };
 
 type Lines = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> io::Stderr>;

@@ -1,37 +1,167 @@
-//! stub
-use std::net::SocketAddr;
-use tokio_util::sync::CancellationToken;
-use crate::{config::Config, input::Publisher};
+//! Composition: the one place that knows every module and wires them into a running service.
+//!
+//! Refuses to know: the command line.
+
+mod feed;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::Verifier,
+    config::Config,
+    http::{self, Context},
+    hub::Hub,
+    input::Publisher,
+    log::{Backend, Log},
+    metrics::Metrics,
+    session::Sessions,
+};
 
 /// A running service.
-pub struct App {}
+pub struct App {
+    address: SocketAddr,
+    operations_address: SocketAddr,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    drain: std::time::Duration,
+    /// Everything that was spawned.
+    tasks: TaskTracker,
+    /// Cancelled by an internal task that ended unasked.
+    failed: CancellationToken,
+    /// Soft: no new connections, and those that are open are ended with a word.
+    draining: CancellationToken,
+    /// Hard: everything ends.
+    stop: CancellationToken,
+}
 
 impl App {
     /// Binds both listeners and starts everything. Port 0 picks a free one.
     ///
     /// # Errors
     /// What could not be started, in words for the operator.
-    pub async fn start(_config: Config) -> Result<Self, String> {
-        todo!("app")
+    pub async fn start(config: Config) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new(match config.log.backend {
+            Backend::Memory => "memory",
+            Backend::Redis { .. } => "redis",
+            Backend::Amqp { .. } => "amqp",
+        }));
+        let log = Log::open(config.log, metrics.clone())?;
+        let hub = Hub::new(config.tasks, metrics.clone());
+        let verifier = Verifier::new(config.auth)?;
+        let publisher = Publisher::new(log.clone(), metrics.clone());
+        let draining = CancellationToken::new();
+        let sessions = Sessions {
+            hub: hub.clone(),
+            verifier: verifier.clone(),
+            publisher: publisher.clone(),
+            metrics: metrics.clone(),
+            settings: Arc::new(config.sessions),
+            draining: draining.clone(),
+        };
+        let public = bind(config.listen, "listen").await?;
+        let operations = bind(config.operations_listen, "operations_listen").await?;
+        let context = Context {
+            settings: Arc::new(config.http),
+            hub: hub.clone(),
+            verifier,
+            publisher: publisher.clone(),
+            sessions,
+            metrics: metrics.clone(),
+            health: log.health(),
+            draining: draining.clone(),
+        };
+        let app = Self {
+            address: local_address(&public)?,
+            operations_address: local_address(&operations)?,
+            publisher: publisher.clone(),
+            metrics: metrics.clone(),
+            drain: config.drain,
+            tasks: TaskTracker::new(),
+            failed: CancellationToken::new(),
+            draining,
+            stop: CancellationToken::new(),
+        };
+        let connections = app.tasks.clone();
+        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
+        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
+        Ok(app)
+    }
+
+    /// Runs a part that must outlive nothing less than the service: if it ends unasked, by a panic too, the service
+    /// does.
+    fn spawn(&self, part: impl Future<Output = ()> + Send + 'static) {
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
+        self.tasks.spawn(async move {
+            let ended = FailOnDrop { stop, failed };
+            part.await;
+            drop(ended);
+        });
     }
 
     pub fn address(&self) -> SocketAddr {
-        todo!("app")
+        self.address
     }
 
     pub fn operations_address(&self) -> SocketAddr {
-        todo!("app")
+        self.operations_address
     }
 
+    /// For those who publish from within the process.
     pub fn publisher(&self) -> Publisher {
-        todo!("app")
+        self.publisher.clone()
     }
 
-    /// Runs until `stop` is cancelled, then drains.
+    /// Runs until `stop` is cancelled, then drains: clients are told to reconnect elsewhere, and what is under way may
+    /// finish within the configured time.
     ///
     /// # Errors
     /// An internal task that ended although nobody asked it to.
-    pub async fn run(self, _stop: CancellationToken) -> Result<(), String> {
-        todo!("app")
+    pub async fn run(self, stop: CancellationToken) -> Result<(), String> {
+        let outcome = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = self.failed.cancelled() => Err("an internal task ended unexpectedly".to_owned()),
+        };
+        self.draining.cancel();
+        tracing::info!(drain_seconds = self.drain.as_secs(), "draining");
+        self.tasks.close();
+        let sessions_gone = async {
+            while self.metrics.connections() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        let drained = tokio::time::timeout(self.drain, sessions_gone).await.is_ok();
+        self.stop.cancel();
+        let ended = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_ok();
+        tracing::info!(drained, ended, "stopped");
+        outcome
     }
+}
+
+const DRAIN_POLL: std::time::Duration = std::time::Duration::from_millis(20);
+/// How long everything may take to end once told to, before the process exits all the same.
+const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+struct FailOnDrop {
+    stop: CancellationToken,
+    failed: CancellationToken,
+}
+
+impl Drop for FailOnDrop {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled() {
+            self.failed.cancel();
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address} (setting `{key}`): {error}"))
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
 }

@@ -1,10 +1,47 @@
-//! stub
-use crate::proto::{TaskFrame, TaskId, Topic};
-use std::sync::Arc;
+//! The hub: every task's state, a bounded ring of its recent frames, the indexes by owner, group and tag, and the
+//! mailboxes of those who watch. It never queues a message for a client: it marks a task in the mailbox of each
+//! watcher, and the session pulls what came after its cursor when it can.
+//!
+//! Refuses to know: tokens, HTTP, brokers.
+//!
+//! **Why a pull misses nothing.** One caller applies events, in the order of the log, a batch at a time, in four steps:
+//! states change; `applied` moves; watchers are looked up and marked; `marked` moves and those marked are woken.
+//! - A pull sends what is not beyond `marked`. Every event up to there has been marked in every mailbox that watched
+//!   when its turn came, so sending in ascending position and moving the cursor along skips nothing.
+//! - A new watcher first watches, then reads `applied`, then collects everything up to it. What is not beyond `applied`
+//!   is collected; what is beyond is looked up later, and so is marked.
+//! - A pull that meets a newer state than `marked` marks the task again and is woken once `marked` has moved.
 
-/// The tasks. Cheap to clone.
-#[derive(Clone)]
-pub struct Hub {}
+mod apply;
+mod mailbox;
+mod retention;
+mod rules;
+mod slot;
+mod topics;
+mod trail;
+mod view;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+pub use self::{
+    mailbox::Mailbox,
+    view::{PullOptions, Pulled, Watch},
+};
+use self::{slot::Slot, topics::Topics, trail::Trail};
+use crate::{
+    metrics::Metrics,
+    proto::{Cursor, Event, Position, ResumeFailure, TaskId},
+};
 
 /// Limits and retention of tasks; every field has a key in the configuration's `[tasks]` table.
 #[derive(Clone, Debug)]
@@ -14,23 +51,111 @@ pub struct Settings {
     /// Frames kept per task.
     pub ring_frames: usize,
     /// How long an ended task is kept.
-    pub retain_ended: std::time::Duration,
+    pub retain_ended: Duration,
     /// How long a live task without events is kept.
-    pub retain_idle: std::time::Duration,
+    pub retain_idle: Duration,
     /// How many recent positions can be resumed from; 16 bytes each.
     pub resume_window: usize,
 }
 
+/// A record of the log, read.
+#[derive(Debug)]
+pub struct Arrival {
+    pub cursor: Cursor,
+    /// When the log took it, if it says: milliseconds since the Unix epoch.
+    pub appended_at_ms: Option<u64>,
+    /// `None` for a malformed one: it only has a position.
+    pub event: Option<Event>,
+}
+
+/// How far the hub is. Changes are announced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Counts resets; a session that sees it change starts over.
+    pub generation: u64,
+    /// Why the last reset was.
+    pub reset: Option<ResumeFailure>,
+    /// The newest event whose effect is visible.
+    pub applied: Option<Cursor>,
+    /// The newest event that all its watchers have been told of.
+    pub marked: Position,
+    /// The log has been read to the end that it had when the reader connected.
+    pub replayed: bool,
+}
+
+/// The tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    shards: Box<[Mutex<HashMap<TaskId, Arc<Slot>>>]>,
+    hasher: RandomState,
+    topics: Topics,
+    trail: Mutex<Trail>,
+    progress: watch::Sender<Progress>,
+    /// Mailboxes to wake once `marked` has moved.
+    stragglers: Mutex<Vec<Arc<Mailbox>>>,
+    held: AtomicUsize,
+}
+
+const SHARDS: usize = 64;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Hub {
-    /// The current frame of a task, whoever asks; access is the caller's business.
     #[must_use]
-    pub fn task(&self, _id: &TaskId) -> Option<Arc<TaskFrame>> {
-        todo!("hub")
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        let trail = Mutex::new(Trail::new(settings.resume_window));
+        Self(Arc::new(Inner {
+            settings,
+            metrics,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            topics: Topics::new(),
+            trail,
+            progress: watch::Sender::default(),
+            stragglers: Mutex::default(),
+            held: AtomicUsize::new(0),
+        }))
     }
 
-    /// The current frames of all tasks under these topics, each once, newest position first.
+    /// How far the hub is.
     #[must_use]
-    pub fn tasks(&self, _topics: &[Topic]) -> Vec<Arc<TaskFrame>> {
-        todo!("hub")
+    pub fn progress(&self) -> Progress {
+        *self.0.progress.borrow()
+    }
+
+    /// Announces changes of [`Hub::progress`].
+    #[must_use]
+    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    fn shard(&self, id: &TaskId) -> MutexGuard<'_, HashMap<TaskId, Arc<Slot>>> {
+        lock(&self.0.shards[self.0.hasher.hash_one(id.as_str()) as usize % SHARDS])
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Arc<Slot>> {
+        self.0.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
+    }
+
+    /// Tasks held now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// No task is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

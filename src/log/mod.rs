@@ -16,12 +16,28 @@
 //! another 1-0 … 9-0 were written while this replica was away. Carrying on after 3-0 would be wrong in every way; the
 //! bytes at 3-0 differ from those remembered, so the reader says `Restarted` and begins at the new 1-0.
 
+mod amqp;
+mod backoff;
+mod feed;
+mod health;
+mod memory;
+mod redis;
+mod settings;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::{
+    amqp::{AmqpLog, AmqpTail},
+    health::Health,
+    memory::{MemoryLog, MemoryTail},
+    redis::{RedisLog, RedisTail},
+    settings::{Backend, Settings},
+};
 use crate::{
+    clock,
     metrics::Metrics,
     proto::{ContentType, Position},
 };
@@ -46,6 +62,14 @@ pub struct Outgoing {
     pub payload: Bytes,
 }
 
+/// How an entry says that it is to be read. An unknown media type counts as JSON: decoding then says what is wrong.
+fn content_type(media_type: &[u8]) -> ContentType {
+    if media_type == b"application/json" {
+        return ContentType::Json;
+    }
+    str::from_utf8(media_type).ok().and_then(ContentType::parse).unwrap_or_default()
+}
+
 /// Why the log is read again from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RestartReason {
@@ -53,6 +77,17 @@ pub enum RestartReason {
     Trimmed,
     /// Another log stands under this name.
     Replaced,
+}
+
+impl RestartReason {
+    /// The label of metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Replaced => "replaced",
+        }
+    }
 }
 
 /// What the reader of a log gets.
@@ -64,16 +99,6 @@ pub enum TailItem {
     Restarted(RestartReason),
 }
 
-/// How the tail is doing; for readiness.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    pub connected: bool,
-    /// Everything that was in the log when the reader connected has been handed over.
-    pub replayed: bool,
-    /// For a person: why not, or where it stands. Holds no credentials.
-    pub detail: String,
-}
-
 /// An append that did not happen, or may not have.
 #[derive(Clone, Debug)]
 pub struct AppendError {
@@ -83,97 +108,105 @@ pub struct AppendError {
     pub detail: String,
 }
 
-/// Settings of the log; every field has a key in the configuration's `[log]` table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub backend: Backend,
-    /// Redis: the stream's key. RabbitMQ: the queue's name.
-    pub key: String,
-    /// RabbitMQ: the durable topic exchange that workers publish to.
-    pub exchange: String,
-    /// Redis: `MAXLEN ~` of appends; memory: the ring's length.
-    pub max_events: u64,
-    /// RabbitMQ: `x-max-age` in seconds, when the queue is created here.
-    pub max_age_seconds: u64,
-    /// RabbitMQ: `x-max-length-bytes`, when the queue is created here.
-    pub max_bytes: u64,
-    /// RabbitMQ: unacknowledged deliveries; Redis: entries per read.
-    pub read_batch: u16,
-    /// An append fails after this long.
-    pub append_timeout: std::time::Duration,
-    /// The longest wait between two attempts to connect.
-    pub reconnect_max: std::time::Duration,
-    /// PEM file of certificate authorities to trust besides the system's, for `rediss://` and `amqps://`.
-    pub tls_ca_file: Option<std::path::PathBuf>,
-}
-
-/// Which broker, with its address. `Debug` shows no password.
-#[derive(Clone)]
-pub enum Backend {
-    Memory,
-    Redis { url: String },
-    Amqp { url: String },
-}
-
-impl std::fmt::Debug for Backend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "Memory",
-            Self::Redis { .. } => "Redis",
-            Self::Amqp { .. } => "Amqp",
-        })
+impl AppendError {
+    fn nothing(detail: impl Into<String>) -> Self {
+        Self { appended: 0, detail: detail.into() }
     }
 }
+
+impl std::fmt::Display for AppendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the append failed after {} events: {}", self.appended, self.detail)
+    }
+}
+
+impl std::error::Error for AppendError {}
 
 /// The log of this service. Cheap to clone.
 #[derive(Clone)]
 pub enum Log {
-    Todo,
+    Memory(Arc<MemoryLog>),
+    Redis(Arc<RedisLog>),
+    Amqp(Arc<AmqpLog>),
 }
 
 impl Log {
     /// Makes a handle; connects when first used.
     ///
     /// # Errors
-    /// A URL or certificate file that cannot be used, in words for the operator.
-    pub fn open(_settings: Settings, _metrics: Arc<Metrics>) -> Result<Self, String> {
-        todo!("log helper")
+    /// A URL, name or certificate file that cannot be used, in words for the operator.
+    pub fn open(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        Ok(match settings.backend.clone() {
+            Backend::Memory => Self::Memory(Arc::new(MemoryLog::open(&settings, metrics))),
+            Backend::Redis { url } => Self::Redis(Arc::new(RedisLog::open(&url, settings, metrics)?)),
+            Backend::Amqp { url } => Self::Amqp(Arc::new(AmqpLog::open(&url, settings, metrics)?)),
+        })
     }
 
     /// Appends all, in order. Positions are known at once to memory and Redis only; RabbitMQ's confirms carry none.
     ///
     /// # Errors
     /// Says how many were appended before the failure. Redis and memory append all or nothing.
-    pub async fn append(&self, _events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
-        todo!("log helper")
+    pub async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let started = clock::now().instant;
+        let (appended, metrics) = match self {
+            Self::Memory(log) => (Ok(log.append(events)), log.metrics()),
+            Self::Redis(log) => (log.append(events).await, log.metrics()),
+            Self::Amqp(log) => (log.append(events).await, log.metrics()),
+        };
+        metrics.appended(clock::now().instant - started, appended.is_ok());
+        appended
     }
 
     /// Reads from the start of retention, for ever.
     #[must_use]
     pub fn tail(&self) -> Tail {
-        todo!("log helper")
+        match self {
+            Self::Memory(log) => Tail::Memory(MemoryTail::new(log.clone())),
+            Self::Redis(log) => Tail::Redis(RedisTail::new(log.clone())),
+            Self::Amqp(log) => Tail::Amqp(AmqpTail::new(log.clone())),
+        }
     }
 
     /// Changes whenever the tail's state does.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
-        todo!("log helper")
+        match self {
+            Self::Memory(log) => log.health(),
+            Self::Redis(log) => log.health(),
+            Self::Amqp(log) => log.health(),
+        }
     }
 
     /// `memory`, `redis` or `amqp`: the label of metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        todo!("log helper")
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Redis(_) => "redis",
+            Self::Amqp(_) => "amqp",
+        }
     }
 }
 
-/// The reader. One per process.
-pub struct Tail {}
+/// The reader. One per process, since there is one health; it works from the first [`Tail::next`] on.
+pub enum Tail {
+    Memory(MemoryTail),
+    Redis(RedisTail),
+    Amqp(AmqpTail),
+}
 
 impl Tail {
     /// The next items; waits as long as it takes, reconnecting with backoff and jitter. Cancel safe: what was not
     /// returned is returned by the next call.
     pub async fn next(&mut self) -> TailItem {
-        todo!("log helper")
+        match self {
+            Self::Memory(tail) => tail.next().await,
+            Self::Redis(tail) => tail.next().await,
+            Self::Amqp(tail) => tail.next().await,
+        }
     }
 }

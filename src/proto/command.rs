@@ -1,6 +1,8 @@
 //! Everything that a client may say, as closed enums.
 
-use super::{ErrorCode, RequestId, TaskId, Topic};
+use std::fmt;
+
+use super::{ErrorCode, RequestId, TaskId, Topic, command_json, protobuf};
 
 /// What a subscribe names. `Mine` is `"task_id": "*"`: everything that the token allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +11,8 @@ pub enum Selector {
     Mine,
 }
 
-/// A client's command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A client's command. `Debug` shows no token.
+#[derive(Clone, PartialEq, Eq)]
 pub enum CommandKind {
     Subscribe(Selector),
     Unsubscribe(Selector),
@@ -27,6 +29,23 @@ pub enum CommandKind {
     },
     /// Something that today's front ends send and that needs no answer.
     Ignored,
+}
+
+impl fmt::Debug for CommandKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscribe(selector) => f.debug_tuple("Subscribe").field(selector).finish(),
+            Self::Unsubscribe(selector) => f.debug_tuple("Unsubscribe").field(selector).finish(),
+            Self::GetTaskStatus(id) => f.debug_tuple("GetTaskStatus").field(id).finish(),
+            Self::GetActiveTasks => f.write_str("GetActiveTasks"),
+            Self::CancelTask(id) => f.debug_tuple("CancelTask").field(id).finish(),
+            Self::Authenticate { .. } => f.write_str("Authenticate { token: … }"),
+            Self::Ping { client_timestamp } => {
+                f.debug_struct("Ping").field("client_timestamp", client_timestamp).finish()
+            }
+            Self::Ignored => f.write_str("Ignored"),
+        }
+    }
 }
 
 /// A command and the `id` to echo.
@@ -49,15 +68,15 @@ impl Command {
     ///
     /// # Errors
     /// [`CommandError`] says what is wrong, in words for the front end's developer.
-    pub fn from_json(_text: &str) -> Result<Self, CommandError> {
-        todo!("proto helper")
+    pub fn from_json(text: &str) -> Result<Self, CommandError> {
+        command_json::command(text)
     }
 
     /// Reads a `taskcast.v1.ClientMessage`.
     ///
     /// # Errors
     /// As [`Command::from_json`].
-    pub fn from_protobuf(_bytes: &[u8]) -> Result<Self, CommandError> {
-        todo!("proto helper")
+    pub fn from_protobuf(bytes: &[u8]) -> Result<Self, CommandError> {
+        protobuf::command(bytes)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::{ServerMessage, TaskFrame};
+use super::{Opcode, ServerMessage, TaskFrame, celery, frame, native, protobuf};
 
 /// How a connection wants its frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +20,25 @@ pub enum Encoding {
 
 impl Encoding {
     pub const ALL: [Self; 3] = [Self::Json, Self::Celery, Self::Protobuf];
+
+    /// What `connection_established` calls it; but for the dialect, the subprotocol that asks for it.
+    #[must_use]
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Json => "taskcast.v1.json",
+            Self::Celery => "taskcast.v1.celery",
+            Self::Protobuf => "taskcast.v1.proto",
+        }
+    }
+
+    /// The frame type that carries it.
+    #[must_use]
+    pub fn opcode(self) -> Opcode {
+        match self {
+            Self::Json | Self::Celery => Opcode::Text,
+            Self::Protobuf => Opcode::Binary,
+        }
+    }
 }
 
 /// One slot per encoding, filled when the first session asks.
@@ -31,14 +50,28 @@ impl TaskFrame {
     /// `task_progress`.
     #[must_use]
     pub fn bytes(&self, encoding: Encoding) -> Bytes {
-        self.encoded.0[encoding as usize].get_or_init(|| todo!("proto helper")).clone()
+        let slot = &self.encoded.0[encoding as usize];
+        slot.get_or_init(|| {
+            let payload = match encoding {
+                Encoding::Json => native::task_frame(self),
+                Encoding::Celery => celery::task_frame(self),
+                Encoding::Protobuf => protobuf::task_frame(self),
+            };
+            frame(encoding.opcode(), &payload)
+        })
+        .clone()
     }
 }
 
 impl ServerMessage {
     /// The finished frame, WebSocket header included, dated `unix_ms`.
     #[must_use]
-    pub fn encode(&self, _encoding: Encoding, _unix_ms: u64) -> Bytes {
-        todo!("proto helper")
+    pub fn encode(&self, encoding: Encoding, unix_ms: u64) -> Bytes {
+        let payload = match encoding {
+            Encoding::Json => native::message(self, unix_ms),
+            Encoding::Celery => celery::message(self, unix_ms),
+            Encoding::Protobuf => protobuf::message(self, unix_ms),
+        };
+        frame(encoding.opcode(), &payload)
     }
 }

@@ -1,8 +1,25 @@
 //! The event that a worker publishes, parsed. [`Event::decode`] is the only way in.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use super::{Position, Status, TaskId, UserId};
+use super::{JsonText, Position, Status, TaskId, UserId, cloudevents, event_json, event_protobuf};
+
+/// The longest event in bytes, in whatever form it comes.
+pub const EVENT_MAX_BYTES: usize = 64 * 1024;
+/// The longest `result` in bytes of compact JSON.
+pub const RESULT_MAX_BYTES: usize = 32 * 1024;
+/// The longest `metadata` in bytes of compact JSON.
+pub const METADATA_MAX_BYTES: usize = 8 * 1024;
+/// `message` and `error.message` are cut here: a long traceback must not cost the task its end.
+pub const MESSAGE_MAX_BYTES: usize = 4096;
+/// The longest `name`, `title`, `unit`, `step`, `worker`, `event_id`, `error.code` and `error.type` in bytes.
+pub const TEXT_MAX_BYTES: usize = 255;
+/// How many tags a task may have.
+pub const TAGS_MAX: usize = 16;
+/// The longest tag in bytes.
+pub const TAG_MAX_BYTES: usize = 128;
+/// The longest `heartbeat_timeout_ms`: 30 days.
+pub const HEARTBEAT_TIMEOUT_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// How an event's bytes are to be read; `content-type` tells, JSON by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,19 +35,26 @@ pub enum ContentType {
 impl ContentType {
     /// Reads a media type, parameters ignored. `None` when it is one that cannot be read here.
     #[must_use]
-    pub fn parse(_media_type: &str) -> Option<Self> {
-        todo!("proto helper")
+    pub fn parse(media_type: &str) -> Option<Self> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" | "text/json" => Some(Self::Json),
+            "application/cloudevents+json" => Some(Self::CloudEvents),
+            "application/protobuf" | "application/x-protobuf" | "application/vnd.google.protobuf" => {
+                Some(Self::Protobuf)
+            }
+            _ => None,
+        }
     }
-}
 
-/// JSON text that is known to be valid and compact; cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JsonText(pub(super) Arc<str>);
-
-impl JsonText {
+    /// The media type that [`Self::parse`] reads as this.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::CloudEvents => "application/cloudevents+json",
+            Self::Protobuf => "application/protobuf",
+        }
     }
 }
 
@@ -107,18 +131,115 @@ pub struct Malformed {
     pub detail: String,
 }
 
+impl MalformedReason {
+    pub const ALL: [Self; 5] = [Self::Syntax, Self::Missing, Self::Type, Self::Value, Self::TooLarge];
+
+    /// Its name in answers, vectors and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Missing => "missing",
+            Self::Type => "type",
+            Self::Value => "value",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+impl Malformed {
+    pub(super) fn new(reason: MalformedReason, field: Option<&str>, detail: impl Into<String>) -> Self {
+        Self { reason, field: field.map(str::to_owned), detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.detail),
+            None => f.write_str(&self.detail),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
 impl Event {
-    /// Parses an event.
+    /// An event that says nothing yet: for what the service and its tools publish themselves.
+    #[must_use]
+    pub fn new(task_id: TaskId) -> Self {
+        Self {
+            task_id,
+            event_id: None,
+            user_id: None,
+            name: None,
+            title: None,
+            status: None,
+            progress: None,
+            current: None,
+            total: None,
+            unit: None,
+            step: None,
+            message: None,
+            attempt: None,
+            seq: None,
+            parent_id: None,
+            root_id: None,
+            weight: None,
+            tags: None,
+            result: None,
+            error: None,
+            metadata: None,
+            worker: None,
+            heartbeat_timeout_ms: None,
+            timestamp_ms: None,
+            observed: None,
+            unknown_fields: 0,
+        }
+    }
+
+    /// Parses an event of at most [`EVENT_MAX_BYTES`].
     ///
     /// # Errors
     /// [`Malformed`] names the first rule that is broken.
-    pub fn decode(_content_type: ContentType, _bytes: &[u8]) -> Result<Self, Malformed> {
-        todo!("proto helper")
+    pub fn decode(content_type: ContentType, bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > EVENT_MAX_BYTES {
+            let detail = format!("the event has {} bytes, more than {EVENT_MAX_BYTES}", bytes.len());
+            return Err(Malformed::new(MalformedReason::TooLarge, None, detail));
+        }
+        match content_type {
+            ContentType::Json => event_json::decode(bytes),
+            ContentType::CloudEvents => cloudevents::decode(bytes),
+            ContentType::Protobuf => event_protobuf::decode(bytes),
+        }
     }
 
     /// The event in native JSON, as it is appended to the log. `decode` of it gives the same event.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        todo!("proto helper")
+        event_json::encode(self)
+    }
+
+    /// The event as `taskcast.v1.Event`. `decode` of it gives the same event.
+    #[must_use]
+    pub fn to_protobuf(&self) -> Vec<u8> {
+        event_protobuf::encode(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_read_without_its_parameters_and_in_any_case() {
+        assert_eq!(ContentType::parse("Application/JSON; charset=utf-8"), Some(ContentType::Json));
+        assert_eq!(ContentType::parse("application/x-protobuf"), Some(ContentType::Protobuf));
+        for own in [ContentType::Json, ContentType::CloudEvents, ContentType::Protobuf] {
+            assert_eq!(ContentType::parse(own.as_str()), Some(own));
+        }
+        for foreign in ["", "text/plain", "application/cloudevents-batch+json", "application/x-python-serialize"] {
+            assert_eq!(ContentType::parse(foreign), None, "{foreign}");
+        }
     }
 }

@@ -6,7 +6,45 @@ use super::{AuthenticationErrorCode, Cursor, ErrorCode, Position, Task, TaskId, 
 
 /// A request's `id`, echoed in its reply: JSON text of a string or a number, at most 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub(super) Box<str>);
+pub struct RequestId(Box<str>);
+
+/// The longest [`RequestId`] in bytes of JSON text, quotes included.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+
+impl RequestId {
+    /// Reads the JSON text of a string or a number; `None` when it is something else, or too long.
+    #[must_use]
+    pub fn from_json(json: &str) -> Option<Self> {
+        if json.len() > REQUEST_ID_MAX_BYTES {
+            return None;
+        }
+        let is_string = json.starts_with('"') && serde_json::from_str::<String>(json).is_ok();
+        let is_number = || serde_json::from_str::<serde_json::Number>(json).is_ok();
+        (is_string || is_number()).then(|| Self(json.trim().into()))
+    }
+
+    /// As [`Self::from_json`], of a plain string.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        // Before escaping, lest a long text is copied only to be refused.
+        if text.len() > REQUEST_ID_MAX_BYTES {
+            return None;
+        }
+        serde_json::to_string(text).ok().filter(|json| json.len() <= REQUEST_ID_MAX_BYTES).map(|json| Self(json.into()))
+    }
+
+    /// Its JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// Its plain text: a string without quotes, or the number as it was written.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::from_str(&self.0).unwrap_or_else(|_| self.0.to_string())
+    }
+}
 
 /// Why a cursor could not be resumed from. Its wire names are in the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +163,40 @@ pub enum ServerMessage {
     },
 }
 
+impl ServerMessage {
+    /// Its `type` on the wire.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::ConnectionEstablished(_) => "connection_established",
+            Self::ActiveTasks { .. } => "active_tasks",
+            Self::TaskRemoved { .. } => "task_removed",
+            Self::TaskStatus { .. } => "task_status",
+            Self::TaskCancelled { .. } => "task_cancelled",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Pong { .. } => "pong",
+            Self::Error { .. } => "error",
+            Self::AuthenticationError { .. } => "authentication_error",
+        }
+    }
+
+    /// The id of the request that it answers.
+    #[must_use]
+    pub fn id(&self) -> Option<&RequestId> {
+        match self {
+            Self::ActiveTasks { id, .. }
+            | Self::TaskStatus { id, .. }
+            | Self::TaskCancelled { id, .. }
+            | Self::Subscribed { id, .. }
+            | Self::Unsubscribed { id, .. }
+            | Self::Pong { id, .. }
+            | Self::Error { id, .. } => id.as_ref(),
+            Self::ConnectionEstablished(_) | Self::TaskRemoved { .. } | Self::AuthenticationError { .. } => None,
+        }
+    }
+}
+
 /// The state of a task right after one event, and where that event stands: what `task_progress` and `task_completed`
 /// carry. Immutable and shared by every session.
 #[derive(Debug)]
@@ -142,6 +214,12 @@ impl TaskFrame {
     #[must_use]
     pub fn new(task: Task, cursor: Cursor, is_key: bool, applied_at_ms: u64) -> Self {
         Self { task, cursor, is_key, applied_at_ms, encoded: super::encode::Encoded::default() }
+    }
+
+    /// Its `type` on the wire: `task_completed` when the status is terminal, else `task_progress`.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        if self.task.status.is_terminal() { "task_completed" } else { "task_progress" }
     }
 
     #[must_use]

@@ -3,24 +3,46 @@
 //!
 //! Refuses to know: sockets, brokers, clocks.
 
+mod celery;
+mod cloudevents;
 mod codes;
 mod command;
+mod command_json;
+mod draft;
 mod encode;
 mod event;
+mod event_json;
+mod event_protobuf;
+mod field;
 mod frame;
 mod id;
+mod json_text;
+mod json_writer;
 mod message;
+mod native;
 mod position;
+mod protobuf;
+mod scalar;
 mod status;
 mod task;
+mod timestamp;
+mod wire;
 
 pub use codes::{AuthenticationErrorCode, CloseCode, ErrorCode};
 pub use command::{Command, CommandError, CommandKind, Selector};
 pub use encode::Encoding;
-pub use event::{ContentType, Event, JsonText, Malformed, MalformedReason, TaskError};
+pub use event::{
+    ContentType, EVENT_MAX_BYTES, Event, HEARTBEAT_TIMEOUT_MAX_MS, MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, Malformed,
+    MalformedReason, RESULT_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX, TEXT_MAX_BYTES, TaskError,
+};
+pub use field::FIELD_ALIASES;
 pub use frame::{CONTROL_PAYLOAD_MAX_BYTES, Opcode, close_frame, frame, payload};
 pub use id::{ID_MAX_BYTES, IdError, TaskId, UserId};
-pub use message::{ClientLimits, ConnectionEstablished, RequestId, ResumeFailure, ServerMessage, TaskFrame, Topic};
+pub use json_text::{JSON_DEPTH_MAX, JsonText};
+pub use message::{
+    ClientLimits, ConnectionEstablished, REQUEST_ID_MAX_BYTES, RequestId, ResumeFailure, ServerMessage, TaskFrame,
+    Topic,
+};
 pub use position::{Cursor, CursorError, Position, proof};
 pub use status::Status;
 pub use task::Task;

@@ -26,7 +26,10 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let (major, minor) = text.split_once('-').ok_or(CursorError)?;
-        let parse = |digits: &str| digits.parse::<u64>().map_err(|_| CursorError);
+        let parse = |digits: &str| {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or(CursorError)
+        };
         Ok(Self { major: parse(major)?, minor: parse(minor)? })
     }
 }

@@ -56,15 +56,116 @@ impl Status {
         !matches!(self, Self::Queued | Self::Running | Self::Waiting | Self::Retrying | Self::Cancelling)
     }
 
-    /// Reads a status by its own name or by any alias of `proto/taskcast/v1/contract.json`, in any case.
+    /// Other names for the states: Celery's, RQ's, BullMQ's, Sidekiq's and common synonyms, in lower case. The same
+    /// list stands in `proto/taskcast/v1/contract.json`.
+    pub const ALIASES: [(&str, Self); 67] = [
+        ("pending", Self::Queued),
+        ("received", Self::Queued),
+        ("created", Self::Queued),
+        ("enqueued", Self::Queued),
+        ("submitted", Self::Queued),
+        ("scheduled", Self::Queued),
+        ("deferred", Self::Queued),
+        ("prioritized", Self::Queued),
+        ("rate_limited", Self::Queued),
+        ("ready_to_enqueue", Self::Queued),
+        ("sent", Self::Queued),
+        ("new", Self::Queued),
+        ("started", Self::Running),
+        ("progress", Self::Running),
+        ("processing", Self::Running),
+        ("in_progress", Self::Running),
+        ("in-progress", Self::Running),
+        ("active", Self::Running),
+        ("working", Self::Running),
+        ("executing", Self::Running),
+        ("resumed", Self::Running),
+        ("paused", Self::Waiting),
+        ("delayed", Self::Waiting),
+        ("blocked", Self::Waiting),
+        ("suspended", Self::Waiting),
+        ("on_hold", Self::Waiting),
+        ("waiting-children", Self::Waiting),
+        ("waiting_children", Self::Waiting),
+        ("retry", Self::Retrying),
+        ("retried", Self::Retrying),
+        ("canceling", Self::Cancelling),
+        ("stopping", Self::Cancelling),
+        ("revoking", Self::Cancelling),
+        ("aborting", Self::Cancelling),
+        ("success", Self::Succeeded),
+        ("successful", Self::Succeeded),
+        ("done", Self::Succeeded),
+        ("complete", Self::Succeeded),
+        ("completed", Self::Succeeded),
+        ("finished", Self::Succeeded),
+        ("ok", Self::Succeeded),
+        ("failure", Self::Failed),
+        ("fail", Self::Failed),
+        ("error", Self::Failed),
+        ("errored", Self::Failed),
+        ("crashed", Self::Failed),
+        ("dead", Self::Failed),
+        // Celery's: the worker refused the message. Not requeued, as a rule.
+        ("rejected", Self::Failed),
+        ("canceled", Self::Cancelled),
+        ("stopped", Self::Cancelled),
+        ("revoked", Self::Cancelled),
+        ("aborted", Self::Cancelled),
+        ("interrupted", Self::Cancelled),
+        ("terminated", Self::Cancelled),
+        ("killed", Self::Cancelled),
+        ("timeout", Self::TimedOut),
+        ("timedout", Self::TimedOut),
+        ("timed-out", Self::TimedOut),
+        ("time_out", Self::TimedOut),
+        ("deadline_exceeded", Self::TimedOut),
+        ("soft_time_limit", Self::TimedOut),
+        ("time_limit", Self::TimedOut),
+        ("ttl_expired", Self::Expired),
+        ("outdated", Self::Expired),
+        ("stalled", Self::Lost),
+        ("worker_lost", Self::Lost),
+        ("orphaned", Self::Lost),
+    ];
+
+    /// Reads a status by its own name or by any of [`Self::ALIASES`], in any (ASCII) case.
     #[must_use]
-    pub fn parse(_text: &str) -> Option<Self> {
-        todo!("proto helper")
+    pub fn parse(text: &str) -> Option<Self> {
+        let own = Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text));
+        own.or_else(|| {
+            Self::ALIASES.into_iter().find(|(alias, _)| alias.eq_ignore_ascii_case(text)).map(|(_, status)| status)
+        })
     }
 
-    /// The name that Celery gives to this state.
+    /// The name that Celery gives to this state, as far as it has one.
     #[must_use]
     pub fn celery_name(self) -> &'static str {
-        todo!("proto helper")
+        match self {
+            Self::Queued => "PENDING",
+            Self::Running | Self::Waiting | Self::Cancelling => "STARTED",
+            Self::Retrying => "RETRY",
+            Self::Succeeded => "SUCCESS",
+            Self::Failed | Self::TimedOut | Self::Lost => "FAILURE",
+            Self::Cancelled | Self::Expired => "REVOKED",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_read_in_any_case_and_means_one_status() {
+        let own = Status::ALL.into_iter().map(|status| (status.as_str(), status));
+        let mut seen = std::collections::HashSet::new();
+        for (name, status) in own.chain(Status::ALIASES) {
+            assert!(seen.insert(name), "{name} is listed twice");
+            assert_eq!(name, name.to_lowercase());
+            assert_eq!(Status::parse(&name.to_uppercase()), Some(status), "{name}");
+        }
+        assert_eq!(Status::parse("در حال اجرا"), None);
+        assert_eq!(Status::parse(""), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{JsonText, Status, TaskError, TaskId, UserId};
+use super::{JsonText, Status, TaskError, TaskId, UserId, native};
 
 /// The whole current state of a task. Cloning costs reference counts, not text.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,5 +44,13 @@ impl Task {
     #[must_use]
     pub fn group(&self) -> &TaskId {
         self.root_id.as_ref().or(self.parent_id.as_ref()).unwrap_or(&self.task_id)
+    }
+
+    /// The task as one object of native JSON, without a cursor: an item of `active_tasks`.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        native::push_task(&mut out, self);
+        out
     }
 }

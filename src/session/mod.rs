@@ -1,4 +1,19 @@
-//! stub
+//! One client: its rights, its subscriptions, its cursor and its timers. The state machine (`machine`) does no I/O and
+//! is told the time; beside it stand the reader of frames (`websocket`) and the pump that moves bytes (`pump`).
+//!
+//! Refuses to know: HTTP, brokers.
+
+mod commands;
+mod machine;
+mod opening;
+mod pump;
+mod websocket;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     auth::Verifier,
     hub::Hub,
@@ -6,9 +21,6 @@ use crate::{
     metrics::Metrics,
     proto::{Encoding, Topic},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 /// Timers and limits of sessions; every field has a key in the configuration's `[sessions]` table.
 #[derive(Clone, Debug)]
@@ -53,7 +65,7 @@ pub enum Scope {
 }
 
 /// Everything that the handshake said.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     pub scope: Scope,
     pub token: Option<String>,
@@ -79,10 +91,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// Serves one upgraded connection until it ends. `early` is what the client sent together with its handshake.
-    pub async fn serve<S>(&self, _socket: S, _early: bytes::Bytes, _request: Request)
+    pub async fn serve<S>(&self, socket: S, early: bytes::Bytes, request: Request)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        todo!("session")
+        self.metrics.connection_opened();
+        let code = pump::run(self, socket, &early, request).await;
+        self.metrics.connection_closed(code);
     }
 }

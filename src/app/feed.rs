@@ -1,0 +1,120 @@
+//! From the log to the hub: decodes what the tail brings, applies it, sweeps, and carries the hub's verdicts back to
+//! the log.
+//!
+//! Refuses to know: sessions.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock,
+    hub::{Arrival, Hub},
+    input::Publisher,
+    log::{Log, Record, RestartReason, TailItem},
+    metrics::Metrics,
+    proto::{Cursor, Event, Malformed, Position, ResumeFailure, proof},
+};
+
+/// How often ended, idle and silent tasks are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Malformed events are logged at most this often; each is counted.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs until `stop` is cancelled.
+pub(super) async fn run(
+    log: Log,
+    hub: Hub,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let mut tail = log.tail();
+    let mut health = log.health();
+    let mut decoder = Decoder { metrics, complained: None, silent: 0 };
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            item = tail.next() => take(item, &hub, &mut decoder),
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            _ = sweep.tick(), if hub.progress().replayed => judge(&hub, &publisher, &tasks),
+        }
+        // After the batch that completes it, never before.
+        hub.set_replayed(health.borrow_and_update().replayed);
+    }
+}
+
+fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
+    match item {
+        TailItem::Records(records) => {
+            let arrivals: Vec<Arrival> = records.iter().map(|record| decoder.arrival(record)).collect();
+            hub.apply(&arrivals, clock::now().unix_ms);
+        }
+        TailItem::Restarted(reason) => {
+            tracing::warn!(?reason, "the log is read anew; every client gets a new snapshot");
+            hub.reset(match reason {
+                RestartReason::Trimmed => ResumeFailure::Trimmed,
+                RestartReason::Replaced => ResumeFailure::AnotherLog,
+            });
+        }
+    }
+}
+
+/// Verdicts are events like any other, so that every replica comes to the same state. If the append fails the sweep
+/// asks again.
+fn judge(hub: &Hub, publisher: &Publisher, tasks: &TaskTracker) {
+    let verdicts = hub.sweep(clock::now().unix_ms);
+    if verdicts.is_empty() {
+        return;
+    }
+    let publisher = publisher.clone();
+    tasks.spawn(async move {
+        if let Err(error) = publisher.publish(&verdicts).await {
+            tracing::warn!(detail = error.detail, verdicts = verdicts.len(), "verdicts were not appended");
+        }
+    });
+}
+
+struct Decoder {
+    metrics: Arc<Metrics>,
+    complained: Option<std::time::Instant>,
+    silent: u64,
+}
+
+impl Decoder {
+    fn arrival(&mut self, record: &Record) -> Arrival {
+        let event = match Event::decode(record.content_type, &record.payload) {
+            Ok(event) => {
+                self.metrics.unknown_fields(event.unknown_fields);
+                Some(event)
+            }
+            Err(malformed) => {
+                self.metrics.event_malformed(&malformed);
+                self.complain(record.position, &malformed);
+                None
+            }
+        };
+        let cursor = Cursor { position: record.position, proof: proof(&record.payload) };
+        Arrival { cursor, appended_at_ms: record.appended_at_ms, event }
+    }
+
+    fn complain(&mut self, position: Position, malformed: &Malformed) {
+        let now = clock::now().instant;
+        if self.complained.is_some_and(|at| now < at + COMPLAINT_INTERVAL) {
+            self.silent += 1;
+            return;
+        }
+        self.complained = Some(now);
+        let unlogged = std::mem::take(&mut self.silent);
+        let field = malformed.field.as_deref().unwrap_or("");
+        tracing::warn!(%position, reason = ?malformed.reason, field, detail = malformed.detail, unlogged, "malformed event");
+    }
+}

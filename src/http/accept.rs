@@ -1,0 +1,230 @@
+//! The accept loop: connections under a limit, each served HTTP/1.1 by hyper with a header timeout, and let go in
+//! order when told to stop. warp's own server has none of these.
+//!
+//! Refuses to know: what is routed where.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+use warp::{
+    filters::BoxedFilter,
+    http::Request,
+    hyper::{body::Incoming, server::conn::http1, service::Service},
+    reply::Response,
+};
+
+use super::{Peer, RETRY_AFTER_SECONDS, routes::Route, upgrade::Permit};
+use crate::{
+    clock,
+    metrics::{Handshake, Metrics},
+};
+
+/// The longest head of a request, in bytes: a long token in several places at once, and no more.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// Refusals of connections over the limit that are said politely at the same time; others are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// How long a refused connection may take to read its refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A peer that takes nothing of a response for this long is dropped.
+const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// The pause after `accept` failed, as it does without a free file descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections, and how patiently.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub connections_max: usize,
+    pub header_timeout: Duration,
+}
+
+/// What every connection of a listener shares.
+struct Shared {
+    routes: BoxedFilter<(Response,)>,
+    header_timeout: Duration,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+/// Accepts until `stop` is cancelled.
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: BoxedFilter<(Response,)>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let shared = Arc::new(Shared {
+        routes,
+        header_timeout: limits.header_timeout,
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    });
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        if let Ok(permit) = places.clone().try_acquire_owned() {
+            prepare(&stream);
+            let permit = Permit::new(permit);
+            tracker.spawn(serve_connection(stream, Peer(address), permit, shared.clone()).in_current_span());
+        } else {
+            metrics.handshake(Handshake::OverCapacity);
+            if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                tracker.spawn(async move {
+                    // A peer that does not even read its refusal is no loss.
+                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+/// Errors of one connection that died in the backlog are nothing; others last a while and would spin the loop.
+async fn pause_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+        tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Small frames go out at once, and a response that is not read does not keep its connection for ever.
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    set_write_timeout(stream, Some(RESPONSE_STALL_MAX));
+}
+
+/// For a socket that leaves HTTP and gets timers of its own.
+pub(super) fn lift_write_timeout(stream: &TcpStream) {
+    set_write_timeout(stream, None);
+}
+
+/// `TCP_USER_TIMEOUT` of tcp(7): the kernel ends a connection whose peer acknowledges nothing, or keeps its window
+/// closed, for this long. hyper has no timer for writes.
+#[cfg(target_os = "linux")]
+fn set_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(limit) {
+        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
+
+/// Serves requests on one connection until it is closed, upgraded or told to stop.
+async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+    let requests = Requests {
+        routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
+        metrics: shared.metrics.clone(),
+        peer,
+        permit,
+    };
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.header_timeout).max_buf_size(HEAD_MAX_BYTES);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests).with_upgrades());
+    let ended = if let Some(ended) = shared.stop.run_until_cancelled(connection.as_mut()).await {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
+    if let Err(error) = ended {
+        // Resets, timeouts and malformed requests: the peer's doing.
+        tracing::debug!(%error, peer = %peer.0, "a connection ended early");
+    }
+}
+
+/// hyper's service for one connection: tells each request where it came from, and times and counts each response.
+struct Requests<S> {
+    routes: S,
+    metrics: Arc<Metrics>,
+    peer: Peer,
+    permit: Permit,
+}
+
+impl<S> Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let started = clock::now().instant;
+        // The path only: the query may hold a token.
+        let span = tracing::debug_span!(
+            "request",
+            method = %request.method(),
+            path = request.uri().path(),
+            peer = %self.peer.0
+        );
+        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.permit.clone());
+        let answer = self.routes.call(request);
+        let metrics = self.metrics.clone();
+        let reported = async move {
+            let response = answer.await?;
+            let route = response.extensions().get::<Route>().map_or("unknown", |route| route.0);
+            let status = response.status().as_u16();
+            let took = clock::now().instant.saturating_duration_since(started);
+            metrics.http_request(route, status, took);
+            tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
+            Ok(response)
+        };
+        Box::pin(reported.instrument(span))
+    }
+}
+
+/// Says 503 on a connection that was never given to hyper. Reading what the peer sent comes first of closing, or the
+/// kernel would answer it with a reset that overtakes the refusal.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let body = r#"{"detail":"The limit of connections is reached; try again.","status":503,"title":"The service is full","type":"urn:taskcast:problem:over-capacity"}"#;
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         retry-after: {RETRY_AFTER_SECONDS}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 512];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! The accept loop over real sockets, with routes of its own.
+
+use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt, AsyncRead};
+use warp::Filter;
+
+use super::*;
+
+/// A listener with a route `/peer` that tells the caller's port, `/slow` that waits for `release`, and a limit.
+struct Server {
+    address: std::net::SocketAddr,
+    metrics: Arc<Metrics>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    release: CancellationToken,
+}
+
+impl Server {
+    async fn start(connections_max: usize, header_timeout: Duration) -> Self {
+        let (stop, release, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let metrics = Arc::new(Metrics::new("memory"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = warp::path!("peer").and(warp::ext::get::<Peer>()).map(|peer: Peer| {
+            let mut response = Response::new(peer.0.port().to_string().into());
+            response.extensions_mut().insert(Route("/peer"));
+            response
+        });
+        let held = release.clone();
+        let slow = warp::path!("slow").then(move || {
+            let held = held.clone();
+            async move {
+                held.cancelled().await;
+                Response::new("slow".to_owned().into())
+            }
+        });
+        let routes = peer.or(slow).unify().boxed();
+        let limits = Limits { connections_max, header_timeout };
+        tracker.spawn(serve(listener, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
+        Self { address, metrics, tracker, stop, release }
+    }
+
+    async fn connect(&self) -> BufReader<TcpStream> {
+        BufReader::new(TcpStream::connect(self.address).await.unwrap())
+    }
+}
+
+async fn ask(stream: &mut BufReader<TcpStream>, path: &str) {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+}
+
+/// One response: its status line and its body.
+async fn answer(stream: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> (String, String) {
+    let (mut status, mut length) = (String::new(), 0);
+    stream.read_line(&mut status).await.unwrap();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    (status.trim().to_owned(), String::from_utf8(body).unwrap())
+}
+
+const PATIENT: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {
+    let server = Server::start(5, PATIENT).await;
+    let mut stream = server.connect().await;
+    let port = stream.get_ref().local_addr().unwrap().port().to_string();
+    for _ in 0..2 {
+        ask(&mut stream, "/peer?token=sesame").await;
+        assert_eq!(answer(&mut stream).await, ("HTTP/1.1 200 OK".to_owned(), port.clone()));
+    }
+    let rendered = server.metrics.render().unwrap();
+    assert!(rendered.contains(r#"taskcast_http_requests_total{route="/peer",status="200"} 2"#), "{rendered}");
+    assert!(!rendered.contains("sesame"), "{rendered}");
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away_again() {
+    let server = Server::start(1, PATIENT).await;
+    let mut first = server.connect().await;
+    ask(&mut first, "/peer").await;
+    answer(&mut first).await;
+
+    let mut second = server.connect().await;
+    ask(&mut second, "/peer").await;
+    let (status, body) = answer(&mut second).await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem["type"], "urn:taskcast:problem:over-capacity");
+    assert!(server.metrics.render().unwrap().contains(r#"outcome="over_capacity"} 1"#));
+
+    drop(first);
+    let mut place_is_free = false;
+    while !place_is_free {
+        let mut third = server.connect().await;
+        ask(&mut third, "/peer").await;
+        place_is_free = answer(&mut third).await.0.contains("200");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_never_ends_its_head_is_dropped() {
+    let server = Server::start(1, Duration::from_millis(50)).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /peer HTTP/1.1\r\nhost:").await.unwrap();
+    let mut rest = Vec::new();
+    // Ends at once or after the timeout's 408; a test without it would hang here.
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn stopping_closes_idle_connections_and_finishes_requests_under_way() {
+    let server = Server::start(5, PATIENT).await;
+    let (mut idle, mut busy, mut silent) = (server.connect().await, server.connect().await, server.connect().await);
+    ask(&mut idle, "/peer").await;
+    answer(&mut idle).await;
+    ask(&mut busy, "/slow").await;
+    // A second request on another connection comes after the busy one was accepted, as accepting goes in order.
+    ask(&mut silent, "/peer").await;
+    answer(&mut silent).await;
+
+    server.stop.cancel();
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+    server.release.cancel();
+    assert_eq!(answer(&mut busy).await.1, "slow");
+    assert_eq!(busy.read(&mut [0; 1]).await.unwrap(), 0);
+    server.tracker.close();
+    server.tracker.wait().await;
+    assert!(TcpStream::connect(server.address).await.is_err());
+}

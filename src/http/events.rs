@@ -1,0 +1,204 @@
+//! `POST /api/v1/events`: one event or many, all of them or none. Decoded here so that the worker's developer is told
+//! about every bad one at once; appended to the log by the publisher.
+//!
+//! Refuses to know: what an event does to a task.
+
+use std::pin::pin;
+
+use futures_util::{Stream, StreamExt};
+use serde_json::{Value, json, value::RawValue};
+use tokio::time::timeout;
+use warp::{
+    Buf,
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::{
+    Context, RETRY_AFTER_SECONDS,
+    head::Head,
+    problem::{HttpError, respond},
+    rest,
+};
+use crate::{
+    log::AppendError,
+    proto::{ContentType, Event, Malformed, MalformedReason, Position},
+};
+
+const READABLE: &str = "application/json, application/cloudevents+json, application/cloudevents-batch+json, \
+                        application/x-ndjson, application/protobuf";
+
+/// How the events lie in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// One JSON object, or an array of them.
+    Json(ContentType),
+    /// One native JSON event per line.
+    Lines,
+    /// One `taskcast.v1.Event`.
+    Protobuf,
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// 401 and 403 for callers without the right to publish, 400, 413 and 415 for what cannot be read, all with nothing
+/// appended; 503 when the log did not take it, saying how many it took.
+pub(super) async fn publish<S, B>(context: &Context, head: &Head, body: S) -> Result<Response, HttpError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let identity = rest::identify(context, head)?;
+    if !identity.rights.publish {
+        let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));
+    }
+    let layout = layout(head)?;
+    let limit = context.settings.body_max_bytes;
+    let reading = timeout(context.settings.header_timeout, read(head, body, limit)).await;
+    let body = reading.map_err(|_| {
+        HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", "The body did not arrive.")
+            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    })??;
+    let events = decode(layout, &body, context.settings.events_per_request_max)?;
+    if events.is_empty() {
+        return Ok(accepted(&[]));
+    }
+    match context.publisher.publish(&events).await {
+        Ok(positions) => Ok(accepted(&positions)),
+        Err(error) => Err(unavailable(&error, events.len())),
+    }
+}
+
+fn accepted(positions: &[Option<Position>]) -> Response {
+    let positions: Vec<Option<String>> = positions.iter().map(|position| position.map(|p| p.to_string())).collect();
+    let body = json!({ "accepted": positions.len(), "positions": positions });
+    respond(StatusCode::ACCEPTED, "application/json", body.to_string())
+}
+
+/// Reads the media type; none means JSON, as everywhere.
+fn layout(head: &Head) -> Result<Layout, HttpError> {
+    let text = head.headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let essence = text.as_deref().map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
+    match essence.as_deref() {
+        None | Some("application/json") => Ok(Layout::Json(ContentType::Json)),
+        Some("application/cloudevents+json" | "application/cloudevents-batch+json") => {
+            Ok(Layout::Json(ContentType::CloudEvents))
+        }
+        Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Ok(Layout::Lines),
+        Some("application/protobuf" | "application/x-protobuf") => Ok(Layout::Protobuf),
+        Some(_) => {
+            let detail = format!("`Content-Type` is one of {READABLE}.");
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Err(HttpError::new(status, "unsupported-media-type", "The content type cannot be read", detail)
+                .with_header(header::ACCEPT, HeaderValue::from_static(READABLE)))
+        }
+    }
+}
+
+/// The whole body, unless it is longer than `limit`; what it claims to be is believed first.
+async fn read<S, B>(head: &Head, body: S, limit: usize) -> Result<Vec<u8>, HttpError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let too_large = || HttpError::too_large(format!("A request has at most {limit} bytes."));
+    let claimed = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if claimed.is_some_and(|bytes| bytes > limit) {
+        return Err(too_large());
+    }
+    let mut body = pin!(body);
+    let mut whole = Vec::with_capacity(claimed.unwrap_or_default());
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|_| HttpError::bad_request("The body broke off."))?;
+        if chunk.remaining() > limit - whole.len() {
+            return Err(too_large());
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            whole.extend_from_slice(part);
+            let read = part.len();
+            chunk.advance(read);
+        }
+    }
+    Ok(whole)
+}
+
+fn decode(layout: Layout, body: &[u8], events_max: usize) -> Result<Vec<Event>, HttpError> {
+    let parts = parts(layout, body)?;
+    if parts.len() > events_max {
+        let count = parts.len();
+        return Err(HttpError::too_large(format!("A request has at most {events_max} events; this one has {count}.")));
+    }
+    let content_type = match layout {
+        Layout::Json(content_type) => content_type,
+        Layout::Lines => ContentType::Json,
+        Layout::Protobuf => ContentType::Protobuf,
+    };
+    all_or_errors(&parts, |part| {
+        // What the service itself observed is not for others to claim.
+        Event::decode(content_type, part).map(|event| Event { observed: None, ..event })
+    })
+}
+
+/// The bytes of each event.
+fn parts(layout: Layout, body: &[u8]) -> Result<Vec<&[u8]>, HttpError> {
+    match layout {
+        Layout::Lines => {
+            Ok(body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()).collect())
+        }
+        Layout::Json(_) if body.trim_ascii_start().starts_with(b"[") => {
+            let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
+                let detail = format!("The body is not a JSON array: {error}.");
+                malformed(vec![problem(None, &Malformed { reason: MalformedReason::Syntax, field: None, detail })])
+            })?;
+            Ok(elements.into_iter().map(|element| element.get().as_bytes()).collect())
+        }
+        Layout::Json(_) | Layout::Protobuf => Ok(vec![body]),
+    }
+}
+
+/// Every event, or every mistake.
+fn all_or_errors<T>(parts: &[&[u8]], decode: impl Fn(&[u8]) -> Result<T, Malformed>) -> Result<Vec<T>, HttpError> {
+    let mut decoded = Vec::with_capacity(parts.len());
+    let mut errors = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        match decode(part) {
+            Ok(event) => decoded.push(event),
+            Err(error) => errors.push(problem(Some(index), &error)),
+        }
+    }
+    if errors.is_empty() { Ok(decoded) } else { Err(malformed(errors)) }
+}
+
+fn problem(index: Option<usize>, error: &Malformed) -> Value {
+    let reason = match error.reason {
+        MalformedReason::Syntax => "syntax",
+        MalformedReason::Missing => "missing",
+        MalformedReason::Type => "type",
+        MalformedReason::Value => "value",
+        MalformedReason::TooLarge => "too_large",
+    };
+    json!({ "index": index, "field": error.field, "reason": reason, "detail": error.detail })
+}
+
+fn malformed(errors: Vec<Value>) -> HttpError {
+    let detail = "Nothing was published; `errors` names what is wrong with each bad event.";
+    HttpError::new(StatusCode::BAD_REQUEST, "malformed-event", "An event is malformed", detail)
+        .with_member("errors", Value::Array(errors))
+}
+
+fn unavailable(error: &AppendError, count: usize) -> HttpError {
+    // The one place where a failed publish is handled; the broker's words are for the operator, not for the worker.
+    tracing::warn!(detail = error.detail, appended = error.appended, count, "an append failed");
+    let appended = error.appended;
+    let detail = format!("The log has confirmed the first {appended} of {count} events; publish the others again.");
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log did not take the events", detail)
+        .with_member("appended", json!(appended))
+        .with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! What a body of events may look like, and what is said about one that cannot be read.
+
+use futures_util::stream;
+use warp::hyper::body::Bytes;
+
+use super::{super::head::tests::head, *};
+
+fn layout_of(content_type: &str) -> Result<Layout, HttpError> {
+    layout(&head("", &[("content-type", content_type)]))
+}
+
+fn chunks(chunks: &[&'static str]) -> impl Stream<Item = Result<Bytes, warp::Error>> {
+    stream::iter(chunks.iter().map(|&chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect::<Vec<_>>())
+}
+
+#[test]
+fn the_content_type_says_how_a_body_is_read() {
+    for (content_type, expected) in [
+        ("application/json", Layout::Json(ContentType::Json)),
+        ("Application/JSON; charset=utf-8", Layout::Json(ContentType::Json)),
+        ("application/cloudevents+json", Layout::Json(ContentType::CloudEvents)),
+        ("application/cloudevents-batch+json", Layout::Json(ContentType::CloudEvents)),
+        ("application/x-ndjson", Layout::Lines),
+        ("application/protobuf", Layout::Protobuf),
+        ("application/x-protobuf", Layout::Protobuf),
+    ] {
+        assert_eq!(layout_of(content_type).unwrap(), expected, "{content_type}");
+    }
+    assert_eq!(layout(&head("", &[])).unwrap(), Layout::Json(ContentType::Json));
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
+        assert_eq!(layout_of(content_type).unwrap_err().status(), 415, "{content_type}");
+    }
+}
+
+#[test]
+fn a_body_is_cut_into_events() {
+    let json = Layout::Json(ContentType::Json);
+    let cut = |layout, body: &'static str| {
+        let parts = parts(layout, body.as_bytes()).unwrap();
+        parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(cut(json, r#"{"task_id":"a"}"#), [r#"{"task_id":"a"}"#]);
+    assert_eq!(cut(json, " [{\"a\":[1]},\n 2 ]"), [r#"{"a":[1]}"#, "2"]);
+    assert_eq!(cut(json, "[]"), [""; 0]);
+    assert_eq!(cut(Layout::Lines, "{}\r\n\n{\"a\":1}\n"), ["{}", "{\"a\":1}"]);
+    assert_eq!(cut(Layout::Protobuf, "[x"), ["[x"]);
+    for broken in ["[", "[{}", "[{},]", "[]x", "[\"\u{0}\"]"] {
+        assert_eq!(parts(json, broken.as_bytes()).unwrap_err().status(), 400, "{broken}");
+    }
+    assert_eq!(parts(json, &b"[".repeat(100_000)).unwrap_err().status(), 400);
+}
+
+#[test]
+fn every_bad_event_is_named_and_none_is_let_through() {
+    let odd = |part: &[u8]| match part {
+        [digit] => Ok(*digit),
+        _ => Err(Malformed {
+            reason: MalformedReason::Value,
+            field: Some("progress".to_owned()),
+            detail: "`progress` must be a number.".to_owned(),
+        }),
+    };
+    assert_eq!(all_or_errors(&[b"1", b"2"], odd).unwrap(), [b'1', b'2']);
+    let error = all_or_errors(&[b"xx", b"1", b"yy"], odd).unwrap_err();
+    assert_eq!(error.status(), 400);
+    let shown = format!("{error:?}");
+    for expected in [r#""index": Number(0)"#, r#""index": Number(2)"#, "progress", "`progress` must be a number."] {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+    assert!(!shown.contains(r#""index": Number(1)"#), "{shown}");
+}
+
+#[test]
+fn too_many_events_are_refused_before_any_is_read() {
+    let error = decode(Layout::Json(ContentType::Json), b"[1,2,3,4]", 3).unwrap_err();
+    assert_eq!(error.status(), 413);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_whether_it_says_so_or_not() {
+    let honest = head("", &[("content-length", "11")]);
+    let silent = head("", &[]);
+    let liar = head("", &[("content-length", "1")]);
+    assert_eq!(read(&honest, chunks(&[]), 10).await.unwrap_err().status(), 413);
+    for head in [&silent, &liar] {
+        assert_eq!(read(head, chunks(&["12345", "678901"]), 10).await.unwrap_err().status(), 413);
+        assert_eq!(read(head, chunks(&["12345", "67890"]), 10).await.unwrap(), b"1234567890");
+    }
+}
+
+#[test]
+fn a_failed_append_says_how_many_events_are_in_the_log() {
+    let error = AppendError { appended: 2, detail: "broker at 10.0.0.1 refused".to_owned() };
+    let response = unavailable(&error, 5);
+    let shown = format!("{response:?}");
+    assert!(shown.contains(r#""appended": Number(2)"#) && !shown.contains("10.0.0.1"), "{shown}");
+    let response = response.into_response();
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+}

@@ -1,0 +1,132 @@
+//! `GET /api/v1/tasks`: the tasks that the caller may watch, filtered, newest first, in pages.
+//!
+//! Refuses to know: how the hub indexes them.
+
+use std::{str::FromStr, sync::Arc};
+
+use warp::{http::StatusCode, reply::Response};
+
+use super::{
+    Context,
+    head::Head,
+    problem::{HttpError, respond},
+    rest,
+};
+use crate::{
+    auth::Identity,
+    proto::{Encoding, Status, Task, TaskFrame, TaskId, Topic, payload},
+};
+
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 500;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Filter {
+    status: StatusFilter,
+    root: Option<TaskId>,
+    tag: Option<Arc<str>>,
+    limit: usize,
+    /// Counts from 1.
+    page: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusFilter {
+    Any,
+    Active,
+    Ended,
+    Is(Status),
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// 400 for an option with an impossible value, and as [`rest::identify`].
+pub(super) fn tasks(context: &Context, head: &Head) -> Result<Response, HttpError> {
+    let identity = rest::identify(context, head)?;
+    let filter = Filter::of(head)?;
+    let mut frames = context.hub.tasks(&filter.topics(&identity));
+    frames.retain(|frame| filter.admits(&frame.task) && identity.may_watch(&frame.task));
+    let body = filter.render(&frames, |frame| payload(&frame.bytes(Encoding::Json)));
+    Ok(respond(StatusCode::OK, "application/json", body))
+}
+
+impl Filter {
+    fn of(head: &Head) -> Result<Self, HttpError> {
+        let status = match head.option("status").as_deref() {
+            None => StatusFilter::Any,
+            Some("active") => StatusFilter::Active,
+            Some("ended") => StatusFilter::Ended,
+            Some(name) => StatusFilter::Is(Status::parse(name).ok_or_else(|| {
+                HttpError::bad_option("status", "`status` is `active`, `ended` or the name of a status.")
+            })?),
+        };
+        let root = head.option("root").map(|id| TaskId::parse(&id)).transpose();
+        Ok(Self {
+            status,
+            root: root.map_err(|error| HttpError::bad_option("root", format!("`root` {error}.")))?,
+            tag: head.option("tag").map(|tag| Arc::from(&*tag)),
+            limit: number(head, "limit", LIMIT_DEFAULT, LIMIT_MAX)?,
+            page: number(head, "page", 1, usize::MAX)?,
+        })
+    }
+
+    /// The smallest set of topics that holds everything asked for.
+    fn topics(&self, identity: &Identity) -> Vec<Topic> {
+        if let Some(root) = &self.root {
+            return vec![Topic::Root(root.clone())];
+        }
+        if let Some(tag) = &self.tag {
+            return vec![Topic::Tag(tag.clone())];
+        }
+        let rights = &identity.rights;
+        if rights.all {
+            return vec![Topic::All];
+        }
+        let own = identity.user.iter().filter(|_| rights.own).cloned().map(Topic::Owner);
+        own.chain(rights.tasks.iter().cloned().map(Topic::Task))
+            .chain(rights.roots.iter().cloned().map(Topic::Root))
+            .chain(rights.tags.iter().map(|tag| Topic::Tag(Arc::from(tag.as_str()))))
+            .collect()
+    }
+
+    fn admits(&self, task: &Task) -> bool {
+        let status = match self.status {
+            StatusFilter::Any => true,
+            StatusFilter::Active => !task.status.is_terminal(),
+            StatusFilter::Ended => task.status.is_terminal(),
+            StatusFilter::Is(status) => task.status == status,
+        };
+        status && self.tag.as_ref().is_none_or(|tag| task.tags.as_ref().is_some_and(|tags| tags.contains(tag)))
+    }
+
+    /// The page's JSON, put together from tasks that are JSON already.
+    fn render<B: AsRef<[u8]>>(&self, frames: &[Arc<TaskFrame>], json: impl Fn(&TaskFrame) -> B) -> Vec<u8> {
+        let Self { limit, page, .. } = *self;
+        let before = (page - 1).saturating_mul(limit);
+        let mut body = br#"{"tasks":["#.to_vec();
+        for (index, frame) in frames.iter().skip(before).take(limit).enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(json(frame).as_ref());
+        }
+        let total = frames.len();
+        body.extend_from_slice(format!(r#"],"page":{page},"limit":{limit},"total":{total}}}"#).as_bytes());
+        body
+    }
+}
+
+fn number(head: &Head, name: &'static str, default: usize, max: usize) -> Result<usize, HttpError> {
+    let Some(text) = head.option(name) else { return Ok(default) };
+    let number = usize::from_str(&text).ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| {
+        let range = if max == usize::MAX { "from 1".to_owned() } else { format!("from 1 to {max}") };
+        HttpError::bad_option(name, format!("`{name}` is a whole number {range}."))
+    })
+}
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! The list of tasks: what a query means, and what a page holds.
+
+use super::{super::head::tests::head, *};
+use crate::{
+    auth::Rights,
+    proto::{Cursor, Position, UserId},
+};
+
+fn frame(id: &str, status: Status, tags: &[&str]) -> Arc<TaskFrame> {
+    let task = Task {
+        task_id: TaskId::parse(id).unwrap(),
+        user_id: None,
+        name: None,
+        title: None,
+        status,
+        progress: None,
+        current: None,
+        total: None,
+        unit: None,
+        step: None,
+        message: None,
+        attempt: 1,
+        parent_id: None,
+        root_id: None,
+        weight: None,
+        tags: Some(tags.iter().map(|&tag| Arc::from(tag)).collect()),
+        result: None,
+        error: None,
+        metadata: None,
+        worker: None,
+        heartbeat_timeout_ms: None,
+        created_at_ms: 0,
+        started_at_ms: None,
+        updated_at_ms: 0,
+        completed_at_ms: None,
+    };
+    Arc::new(TaskFrame::new(task, Cursor { position: Position::START, proof: 0 }, true, 0))
+}
+
+fn page(query: &str, frames: &[Arc<TaskFrame>]) -> String {
+    let filter = Filter::of(&head(query, &[])).unwrap();
+    let admitted: Vec<_> = frames.iter().filter(|frame| filter.admits(&frame.task)).cloned().collect();
+    let json = |frame: &TaskFrame| format!("{:?}", frame.task.task_id.as_str());
+    String::from_utf8(filter.render(&admitted, json)).unwrap()
+}
+
+#[test]
+fn pages_follow_one_another_and_end() {
+    let frames: Vec<_> = ["a", "b", "c"].iter().map(|id| frame(id, Status::Running, &[])).collect();
+    assert_eq!(page("", &frames), r#"{"tasks":["a","b","c"],"page":1,"limit":50,"total":3}"#);
+    assert_eq!(page("limit=2", &frames), r#"{"tasks":["a","b"],"page":1,"limit":2,"total":3}"#);
+    assert_eq!(page("limit=2&page=2", &frames), r#"{"tasks":["c"],"page":2,"limit":2,"total":3}"#);
+    let beyond = format!("limit=500&page={}", usize::MAX);
+    assert!(page(&beyond, &frames).starts_with(r#"{"tasks":[],"#));
+}
+
+#[test]
+fn status_and_tag_filter_together() {
+    let frames = [
+        frame("live", Status::Running, &["nightly"]),
+        frame("done", Status::Succeeded, &["nightly", "big"]),
+        frame("lost", Status::Lost, &[]),
+    ];
+    let ids = |query| {
+        let body: serde_json::Value = serde_json::from_str(&page(query, &frames)).unwrap();
+        body["tasks"].to_string()
+    };
+    assert_eq!(ids("status=active"), r#"["live"]"#);
+    assert_eq!(ids("status=ended"), r#"["done","lost"]"#);
+    assert_eq!(ids("status=ended&tag=nightly"), r#"["done"]"#);
+    assert_eq!(ids("tag=night"), "[]");
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    for query in ["limit=0", "limit=501", "limit=x", "page=0", "page=-1", "root=a%00"] {
+        let error = Filter::of(&head(query, &[])).unwrap_err();
+        let name = query.split('=').next().unwrap();
+        assert_eq!(error.status(), 400);
+        assert!(format!("{error:?}").contains(&format!("`{name}`")), "{query} {error:?}");
+    }
+}
+
+#[test]
+fn a_list_is_looked_for_where_the_token_reaches() {
+    let id = |text: &str| TaskId::parse(text).unwrap();
+    let user = UserId::parse("u1").unwrap();
+    let rights = Rights {
+        own: true,
+        tasks: [id("t")].into(),
+        roots: [id("r")].into(),
+        tags: ["nightly".to_owned()].into(),
+        ..Rights::default()
+    };
+    let identity = Identity { user: Some(user.clone()), rights, expires_at_ms: None };
+    let topics = |query, identity: &Identity| Filter::of(&head(query, &[])).unwrap().topics(identity);
+    assert_eq!(
+        topics("", &identity),
+        [Topic::Owner(user), Topic::Task(id("t")), Topic::Root(id("r")), Topic::Tag("nightly".into())]
+    );
+    assert_eq!(topics("root=x&tag=y", &identity), [Topic::Root(id("x"))]);
+    assert_eq!(topics("tag=y", &identity), [Topic::Tag("y".into())]);
+    let everything = Identity { rights: Rights { all: true, ..identity.rights.clone() }, ..identity };
+    assert_eq!(topics("", &everything), [Topic::All]);
+}

@@ -1,0 +1,75 @@
+//! `/api/v1/`: who is asking, and one task by its identifier.
+//!
+//! Refuses to know: where a token is found, how tasks come to be.
+
+use serde_json::json;
+use warp::{
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::{
+    Context, cors,
+    head::Head,
+    problem::{HttpError, respond},
+    upgrade::task_id,
+};
+use crate::{
+    auth::{AuthenticationError, Identity},
+    clock,
+    proto::{Encoding, payload},
+};
+
+/// Who is asking.
+///
+/// # Errors
+/// 401 without a good token; 403 when another site made the browser ask.
+pub(super) fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
+    let settings = &context.settings;
+    let credential = cors::credential(settings, head, context.verifier.needs_token()).inspect_err(|_| {
+        settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), clock::now());
+    })?;
+    context.verifier.verify(credential.token.as_deref(), clock::now().unix_ms).map_err(|error| {
+        context.metrics.authentication_failed(error.code);
+        unauthenticated(&error, credential.token.is_some())
+    })
+}
+
+/// 401 as in RFC 6750 section 3: `error` only when there was a token to be wrong.
+fn unauthenticated(error: &AuthenticationError, had_token: bool) -> HttpError {
+    let challenge =
+        if had_token { r#"Bearer realm="taskcast", error="invalid_token""# } else { r#"Bearer realm="taskcast""# };
+    HttpError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed", error.message.clone())
+        .with_member("error_code", json!(error.code.as_str()))
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// `GET /api/v1/tasks/{id}`.
+///
+/// # Errors
+/// 404, the same for a task that does not exist and for one that the caller may not see.
+pub(super) fn task(context: &Context, head: &Head, segment: &str) -> Result<Response, HttpError> {
+    let identity = identify(context, head)?;
+    let frame = context.hub.task(&task_id(segment)?).filter(|frame| identity.may_watch(&frame.task));
+    let frame = frame.ok_or_else(HttpError::not_found)?;
+    Ok(respond(StatusCode::OK, "application/json", payload(&frame.bytes(Encoding::Json))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::AuthenticationErrorCode;
+
+    #[test]
+    fn a_refused_token_is_challenged_with_the_code_that_websockets_hear() {
+        let code = AuthenticationErrorCode::ExpiredToken;
+        let error = AuthenticationError { code, message: "The token has expired.".to_owned() };
+        let refused = unauthenticated(&error, true);
+        assert!(format!("{refused:?}").contains("EXPIRED_TOKEN"));
+        let response = refused.into_response();
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], r#"Bearer realm="taskcast", error="invalid_token""#);
+        let bare = unauthenticated(&error, false).into_response();
+        assert_eq!(bare.headers()[header::WWW_AUTHENTICATE], r#"Bearer realm="taskcast""#);
+    }
+}

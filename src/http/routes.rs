@@ -1,0 +1,191 @@
+//! Which address is answered by whom. Filters match paths and take requests apart, nothing else: once a path matched,
+//! its handler answers, whatever the method, and no other route is tried.
+//!
+//! Refuses to know: what the handlers do.
+
+use std::convert::Infallible;
+
+use tokio_util::task::TaskTracker;
+use warp::{
+    Filter, Rejection,
+    filters::BoxedFilter,
+    http::{HeaderMap, Method},
+    hyper::upgrade::OnUpgrade,
+    reply::Response,
+};
+
+use super::{
+    Context, cors, events,
+    head::Head,
+    listing, operations, page,
+    problem::HttpError,
+    rest,
+    upgrade::{self, Address, Connection, Permit},
+};
+
+/// The pattern of the route that answered, in the response's extensions: the label of the metrics.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route(pub &'static str);
+
+type Routes = BoxedFilter<(Response,)>;
+
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const PUBLISH_METHODS: &str = "POST, OPTIONS";
+
+/// Everything on the public listener. `tracker` counts the sessions of upgraded connections.
+pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
+    let sockets =
+        websocket("/ws/tasks", warp::path!("ws" / "tasks").map(String::new), |_| Address::Mine, context, tracker)
+            .or(websocket(
+                "/ws/tasks/{task_id}",
+                warp::path!("ws" / "tasks" / String),
+                |id| Address::Task(id),
+                context,
+                tracker,
+            ))
+            .unify()
+            .or(websocket(
+                "/ws/groups/{root_id}",
+                warp::path!("ws" / "groups" / String),
+                |id| Address::Group(id),
+                context,
+                tracker,
+            ))
+            .unify()
+            .boxed();
+    let api = publish(context)
+        .or(read("/api/v1/tasks", warp::path!("api" / "v1" / "tasks").map(String::new), context, |context, head, _| {
+            listing::tasks(context, head)
+        }))
+        .unify()
+        .or(read("/api/v1/tasks/{task_id}", warp::path!("api" / "v1" / "tasks" / String), context, rest::task))
+        .unify()
+        .boxed();
+    finish(&sockets.or(api).unify().or(pages(context)).unify().boxed())
+}
+
+/// Everything on the operators' listener.
+pub(super) fn operations(context: &Context) -> Routes {
+    let live = warp::path!("livez").and(head());
+    let live = live.map(|head: Head| answer("/livez", operations::probe(&head, || Ok(operations::live())))).boxed();
+    let shared = context.clone();
+    let ready = warp::path!("readyz").and(head());
+    let ready = ready
+        .map(move |head: Head| answer("/readyz", operations::probe(&head, || Ok(operations::ready(&shared)))))
+        .boxed();
+    let shared = context.clone();
+    let metrics = warp::path!("metrics").and(head());
+    let metrics = metrics
+        .map(move |head: Head| answer("/metrics", operations::probe(&head, || operations::metrics(&shared))))
+        .boxed();
+    finish(&live.or(ready).unify().or(metrics).unify().boxed())
+}
+
+/// The one place where a rejection becomes a response.
+fn finish(routes: &Routes) -> Routes {
+    let recover = |rejection: Rejection| async move {
+        Ok::<_, Infallible>(answer("unmatched", Err(HttpError::from_rejection(&rejection))))
+    };
+    routes.clone().recover(recover).unify().boxed()
+}
+
+/// A handler's result as a response that knows its route.
+fn answer(route: &'static str, outcome: Result<Response, HttpError>) -> Response {
+    let mut response = outcome.unwrap_or_else(HttpError::into_response);
+    response.extensions_mut().insert(Route(route));
+    response
+}
+
+fn head() -> BoxedFilter<(Head,)> {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .map(|method: Method, query: String, headers: HeaderMap| Head { method, query, headers })
+        .boxed()
+}
+
+fn websocket<P>(
+    route: &'static str,
+    path: P,
+    address: fn(&str) -> Address<'_>,
+    context: &Context,
+    tracker: &TaskTracker,
+) -> Routes
+where
+    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    let (context, tracker) = (context.clone(), tracker.clone());
+    path.and(head())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Permit>())
+        .map(move |segment: String, head: Head, on_upgrade: Option<OnUpgrade>, permit: Option<Permit>| {
+            let connection = Connection { on_upgrade, permit };
+            answer(route, upgrade::upgrade(&context, &tracker, &head, &address(&segment), connection))
+        })
+        .boxed()
+}
+
+/// A route of the API that only reads; `segment` is empty for paths without one.
+fn read<P>(
+    route: &'static str,
+    path: P,
+    context: &Context,
+    handler: fn(&Context, &Head, &str) -> Result<Response, HttpError>,
+) -> Routes
+where
+    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    let context = context.clone();
+    path.and(head())
+        .map(move |segment: String, head: Head| {
+            let outcome = match head.method {
+                Method::GET | Method::HEAD => handler(&context, &head, &segment),
+                Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),
+                _ => Err(HttpError::method_not_allowed(READ_METHODS)),
+            };
+            cors::decorate(&context.settings.origins, &head, answer(route, outcome))
+        })
+        .boxed()
+}
+
+fn publish(context: &Context) -> Routes {
+    let context = context.clone();
+    warp::path!("api" / "v1" / "events")
+        .and(head())
+        .and(warp::body::stream())
+        .then(move |head: Head, body| {
+            let context = context.clone();
+            async move {
+                let outcome = match head.method {
+                    Method::POST => events::publish(&context, &head, body).await,
+                    Method::OPTIONS => Ok(cors::preflight(PUBLISH_METHODS)),
+                    _ => Err(HttpError::method_not_allowed(PUBLISH_METHODS)),
+                };
+                cors::decorate(&context.settings.origins, &head, answer("/api/v1/events", outcome))
+            }
+        })
+        .boxed()
+}
+
+fn pages(context: &Context) -> Routes {
+    let settings = context.settings.clone();
+    let index = warp::path::end().and(head());
+    let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
+    let files = file("/app.js", warp::path!("app.js"), &page::APP)
+        .or(file("/connection.js", warp::path!("connection.js"), &page::CONNECTION))
+        .unify()
+        .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
+        .unify()
+        .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
+        .unify();
+    let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
+    index.or(files).unify().or(icon).unify().boxed()
+}
+
+fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
+where
+    P: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    path.and(head()).map(move |head: Head| answer(route, page::asset(&head, asset))).boxed()
+}

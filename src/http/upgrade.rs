@@ -1,0 +1,224 @@
+//! The WebSocket handshake (RFC 6455 section 4.2), server side: everything is decided before the 101, and then the bare
+//! socket goes to a session. The order: address, is it a handshake at all, draining, origin, options.
+//!
+//! A bad token is not refused here: a browser cannot read the status of a refused handshake, so the session accepts,
+//! says `authentication_error` and closes with 4001.
+//!
+//! Refuses to know: what is said over the socket.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headers::{HeaderMapExt, SecWebsocketAccept, SecWebsocketKey};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio_util::task::TaskTracker;
+use warp::{
+    http::{HeaderValue, Method, StatusCode, header},
+    hyper::upgrade::OnUpgrade,
+    reply::Response,
+};
+
+use super::{
+    Context, Settings, accept,
+    credentials::{Credential, Subprotocols},
+    head::Head,
+    options::Options,
+    origin::Allowed,
+    problem::HttpError,
+};
+use crate::{
+    clock,
+    metrics::Handshake,
+    proto::{TaskId, Topic},
+    session::{Request, Scope, Sessions},
+};
+
+/// The connection's place under the limit. Whoever holds a clone keeps the place.
+#[derive(Clone, Debug)]
+pub(super) struct Permit {
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Permit {
+    pub fn new(place: OwnedSemaphorePermit) -> Self {
+        Self { _place: Arc::new(place) }
+    }
+}
+
+/// What hyper and the accept loop know of a connection that may be upgraded.
+pub(super) struct Connection {
+    /// `None` when hyper saw no request to upgrade.
+    pub on_upgrade: Option<OnUpgrade>,
+    pub permit: Option<Permit>,
+}
+
+/// Which address was asked for; the identifier is as it stood in the path.
+pub(super) enum Address<'a> {
+    Mine,
+    Task(&'a str),
+    Group(&'a str),
+}
+
+type Refusal = (Handshake, HttpError);
+
+/// Answers one request under `/ws/`.
+///
+/// # Errors
+/// Why there is no WebSocket to be had.
+pub(super) fn upgrade(
+    context: &Context,
+    tracker: &TaskTracker,
+    head: &Head,
+    address: &Address<'_>,
+    connection: Connection,
+) -> Result<Response, HttpError> {
+    let draining = context.draining.is_cancelled();
+    let accepted = handshake(&context.settings, draining, head, address, connection.on_upgrade.is_some());
+    let outcome = accepted.as_ref().map_or_else(|(outcome, _)| *outcome, |_| Handshake::Accepted);
+    context.metrics.handshake(outcome);
+    if outcome == Handshake::OriginRefused {
+        let origins = &context.settings.origins;
+        origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), clock::now());
+    }
+    let (request, response) = accepted.map_err(|(_, error)| error)?;
+    if let Some(on_upgrade) = connection.on_upgrade {
+        tracker.spawn(serve(on_upgrade, connection.permit, context.sessions.clone(), request));
+    }
+    Ok(response)
+}
+
+async fn serve(on_upgrade: OnUpgrade, permit: Option<Permit>, sessions: Sessions, request: Request) {
+    if let Some((socket, early)) = bare_socket(on_upgrade).await {
+        sessions.serve(socket, early, request).await;
+    }
+    drop(permit);
+}
+
+/// Waits for the 101 to be written and takes the socket out of hyper, with what the client sent right behind its
+/// handshake.
+async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let upgraded =
+        on_upgrade.await.inspect_err(|error| tracing::debug!(%error, "the peer left during its handshake")).ok()?;
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .inspect_err(|_| tracing::error!("an upgraded connection is not the TCP stream that was accepted"))
+        .ok()?;
+    // Copied, so that hyper's read buffer is let go: kept, it would be 4.6 KiB for each connection.
+    let early = Bytes::copy_from_slice(&parts.read_buf);
+    drop(parts.read_buf);
+    let socket = parts.io.into_inner();
+    accept::lift_write_timeout(&socket);
+    Some((socket, early))
+}
+
+/// The decision, without any I/O: the session's request and the 101, or a refusal with its name for the metrics.
+fn handshake(
+    settings: &Settings,
+    draining: bool,
+    head: &Head,
+    address: &Address<'_>,
+    can_upgrade: bool,
+) -> Result<(Request, Response), Refusal> {
+    let bad_request = |error: HttpError| (Handshake::BadRequest, error);
+    let topic = topic(address).map_err(bad_request)?;
+    let key = websocket_key(head, can_upgrade).map_err(bad_request)?;
+    if draining {
+        return Err((Handshake::Draining, draining_error()));
+    }
+    let allowed = settings
+        .origins
+        .check(head.origin().as_deref(), head.host().as_deref())
+        .map_err(|_| (Handshake::OriginRefused, origin_error()))?;
+    let options = Options::of(head).map_err(bad_request)?;
+    let subprotocols = Subprotocols::of(head);
+    let encoding = options.encoding(subprotocols.encoding()).map_err(bad_request)?;
+    let scope = topic.map_or(Scope::Mine { everything: options.everything }, Scope::Topic);
+    let token = Credential::of(head, settings, allowed != Allowed::Anyone).token;
+    let Options { deliver, throttle, cursor, .. } = options;
+    let request = Request { scope, token, encoding, deliver, throttle, cursor };
+    Ok((request, switching_protocols(key, subprotocols.selected)))
+}
+
+fn switching_protocols(key: SecWebsocketKey, subprotocol: Option<&'static str>) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.typed_insert(SecWebsocketAccept::from(key));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    response
+}
+
+fn topic(address: &Address<'_>) -> Result<Option<Topic>, HttpError> {
+    match address {
+        Address::Mine => Ok(None),
+        Address::Task(id) => Ok(Some(Topic::Task(task_id(id)?))),
+        Address::Group(id) => Ok(Some(Topic::Root(task_id(id)?))),
+    }
+}
+
+/// An identifier out of a path, percent-decoded.
+///
+/// # Errors
+/// It is not UTF-8, or not an identifier.
+pub(super) fn task_id(segment: &str) -> Result<TaskId, HttpError> {
+    let text = percent_encoding::percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| HttpError::bad_request("The identifier in the path is not UTF-8."))?;
+    TaskId::parse(&text).map_err(|error| HttpError::bad_request(format!("The identifier in the path {error}.")))
+}
+
+fn websocket_key(head: &Head, can_upgrade: bool) -> Result<SecWebsocketKey, HttpError> {
+    if head.method != Method::GET {
+        return Err(HttpError::method_not_allowed("GET"));
+    }
+    let asked = head.list(&header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+    if !can_upgrade || !asked {
+        return Err(upgrade_required("This address speaks WebSocket; ask for it with `Connection: Upgrade`."));
+    }
+    if head.list(&header::SEC_WEBSOCKET_VERSION).ne(["13"]) {
+        let error = upgrade_required("Only version 13 of the WebSocket protocol is spoken here.");
+        return Err(error.with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    let well_formed = head.headers.get_all(header::SEC_WEBSOCKET_KEY).iter().map(is_key).eq([true]);
+    let key = well_formed.then(|| head.headers.typed_get::<SecWebsocketKey>()).flatten();
+    key.ok_or_else(|| HttpError::bad_request("`Sec-WebSocket-Key` is not 16 bytes in base64."))
+}
+
+/// Base64 of 16 bytes: 22 characters and two for padding.
+fn is_key(value: &HeaderValue) -> bool {
+    let digits = value.as_bytes().strip_suffix(b"==");
+    digits.is_some_and(|digits| {
+        digits.len() == 22 && digits.iter().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(b))
+    })
+}
+
+fn upgrade_required(detail: &str) -> HttpError {
+    HttpError::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "A WebSocket handshake is needed", detail)
+        .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
+}
+
+fn draining_error() -> HttpError {
+    let detail = "This replica is being replaced; connect again.";
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "The service is shutting down", detail)
+        .with_retry_after()
+}
+
+/// 403 for an origin that the list does not name.
+pub(super) fn origin_error() -> HttpError {
+    HttpError::new(
+        StatusCode::FORBIDDEN,
+        "origin-refused",
+        "The Origin is not allowed",
+        "Pages of this origin may not use this service; its operator can name it in `origins` (TASKCAST_ORIGINS).",
+    )
+}
+
+#[cfg(test)]
+#[path = "upgrade_tests.rs"]
+mod tests;

@@ -1,0 +1,362 @@
+//! The hub against a naive model, and under threads.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::proto::{Task, TaskFrame, Topic, UserId};
+
+fn settings() -> Settings {
+    Settings {
+        max: 1_000,
+        ring_frames: 64,
+        retain_ended: Duration::from_secs(60),
+        retain_idle: Duration::from_secs(3600),
+        resume_window: 10_000,
+    }
+}
+
+fn hub_with(settings: Settings) -> Hub {
+    let hub = Hub::new(settings, Arc::new(Metrics::new("memory")));
+    hub.set_replayed(true);
+    hub
+}
+
+fn id(text: &str) -> TaskId {
+    TaskId::parse(text).unwrap()
+}
+
+fn user(text: &str) -> UserId {
+    UserId::parse(text).unwrap()
+}
+
+fn cursor(major: u64) -> Cursor {
+    Cursor { position: Position { major, minor: 0 }, proof: major as u32 }
+}
+
+fn arrival(major: u64, event: Event) -> Arrival {
+    Arrival { cursor: cursor(major), appended_at_ms: Some(major), event: Some(event) }
+}
+
+fn progress(task: &str, owner: &str, percent: f64) -> Event {
+    let mut event = Event::new(id(task));
+    event.user_id = Some(user(owner));
+    event.progress = Some(percent);
+    event
+}
+
+fn status(task: &str, owner: &str, status: Status) -> Event {
+    let mut event = Event::new(id(task));
+    event.user_id = Some(user(owner));
+    event.status = Some(status);
+    event
+}
+
+use crate::proto::Status;
+
+const ALL: fn(&Task) -> bool = |_| true;
+
+fn options(after: Position) -> PullOptions {
+    PullOptions { after, every: false, frames_max: 1_000 }
+}
+
+/// A session reduced to what the hub promises it.
+struct Client {
+    mailbox: Arc<Mailbox>,
+    topic: Topic,
+    watch: Watch,
+    after: Position,
+    seen: Vec<Arc<TaskFrame>>,
+}
+
+impl Client {
+    fn attach(hub: &Hub, topic: Topic) -> Self {
+        let mailbox = Arc::new(Mailbox::default());
+        let watch = hub.watch(topic.clone(), &mailbox);
+        let applied = hub.progress().applied.map_or(Position::START, |cursor| cursor.position);
+        let mut seen = hub.tasks(std::slice::from_ref(&topic));
+        seen.retain(|frame| frame.position() <= applied);
+        seen.reverse();
+        Self { mailbox, topic, watch, after: applied, seen }
+    }
+
+    fn pull(&mut self, hub: &Hub, frames_max: usize, every: bool) {
+        let options = PullOptions { after: self.after, every, frames_max };
+        let pulled = hub.pull(&self.mailbox, options, ALL);
+        for frame in pulled.frames {
+            assert!(frame.position() > self.after, "ascending, nothing twice");
+            self.after = frame.position();
+            self.seen.push(frame);
+        }
+    }
+
+    fn states(&self) -> BTreeMap<String, Position> {
+        self.seen.iter().map(|frame| (frame.task.task_id.to_string(), frame.position())).collect()
+    }
+}
+
+fn states(hub: &Hub, topic: &Topic) -> BTreeMap<String, Position> {
+    let frames = hub.tasks(std::slice::from_ref(topic));
+    frames.iter().map(|frame| (frame.task.task_id.to_string(), frame.position())).collect()
+}
+
+#[test]
+fn a_watcher_gets_what_happens_and_nobody_else_does() {
+    let hub = hub_with(settings());
+    let mut mine = Client::attach(&hub, Topic::Owner(user("u1")));
+    let mut other = Client::attach(&hub, Topic::Owner(user("u2")));
+    hub.apply(&[arrival(1, progress("t1", "u1", 10.0)), arrival(2, progress("t1", "u1", 20.0))], 0);
+    mine.pull(&hub, 10, false);
+    other.pull(&hub, 10, false);
+    // The first frame of a task is never folded away.
+    assert_eq!(mine.seen.iter().map(|f| f.position().major).collect::<Vec<_>>(), [1, 2]);
+    assert!(other.seen.is_empty());
+}
+
+#[test]
+fn progress_is_folded_and_changes_of_status_are_not() {
+    let hub = hub_with(settings());
+    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], 0);
+    let mut client = Client::attach(&hub, Topic::Task(id("t1")));
+    let mut batch: Vec<_> = (2..40).map(|n| arrival(n, progress("t1", "u1", n as f64))).collect();
+    batch.push(arrival(40, status("t1", "u1", Status::Waiting)));
+    batch.push(arrival(41, progress("t1", "u1", 50.0)));
+    batch.push(arrival(42, progress("t1", "u1", 51.0)));
+    hub.apply(&batch, 0);
+    client.pull(&hub, 10, false);
+    assert_eq!(client.seen.iter().map(|f| f.position().major).collect::<Vec<_>>(), [1, 40, 41, 42]);
+}
+
+#[test]
+fn a_group_is_a_root_and_its_children_whatever_comes_first() {
+    let hub = hub_with(settings());
+    let mut client = Client::attach(&hub, Topic::Root(id("root")));
+    let mut child = progress("child", "u1", 5.0);
+    child.root_id = Some(id("root"));
+    hub.apply(&[arrival(1, child), arrival(2, progress("root", "u1", 1.0)), arrival(3, progress("x", "u1", 1.0))], 0);
+    client.pull(&hub, 10, false);
+    assert_eq!(client.states().keys().collect::<Vec<_>>(), ["child", "root"]);
+    assert_eq!(states(&hub, &Topic::Root(id("root"))), client.states());
+}
+
+#[test]
+fn what_exceeds_a_pull_comes_with_the_next() {
+    let hub = hub_with(settings());
+    let mut client = Client::attach(&hub, Topic::All);
+    hub.apply(&(1..=50).map(|n| arrival(n, progress(&format!("t{n}"), "u1", 1.0))).collect::<Vec<_>>(), 0);
+    for _ in 0..5 {
+        client.pull(&hub, 10, false);
+    }
+    assert_eq!(client.states(), states(&hub, &Topic::All));
+}
+
+#[test]
+fn ended_and_idle_tasks_are_let_go_and_watchers_are_told() {
+    let hub = hub_with(settings());
+    let client = Client::attach(&hub, Topic::All);
+    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], 0);
+    let _ = hub.pull(&client.mailbox, options(Position::START), ALL);
+    assert!(hub.sweep(60_000).is_empty());
+    assert_eq!(hub.len(), 2);
+    let _ = hub.sweep(61_002);
+    assert_eq!(hub.len(), 1);
+    let pulled = hub.pull(&client.mailbox, options(cursor(2).position), ALL);
+    assert_eq!(pulled.removed.iter().map(|f| f.task.task_id.as_str()).collect::<Vec<_>>(), ["t1"]);
+    assert_eq!(hub.check(cursor(1)), Ok(()), "whoever saw the end has missed nothing");
+    let _ = hub.sweep(3_600_003);
+    assert!(hub.is_empty());
+    assert_eq!(hub.check(cursor(1)), Err(ResumeFailure::Trimmed));
+}
+
+#[test]
+fn a_full_table_lets_go_of_the_longest_ended_and_drops_only_when_none_has() {
+    let hub = hub_with(Settings { max: 2, ..settings() });
+    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], 0);
+    hub.apply(&[arrival(3, progress("t3", "u1", 1.0))], 0);
+    assert!(hub.task(&id("t1")).is_none() && hub.task(&id("t3")).is_some());
+    hub.apply(&[arrival(4, progress("t4", "u1", 1.0))], 0);
+    assert!(hub.task(&id("t4")).is_none());
+}
+
+#[test]
+fn silence_is_judged_once_and_the_verdict_falls_if_the_worker_was_heard_since() {
+    let hub = hub_with(settings());
+    let mut event = progress("t1", "u1", 97.0);
+    event.heartbeat_timeout_ms = Some(500);
+    hub.apply(&[arrival(1, event)], 0);
+    assert!(hub.sweep(501).is_empty());
+    let verdict = hub.sweep(502).pop().unwrap();
+    assert!(hub.sweep(503).is_empty(), "not again while the first is under way");
+    hub.apply(&[arrival(600, progress("t1", "u1", 98.0)), arrival(601, verdict)], 0);
+    assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Running);
+    let verdict = hub.sweep(1_700).pop().unwrap();
+    hub.apply(&[arrival(1_701, verdict.clone()), arrival(1_702, verdict)], 0);
+    assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Lost);
+}
+
+#[test]
+fn a_reset_forgets_everything_and_refuses_old_cursors() {
+    let hub = hub_with(settings());
+    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], 0);
+    hub.reset(ResumeFailure::AnotherLog);
+    assert!(hub.is_empty());
+    assert_eq!(hub.progress().generation, 1);
+    assert_eq!(hub.check(cursor(1)), Err(ResumeFailure::AnotherLog));
+    hub.apply(&[arrival(1, progress("t1", "u1", 2.0))], 0);
+    assert_eq!(hub.task(&id("t1")).unwrap().task.progress, Some(2.0));
+}
+
+#[test]
+fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused() {
+    let hub = hub_with(Settings { ring_frames: 2, ..settings() });
+    for n in 1..20 {
+        let next = if n % 2 == 0 { Status::Waiting } else { Status::Running };
+        hub.apply(&[arrival(n, status("t1", "u1", next))], 0);
+    }
+    let missed = |after: u64| {
+        let topics = [Topic::Owner(user("u1"))];
+        hub.missed(&topics, cursor(after).position, cursor(19).position, false).map(|frames| frames.len())
+    };
+    assert_eq!(missed(18), Ok(1));
+    assert_eq!(missed(17), Ok(2));
+    assert_eq!(missed(10), Err(ResumeFailure::Trimmed));
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Apply(Vec<(usize, usize, Option<Status>, f64)>),
+    Attach(usize),
+    Pull { client: usize, frames_max: usize, every: bool },
+    Resume(usize),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    const STATUSES: [Status; 4] = [Status::Running, Status::Waiting, Status::Succeeded, Status::Failed];
+    let status = prop::option::weighted(0.3, prop::sample::select(&STATUSES[..]));
+    let event = (0..6_usize, 0..2_usize, status, 0.0..100.0_f64);
+    prop_oneof![
+        4 => prop::collection::vec(event, 1..8).prop_map(Act::Apply),
+        1 => (0..8_usize).prop_map(Act::Attach),
+        4 => (0..6_usize, 1..6_usize, any::<bool>())
+            .prop_map(|(client, frames_max, every)| Act::Pull { client, frames_max, every }),
+        1 => (0..6_usize).prop_map(Act::Resume),
+    ]
+}
+
+fn topic(number: usize) -> Topic {
+    match number {
+        0..=4 => Topic::Task(id(&format!("t{number}"))),
+        5 | 6 => Topic::Owner(user(&format!("u{}", number - 5))),
+        _ => Topic::All,
+    }
+}
+
+/// Every task has the owner of its number, whatever the generator says, so that owners never clash.
+fn event_of((task, _, named, percent): (usize, usize, Option<Status>, f64)) -> Event {
+    let mut event = progress(&format!("t{task}"), &format!("u{}", task % 2), percent);
+    event.status = named;
+    event
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_order_of_events_and_pulls_every_client_ends_with_the_state_of_the_hub(
+        acts in prop::collection::vec(any_act(), 1..80)
+    ) {
+        let hub = hub_with(settings());
+        let mut clients: Vec<Client> = Vec::new();
+        // The naive model: every frame there ever was.
+        let mut frames: Vec<Arc<TaskFrame>> = Vec::new();
+        let mut at = 0;
+        for act in acts {
+            match act {
+                Act::Apply(events) => {
+                    let batch: Vec<_> = events.into_iter().map(|e| { at += 1; arrival(at, event_of(e)) }).collect();
+                    for one in batch {
+                        hub.apply(std::slice::from_ref(&one), 0);
+                        frames.extend(hub.tasks(&[Topic::All]).into_iter().filter(|f| f.cursor == one.cursor));
+                    }
+                }
+                Act::Attach(number) if clients.len() < 6 => clients.push(Client::attach(&hub, topic(number))),
+                Act::Attach(_) => {}
+                Act::Pull { client, frames_max, every } => {
+                    if let Some(client) = clients.get_mut(client) {
+                        client.pull(&hub, frames_max, every);
+                    }
+                }
+                Act::Resume(client) => {
+                    // Drops the connection and carries on from its cursor over a new one.
+                    if client < clients.len() {
+                        let old = clients.remove(client);
+                        hub.unwatch(&old.watch);
+                        let mut new = Client::attach(&hub, old.topic.clone());
+                        let missed = hub.missed(&[old.topic], old.after, new.after, false).unwrap();
+                        new.seen = old.seen;
+                        new.seen.extend(missed);
+                        clients.push(new);
+                    }
+                }
+            }
+        }
+        for client in &mut clients {
+            for _ in 0..200 {
+                client.pull(&hub, 3, false);
+            }
+            prop_assert_eq!(client.states(), states(&hub, &client.topic));
+            let first = client.seen.first().map(|frame| frame.position());
+            let keys = frames.iter().filter(|f| f.is_key && Some(f.position()) > first);
+            for key in keys.filter(|f| topics::heard(&f.task).contains(&client.topic)) {
+                let known = client.seen.iter().any(|f| f.cursor == key.cursor);
+                // What a first snapshot showed already stands for everything before it.
+                let snapshot = client.seen.iter().any(|f| f.task.task_id == key.task.task_id && f.position() > key.position());
+                prop_assert!(known || snapshot, "a key frame was folded away: {:?}", key);
+            }
+        }
+    }
+}
+
+/// Several sessions on threads of their own, woken and pulling while events are applied as fast as they go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_wake_up_is_lost_between_threads() {
+    const EVENTS: u64 = 20_000;
+    let hub = hub_with(settings());
+    let sessions: Vec<_> = (0..8)
+        .map(|number| {
+            let hub = hub.clone();
+            tokio::spawn(async move {
+                let mut client = Client::attach(&hub, topic(7 - number % 3));
+                let mut progress = hub.watch_progress();
+                let mut ended = false;
+                loop {
+                    client.pull(&hub, 16, number % 2 == 0);
+                    if ended && !client.mailbox.state().0 {
+                        return (client.states(), client.topic);
+                    }
+                    tokio::select! {
+                        () = client.mailbox.woken(), if !client.mailbox.state().0 => {}
+                        () = async {}, if client.mailbox.state().0 => tokio::task::yield_now().await,
+                        end = async { progress.wait_for(|p| p.marked.major == EVENTS).await.is_ok() }, if !ended => {
+                            ended = end;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let applier = tokio::task::spawn_blocking({
+        let hub = hub.clone();
+        move || {
+            let events =
+                (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, 0, None, n as f64 / EVENTS as f64 * 99.0))));
+            for chunk in events.collect::<Vec<_>>().chunks(7) {
+                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), 0);
+            }
+        }
+    });
+    applier.await.unwrap();
+    for session in sessions {
+        let (seen, topic) = tokio::time::timeout(Duration::from_secs(20), session).await.expect("a wake-up").unwrap();
+        assert_eq!(seen, states(&hub, &topic), "{topic:?}");
+    }
+}

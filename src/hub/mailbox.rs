@@ -1,0 +1,86 @@
+//! Where the hub leaves marks for one session: which tasks have something new. Never a message, so its size is bounded
+//! by the number of tasks watched, however slow the session is.
+//!
+//! Refuses to know: what is new, and whether the session may see it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::slot::Slot;
+
+/// Marks are compacted when there are this many, then at every doubling.
+const COMPACT_AT_MIN: usize = 64;
+
+/// One session's mailbox.
+#[derive(Default)]
+pub struct Mailbox {
+    marks: Mutex<Marks>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Marks {
+    slots: Vec<Arc<Slot>>,
+    compact_at: usize,
+    urgent: bool,
+}
+
+impl Mailbox {
+    /// Notes that a task has something new; `urgent` when it ended. Does not wake the session. True when this is the
+    /// first mark, so that a wake-up is due.
+    pub(super) fn mark(&self, slot: &Arc<Slot>, urgent: bool) -> bool {
+        let mut marks = self.lock();
+        marks.urgent |= urgent;
+        if marks.slots.last().is_some_and(|last| Arc::ptr_eq(last, slot)) {
+            return false;
+        }
+        if marks.slots.len() >= marks.compact_at.max(COMPACT_AT_MIN) {
+            compact(&mut marks.slots);
+            marks.compact_at = 2 * marks.slots.len();
+        }
+        marks.slots.push(slot.clone());
+        marks.slots.len() == 1
+    }
+
+    /// Lets the session look.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when there may be something to pull. Cancel safe.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Something is marked; and whether a task among it ended.
+    #[must_use]
+    pub fn state(&self) -> (bool, bool) {
+        let marks = self.lock();
+        (!marks.slots.is_empty(), marks.urgent)
+    }
+
+    /// Takes all marks, each task once.
+    pub(super) fn take(&self) -> Vec<Arc<Slot>> {
+        let mut slots = {
+            let mut marks = self.lock();
+            marks.urgent = false;
+            marks.compact_at = 0;
+            std::mem::take(&mut marks.slots)
+        };
+        compact(&mut slots);
+        slots
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Marks> {
+        // Nothing can panic while it is held; a poisoned list of marks is still a list of marks.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn compact(slots: &mut Vec<Arc<Slot>>) {
+    if slots.len() > 1 {
+        slots.sort_unstable_by_key(|slot| Arc::as_ptr(slot).addr());
+        slots.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    }
+}

@@ -1,0 +1,157 @@
+//! One task in the hub: its current frame, the bounded ring of those before it, and what the rules remember.
+//!
+//! Refuses to know: who watches.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::rules::{self, Memory};
+use crate::{
+    metrics::Outcome,
+    proto::{Cursor, Event, Position, Status, TaskFrame, TaskId},
+};
+
+/// A task's place in the hub. Shared by the indexes and by the mailboxes that have it marked.
+pub(super) struct Slot {
+    pub(super) id: TaskId,
+    state: Mutex<State>,
+}
+
+/// What stands behind the lock. The ring is never empty and ascends; its last frame is the current state.
+pub(super) struct State {
+    frames: VecDeque<Arc<TaskFrame>>,
+    memory: Memory,
+    /// The newest key frame that the ring had to let go.
+    key_floor: Position,
+    /// When the log took the newest event, or when it was read: the basis of retention and of silence.
+    pub(super) heard_at_ms: u64,
+    /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
+    pub(super) judged_at_ms: Option<u64>,
+    /// No longer in the hub.
+    pub(super) removed: bool,
+}
+
+/// What a session gets out of a slot.
+pub(super) struct Collected {
+    /// Frames passed over because a newer one of the task stood behind them.
+    pub(super) conflated: u64,
+    /// There is something newer than the caller may have yet.
+    pub(super) pending: bool,
+}
+
+impl Slot {
+    /// A task's first event.
+    pub(super) fn new(event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Self {
+        let step = rules::first(event, at_ms);
+        let mut memory = Memory::default();
+        memory.remember(event, false);
+        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, now_ms));
+        let state = State {
+            frames: VecDeque::from([frame]),
+            memory,
+            key_floor: Position::START,
+            heard_at_ms: at_ms,
+            judged_at_ms: None,
+            removed: false,
+        };
+        Self { id: event.task_id.clone(), state: Mutex::new(state) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock can panic between two of its writes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current frame.
+    pub(super) fn current(&self) -> Arc<TaskFrame> {
+        self.lock().current().clone()
+    }
+}
+
+impl State {
+    #[expect(clippy::expect_used, reason = "the ring is made with one frame and never shrinks below it")]
+    pub(super) fn current(&self) -> &Arc<TaskFrame> {
+        self.frames.back().expect("a ring with a frame")
+    }
+
+    /// Applies an event; the new current frame, or why not.
+    pub(super) fn apply(
+        &mut self,
+        event: &Event,
+        cursor: Cursor,
+        at_ms: u64,
+        now_ms: u64,
+        ring_frames: usize,
+    ) -> Result<Arc<TaskFrame>, Outcome> {
+        let current = self.current();
+        // The service's own verdict holds only if nothing of the task came after what it judged by.
+        if event.observed.is_some_and(|observed| observed != current.position()) {
+            return Err(Outcome::Stale);
+        }
+        let step = rules::next(&current.task, &self.memory, event, at_ms)?;
+        self.memory.remember(event, step.new_attempt);
+        self.heard_at_ms = self.heard_at_ms.max(at_ms);
+        self.judged_at_ms = None;
+        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, now_ms));
+        self.push(frame.clone(), ring_frames);
+        Ok(frame)
+    }
+
+    /// Makes room by letting go of the oldest frame that may be folded, else of the oldest.
+    fn push(&mut self, frame: Arc<TaskFrame>, ring_frames: usize) {
+        if self.frames.len() >= ring_frames.max(1) {
+            let oldest_foldable = self.frames.iter().position(|held| !held.is_key).unwrap_or(0);
+            if let Some(gone) = self.frames.remove(oldest_foldable)
+                && gone.is_key
+            {
+                self.key_floor = self.key_floor.max(gone.position());
+            }
+        }
+        self.frames.push_back(frame);
+    }
+
+    /// Adds what came after `after`, up to and including `through`, to `frames`. With `every`, all that the ring
+    /// holds; else the newest and every key frame.
+    pub(super) fn collect(
+        &self,
+        after: Position,
+        through: Position,
+        every: bool,
+        frames: &mut Vec<Arc<TaskFrame>>,
+    ) -> Collected {
+        let newest = self.current().position();
+        let mut conflated = 0;
+        let mut last_in_range = true;
+        let first = frames.len();
+        for frame in
+            self.frames.iter().rev().skip_while(|f| f.position() > through).take_while(|f| f.position() > after)
+        {
+            if every || last_in_range || frame.is_key {
+                frames.push(frame.clone());
+            } else {
+                conflated += 1;
+            }
+            last_in_range = false;
+        }
+        frames[first..].reverse();
+        Collected { conflated, pending: newest > through }
+    }
+
+    /// Nothing that must not be folded away is missing between `after` and now.
+    pub(super) fn is_whole_after(&self, after: Position) -> bool {
+        self.key_floor <= after
+    }
+
+    /// A live task that promised to be heard from and was not.
+    pub(super) fn is_silent(&self, now_ms: u64) -> bool {
+        let task = &self.current().task;
+        let silent = task.heartbeat_timeout_ms.is_some_and(|limit| now_ms.saturating_sub(self.heard_at_ms) > limit);
+        silent && !task.status.is_terminal()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.current().task.status
+    }
+}

@@ -1,0 +1,197 @@
+//! States out: watching, pulling, resuming, listing.
+//!
+//! Refuses to know: how a state came to be.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{Hub, Mailbox, lock, slot::Slot};
+use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
+
+/// A watched topic; hand it back to [`Hub::unwatch`].
+#[derive(Debug)]
+pub struct Watch {
+    topic: Topic,
+    index: usize,
+}
+
+/// What a pull found.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// Ascending by position.
+    pub frames: Vec<Arc<TaskFrame>>,
+    /// Frames that were passed over.
+    pub conflated: u64,
+    /// Tasks that are no longer kept: their last state.
+    pub removed: Vec<Arc<TaskFrame>>,
+    /// There was more than the limit; pull again.
+    pub more: bool,
+}
+
+/// What a pull is to bring.
+#[derive(Clone, Copy, Debug)]
+pub struct PullOptions {
+    pub after: Position,
+    /// All that the rings hold, not just the newest and the key frames.
+    pub every: bool,
+    pub frames_max: usize,
+}
+
+/// A task that a pull looked at.
+struct Source {
+    slot: Arc<Slot>,
+    /// The newest position that the pull may send of it.
+    newest: Position,
+    conflated: u64,
+    /// Its last state, when it is no longer kept.
+    removed: Option<Arc<TaskFrame>>,
+}
+
+impl Hub {
+    /// From now on, what happens under `topic` is marked in `mailbox`.
+    #[must_use]
+    pub fn watch(&self, topic: Topic, mailbox: &Arc<Mailbox>) -> Watch {
+        let index = self.0.topics.watch(&topic, mailbox);
+        Watch { topic, index }
+    }
+
+    pub fn unwatch(&self, watch: &Watch) {
+        self.0.topics.unwatch(&watch.topic, watch.index);
+    }
+
+    /// May a client that saw everything up to `cursor` carry on from there?
+    ///
+    /// # Errors
+    /// Why not; a full snapshot is due then.
+    pub fn check(&self, cursor: Cursor) -> Result<(), ResumeFailure> {
+        lock(&self.0.trail).check(cursor)
+    }
+
+    /// What a client under `topics` missed since `after`, ascending up to `through`.
+    ///
+    /// # Errors
+    /// [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
+    pub fn missed(
+        &self,
+        topics: &[Topic],
+        after: Position,
+        through: Position,
+        every: bool,
+    ) -> Result<Vec<Arc<TaskFrame>>, ResumeFailure> {
+        let mut frames = Vec::new();
+        for slot in self.under(topics) {
+            let state = slot.lock();
+            if state.current().position() > after && !state.is_whole_after(after) {
+                return Err(ResumeFailure::Trimmed);
+            }
+            state.collect(after, through, every, &mut frames);
+        }
+        frames.sort_unstable_by_key(|frame| frame.position());
+        Ok(frames)
+    }
+
+    /// The current frames of all tasks under these topics, each once, newest position first.
+    #[must_use]
+    pub fn tasks(&self, topics: &[Topic]) -> Vec<Arc<TaskFrame>> {
+        let mut frames: Vec<_> = self.under(topics).iter().map(|slot| slot.current()).collect();
+        frames.sort_unstable_by_key(|frame| std::cmp::Reverse(frame.position()));
+        frames
+    }
+
+    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns the frames of the
+    /// others: for a watch that begins in the middle of a session.
+    #[must_use]
+    pub fn catch_up(&self, topic: &Topic, after: Position, mailbox: &Arc<Mailbox>) -> Vec<Arc<TaskFrame>> {
+        let mut known = Vec::new();
+        for slot in self.under(std::slice::from_ref(topic)) {
+            let current = slot.current();
+            if current.position() > after {
+                mailbox.mark(&slot, current.task.status.is_terminal());
+            } else {
+                known.push(current);
+            }
+        }
+        mailbox.wake();
+        known.sort_unstable_by_key(|frame| frame.position());
+        known
+    }
+
+    fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
+        let mut slots = Vec::new();
+        for topic in topics {
+            match topic {
+                Topic::All => slots.extend(self.slots()),
+                Topic::Task(id) => slots.extend(self.shard(id).get(id.as_str()).cloned()),
+                Topic::Root(id) => {
+                    slots.extend(self.shard(id).get(id.as_str()).cloned());
+                    slots.extend(self.0.topics.tasks(topic));
+                }
+                Topic::Owner(_) | Topic::Tag(_) => slots.extend(self.0.topics.tasks(topic)),
+            }
+        }
+        let mut seen = HashSet::with_capacity(slots.len());
+        slots.retain(|slot| seen.insert(Arc::as_ptr(slot).addr()));
+        slots
+    }
+
+    /// The current frame of a task, whoever asks; access is the caller's business.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<Arc<TaskFrame>> {
+        self.shard(id).get(id.as_str()).map(|slot| slot.current())
+    }
+
+    /// What came for the tasks marked in `mailbox`, as far as every watcher has been told. `sees` is the access
+    /// function. What exceeds the limit stays marked.
+    pub fn pull(&self, mailbox: &Arc<Mailbox>, options: PullOptions, sees: impl Fn(&Task) -> bool) -> Pulled {
+        let marked = self.progress().marked;
+        let mut pulled = Pulled::default();
+        let mut sources: Vec<Source> = Vec::new();
+        let mut early = false;
+        for slot in mailbox.take() {
+            let state = slot.lock();
+            let current = state.current();
+            if !sees(&current.task) {
+                continue;
+            }
+            let collected = state.collect(options.after, marked, options.every, &mut pulled.frames);
+            if collected.pending {
+                early = true;
+                mailbox.mark(&slot, current.task.status.is_terminal());
+            }
+            let removed = state.removed.then(|| current.clone());
+            let newest = current.position().min(marked);
+            drop(state);
+            sources.push(Source { slot, newest, conflated: collected.conflated, removed });
+        }
+        pulled.frames.sort_unstable_by_key(|frame| frame.position());
+        let mut through = marked;
+        if pulled.frames.len() > options.frames_max {
+            pulled.more = true;
+            pulled.frames.truncate(options.frames_max);
+            through = pulled.frames.last().map_or(options.after, |frame| frame.position());
+        }
+        for source in sources {
+            if source.newest > through {
+                let urgent = source.slot.lock().status().is_terminal();
+                mailbox.mark(&source.slot, urgent);
+            } else {
+                pulled.conflated += source.conflated;
+                pulled.removed.extend(source.removed);
+            }
+        }
+        if early {
+            self.wake_after(marked, mailbox);
+        }
+        pulled
+    }
+
+    /// Wakes `mailbox` once `marked` has moved beyond `through`.
+    fn wake_after(&self, through: Position, mailbox: &Arc<Mailbox>) {
+        let mut stragglers = lock(&self.0.stragglers);
+        // Under the lock: either the mover of `marked` has yet to take the list, or it has moved already.
+        if self.progress().marked > through {
+            mailbox.wake();
+        } else {
+            stragglers.push(mailbox.clone());
+        }
+    }
+}

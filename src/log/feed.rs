@@ -1,0 +1,101 @@
+//! The way from a reader's task to whoever calls [`super::Tail::next`]. Owns the task and the small channel between
+//! them, which makes `next` cancel safe and lets the next batch be fetched while this one is applied. Refuses to know:
+//! brokers.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    Record, RestartReason, TailItem,
+    health::{Reporter, Trouble},
+};
+
+/// Batches fetched ahead. One is applied, one waits, one is being fetched: more would only hide lag.
+const BATCHES_AHEAD: usize = 1;
+
+enum Signal {
+    Item(TailItem),
+    /// In the same order as the records, so that it is true when it is seen.
+    Replayed(bool),
+}
+
+/// The receiving end; ends the reader when dropped.
+pub(super) struct Feed {
+    signals: mpsc::Receiver<Signal>,
+    reporter: Arc<Reporter>,
+    reader: JoinHandle<()>,
+}
+
+/// The reader's end.
+pub(super) struct Out(mpsc::Sender<Signal>);
+
+impl Feed {
+    fn spawn<F, Reading>(reporter: Arc<Reporter>, read: F) -> Self
+    where
+        F: FnOnce(Out) -> Reading,
+        Reading: Future<Output = ()> + Send + 'static,
+    {
+        let (out, signals) = mpsc::channel(BATCHES_AHEAD);
+        Self { signals, reporter, reader: tokio::spawn(read(Out(out))) }
+    }
+
+    /// `None` when the reader's task ended, which only a panic in it can do.
+    async fn next(&mut self) -> Option<TailItem> {
+        loop {
+            match self.signals.recv().await? {
+                Signal::Replayed(replayed) => self.reporter.replayed(replayed),
+                Signal::Item(item) => {
+                    if let TailItem::Restarted(reason) = &item {
+                        self.reporter.restarted(*reason);
+                    }
+                    return Some(item);
+                }
+            }
+        }
+    }
+}
+
+/// The next item of a reader that is started with the first call.
+pub(super) async fn next<F, Reading>(feed: &mut Option<Feed>, reporter: &Arc<Reporter>, read: F) -> TailItem
+where
+    F: FnOnce(Out) -> Reading,
+    Reading: Future<Output = ()> + Send + 'static,
+{
+    let running = feed.get_or_insert_with(|| Feed::spawn(reporter.clone(), read));
+    if let Some(item) = running.next().await {
+        return item;
+    }
+    // Only a panic ends a reader. A new one starts with the next call, and reads all over again.
+    *feed = None;
+    reporter.trouble(&Trouble::Misfit("the reader of the log broke; starting it anew".to_owned()));
+    reporter.restarted(RestartReason::Replaced);
+    TailItem::Restarted(RestartReason::Replaced)
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Out {
+    pub(super) async fn records(&self, records: Vec<Record>) {
+        if !records.is_empty() {
+            self.send(Signal::Item(TailItem::Records(records))).await;
+        }
+    }
+
+    pub(super) async fn restarted(&self, reason: RestartReason) {
+        self.send(Signal::Item(TailItem::Restarted(reason))).await;
+    }
+
+    pub(super) async fn replayed(&self, replayed: bool) {
+        self.send(Signal::Replayed(replayed)).await;
+    }
+
+    async fn send(&self, signal: Signal) {
+        // Nobody receives any more only while this task is being aborted.
+        let _ = self.0.send(signal).await;
+    }
+}

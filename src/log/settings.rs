@@ -1,0 +1,72 @@
+//! Which log, where it is, and how much of it is kept. Owns the addresses and keeps their passwords out of sight.
+//! Refuses to know: how to connect.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of the log; every field has a key in the configuration's `[log]` table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub backend: Backend,
+    /// Redis: the stream's key. RabbitMQ: the queue's name, at most 255 bytes.
+    pub key: String,
+    /// RabbitMQ: the durable topic exchange that workers publish to, at most 255 bytes.
+    pub exchange: String,
+    /// Redis: `MAXLEN ~` of appends; memory: the ring's length.
+    pub max_events: u64,
+    /// RabbitMQ: `x-max-age` in seconds, when the queue is created here.
+    pub max_age_seconds: u64,
+    /// RabbitMQ: `x-max-length-bytes`, when the queue is created here.
+    pub max_bytes: u64,
+    /// RabbitMQ: unacknowledged deliveries; Redis: entries per read.
+    pub read_batch: u16,
+    /// An append fails after this long.
+    pub append_timeout: Duration,
+    /// The longest wait between two attempts to connect.
+    pub reconnect_max: Duration,
+    /// PEM file of certificate authorities to trust: besides the system's for `amqps://`, instead of them for
+    /// `rediss://`.
+    pub tls_ca_file: Option<PathBuf>,
+}
+
+/// Which broker, with its address. `Debug` shows no password.
+#[derive(Clone)]
+pub enum Backend {
+    Memory,
+    Redis { url: String },
+    Amqp { url: String },
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "Memory",
+            Self::Redis { .. } => "Redis",
+            Self::Amqp { .. } => "Amqp",
+        })
+    }
+}
+
+/// The certificate authorities of [`Settings::tls_ca_file`], in PEM.
+///
+/// # Errors
+/// A file that cannot be read, with its path.
+pub(super) fn certificate_authorities(settings: &Settings) -> Result<Option<String>, String> {
+    let Some(path) = &settings.tls_ca_file else { return Ok(None) };
+    let pem = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the certificate authorities in {}: {error}", path.display()))?;
+    if !pem.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(format!("{} holds no PEM certificate", path.display()));
+    }
+    Ok(Some(pem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_in_the_debug_form() {
+        let backend = Backend::Redis { url: "redis://u:hunter2@localhost".to_owned() };
+        assert_eq!(format!("{backend:?}"), "Redis");
+    }
+}

@@ -1,0 +1,374 @@
+//! The state machine of one session, without I/O: messages, wake-ups and the time go in, frames and at last a close
+//! code come out. A slow reader costs nothing: nothing is pulled until what was handed out has been written.
+//!
+//! Refuses to know: sockets, clocks, HTTP, brokers.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Deliver, Request, Sessions, websocket::Inbound};
+use crate::{
+    auth::Identity,
+    clock::Now,
+    hub::{Mailbox, PullOptions, Watch},
+    proto::{
+        AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
+        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
+    },
+};
+
+/// Frames per pull: one vectored write takes no more either.
+pub(super) const PULL_FRAMES_MAX: usize = 256;
+
+/// Pings that wait for a slow socket before the oldest is dropped: a flood must not grow memory.
+const REPLIES_MAX: usize = 256;
+
+/// Tasks in listings that wait for a slow socket, likewise.
+const LISTED_MAX: usize = 1_000_000;
+
+/// Frames to write, and what is known of them for the metrics.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) frames: Vec<Bytes>,
+    /// How many of them carry a task, and when the oldest of those was applied.
+    pub(super) task_frames: u64,
+    pub(super) oldest_ms: Option<u64>,
+}
+
+/// A request to cancel a task: the event to append, and how to answer.
+pub(super) struct Cancel {
+    pub(super) event: Event,
+    pub(super) id: Option<RequestId>,
+}
+
+/// States that go out in pages beside the flow of events.
+pub(super) struct Listing {
+    pub(super) left: VecDeque<Arc<TaskFrame>>,
+    /// Whether its pages carry the session's cursor.
+    pub(super) with_cursor: bool,
+    pub(super) id: Option<RequestId>,
+}
+
+/// Where the session is in what it has to send.
+pub(super) enum Stage {
+    /// The log is not read to its end; the snapshot waits for that.
+    Waiting {
+        reset: Option<ResumeFailure>,
+    },
+    /// What is left of the snapshot, ascending, and the cursor that holds once it is out.
+    Snapshot {
+        left: VecDeque<Arc<TaskFrame>>,
+        done: Option<Cursor>,
+        reset: Option<ResumeFailure>,
+        is_first: bool,
+    },
+    /// What is left of what a resumed client missed, ascending.
+    Missed {
+        left: VecDeque<Arc<TaskFrame>>,
+    },
+    /// Celery's dialect only: the ends that its list of live tasks has no room for; then the cursor holds.
+    Ended {
+        left: VecDeque<Arc<TaskFrame>>,
+        done: Option<Cursor>,
+    },
+    Live,
+}
+
+/// One client.
+pub(super) struct Session {
+    pub(super) shared: Sessions,
+    pub(super) identity: Identity,
+    pub(super) encoding: Encoding,
+    pub(super) deliver: Deliver,
+    throttle: Duration,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) watches: BTreeMap<Topic, Watch>,
+    pub(super) generation: u64,
+    /// Everything up to here has been handed out.
+    pub(super) cursor: Option<Cursor>,
+    pub(super) stage: Stage,
+    /// What goes out before anything else.
+    pub(super) preface: VecDeque<Bytes>,
+    /// Answers.
+    replies: VecDeque<Bytes>,
+    /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
+    pub(super) listings: VecDeque<Listing>,
+    pub(super) cancels: VecDeque<Cancel>,
+    closing: Option<(CloseCode, String)>,
+    bad_in_a_row: u32,
+    /// Pull again without being woken.
+    more: bool,
+    pulled_at: Option<Instant>,
+    heard_at: Instant,
+    ping_at: Instant,
+    expires_at: Option<Instant>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for watch in self.watches.values() {
+            self.shared.hub.unwatch(watch);
+        }
+    }
+}
+
+impl Session {
+    /// A session that watches nothing yet; `opening` gives it its first words.
+    pub(super) fn new(shared: &Sessions, identity: Identity, request: &Request, now: Now) -> Self {
+        let expires_at = identity.expires_at_ms.map(|at| now.instant_at(at));
+        Self {
+            shared: shared.clone(),
+            identity,
+            encoding: request.encoding,
+            deliver: request.deliver,
+            throttle: request.throttle,
+            mailbox: Arc::default(),
+            watches: BTreeMap::new(),
+            generation: 0,
+            cursor: None,
+            stage: Stage::Waiting { reset: None },
+            preface: VecDeque::new(),
+            replies: VecDeque::new(),
+            listings: VecDeque::new(),
+            cancels: VecDeque::new(),
+            closing: None,
+            bad_in_a_row: 0,
+            more: false,
+            pulled_at: None,
+            heard_at: now.instant,
+            ping_at: now.instant + shared.settings.heartbeat_interval,
+            expires_at,
+        }
+    }
+
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        self.mailbox.clone()
+    }
+
+    /// The code to close with, once it is decided.
+    pub(super) fn closing(&self) -> Option<(CloseCode, &str)> {
+        self.closing.as_ref().map(|(code, reason)| (*code, reason.as_str()))
+    }
+
+    pub(super) fn close(&mut self, code: CloseCode, reason: impl Into<String>) {
+        self.closing.get_or_insert((code, reason.into()));
+    }
+
+    pub(super) fn reply(&mut self, message: &ServerMessage, now: Now) {
+        self.push_reply(message.encode(self.encoding, now.unix_ms));
+    }
+
+    fn push_reply(&mut self, frame: Bytes) {
+        if self.replies.len() >= REPLIES_MAX {
+            self.close(CloseCode::Policy, "too many requests without reading the answers");
+            return;
+        }
+        self.replies.push_back(frame);
+    }
+
+    /// States to send in pages, when the socket can take them.
+    pub(super) fn list(&mut self, listing: Listing) {
+        let waiting: usize = self.listings.iter().map(|listing| listing.left.len()).sum();
+        if self.listings.len() >= REPLIES_MAX || waiting + listing.left.len() > LISTED_MAX {
+            self.close(CloseCode::Policy, "too many requests without reading the answers");
+            return;
+        }
+        self.listings.push_back(listing);
+    }
+
+    /// Ends the session the way that a page can understand: the reason in a frame, then 4001.
+    pub(super) fn refuse(&mut self, code: AuthenticationErrorCode, message: &str, now: Now) {
+        self.shared.metrics.authentication_failed(code);
+        self.reply(&ServerMessage::AuthenticationError { error_code: code, message: message.to_owned() }, now);
+        self.close(CloseCode::Authentication, code.as_str());
+    }
+
+    /// A message arrived.
+    pub(super) fn on_inbound(&mut self, inbound: Inbound, now: Now) {
+        self.heard_at = now.instant;
+        let command = match (inbound, self.encoding) {
+            (Inbound::Ping(payload), _) => return self.push_reply(frame(Opcode::Pong, &payload)),
+            (Inbound::Pong, _) => return,
+            (Inbound::Close(code), _) => {
+                let echoed = CloseCode::ALL.into_iter().find(|known| Some(known.number()) == code);
+                return self.close(echoed.unwrap_or(CloseCode::Normal), "");
+            }
+            (Inbound::TooLong(bytes), _) => Err(CommandError {
+                code: ErrorCode::InvalidMessage,
+                message: format!(
+                    "the message has {bytes} bytes, more than {} (message_max_bytes)",
+                    self.shared.settings.message_max_bytes
+                ),
+                id: None,
+            }),
+            (Inbound::Binary(bytes), Encoding::Protobuf) => Command::from_protobuf(&bytes),
+            (Inbound::Binary(_), _) => {
+                return self
+                    .close(CloseCode::UnsupportedData, "this connection speaks text; ask for taskcast.v1.proto");
+            }
+            (Inbound::Text(text), _) => Command::from_json(&text),
+        };
+        match command {
+            Ok(command) => {
+                self.bad_in_a_row = 0;
+                self.shared.metrics.client_message("ok");
+                self.on_command(command, now);
+            }
+            Err(error) => self.on_bad_message(error, now),
+        }
+    }
+
+    fn on_bad_message(&mut self, error: CommandError, now: Now) {
+        self.shared.metrics.client_message(error.code.as_str());
+        self.reply(&ServerMessage::Error { error_code: error.code, message: error.message, id: error.id }, now);
+        self.bad_in_a_row += 1;
+        if self.bad_in_a_row >= self.shared.settings.bad_messages_max {
+            self.close(CloseCode::Policy, "too many bad messages");
+        }
+    }
+
+    /// The access function of this client.
+    pub(super) fn sees(&self, task: &Task) -> bool {
+        self.identity.may_watch(task)
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.cursor.map_or(Position::START, |cursor| cursor.position)
+    }
+
+    /// What may be written now. Empty when there is nothing, or when it is throttled. Whatever a client asks early, it
+    /// is greeted first, then gets the first page of its snapshot, then its answers.
+    pub(super) fn output(&mut self, now: Now) -> Output {
+        let mut output = Output::default();
+        if self.closing.is_none() {
+            self.follow_resets(now);
+        }
+        output.frames.extend(self.preface.drain(..));
+        let opening = self.closing.is_none() && !self.is_flowing();
+        match &self.stage {
+            Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
+            Stage::Missed { .. } | Stage::Ended { .. } if opening => self.send_missed(&mut output),
+            _ => {}
+        }
+        output.frames.extend(self.replies.drain(..));
+        if self.closing.is_some() || opening {
+            return output;
+        }
+        if !self.listings.is_empty() {
+            self.listing_page(&mut output, now);
+        } else if matches!(self.stage, Stage::Live) {
+            self.pull(&mut output, now);
+        }
+        output
+    }
+
+    /// What it begins with is out, or cannot be told yet.
+    fn is_flowing(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. } | Stage::Live)
+    }
+
+    /// Something is left that needs no wake-up.
+    pub(super) fn has_more(&self) -> bool {
+        let answers = !self.replies.is_empty() || !self.listings.is_empty();
+        self.more || answers || !self.is_flowing()
+    }
+
+    /// The log was read anew, or has just been read to its end: start over.
+    fn follow_resets(&mut self, now: Now) {
+        let progress = self.shared.hub.progress();
+        if progress.generation != self.generation {
+            self.generation = progress.generation;
+            self.cursor = None;
+            self.stage = Stage::Waiting { reset: progress.reset };
+        }
+        if let Stage::Waiting { reset } = self.stage
+            && progress.replayed
+        {
+            self.begin_snapshot(reset, now);
+        }
+    }
+
+    fn send_missed(&mut self, output: &mut Output) {
+        let (left, done) = match &mut self.stage {
+            Stage::Missed { left } => (left, None),
+            Stage::Ended { left, done } => (left, *done),
+            _ => return,
+        };
+        let taken: Vec<_> = left.drain(..left.len().min(PULL_FRAMES_MAX)).collect();
+        if left.is_empty() {
+            self.stage = Stage::Live;
+            self.more = true;
+        }
+        self.send(&taken, output);
+        self.cursor = done.or(self.cursor);
+    }
+
+    fn pull(&mut self, output: &mut Output, now: Now) {
+        let (marked, urgent) = self.mailbox.state();
+        self.more = false;
+        if !marked || (!urgent && self.throttled_until(now.instant).is_some()) {
+            return;
+        }
+        let options =
+            PullOptions { after: self.position(), every: self.deliver == Deliver::Every, frames_max: PULL_FRAMES_MAX };
+        let pulled = self.shared.hub.pull(&self.mailbox, options, |task| self.identity.may_watch(task));
+        self.more = pulled.more;
+        if !pulled.frames.is_empty() {
+            self.pulled_at = Some(now.instant);
+            self.shared.metrics.pulled(pulled.frames.len(), pulled.conflated);
+        }
+        self.send(&pulled.frames, output);
+        for gone in pulled.removed {
+            let message = ServerMessage::TaskRemoved { task_id: gone.task.task_id.clone() };
+            output.frames.push(message.encode(self.encoding, now.unix_ms));
+        }
+    }
+
+    /// Hands out shared frames and moves the cursor along.
+    pub(super) fn send(&mut self, frames: &[Arc<TaskFrame>], output: &mut Output) {
+        for frame in frames {
+            output.frames.push(frame.bytes(self.encoding));
+            output.oldest_ms = output.oldest_ms.into_iter().chain([frame.applied_at_ms]).min();
+        }
+        output.task_frames += frames.len() as u64;
+        if let Some(last) = frames.last() {
+            self.cursor = Some(last.cursor);
+        }
+    }
+
+    fn throttled_until(&self, now: Instant) -> Option<Instant> {
+        self.pulled_at.map(|at| at + self.throttle).filter(|until| *until > now)
+    }
+
+    /// When [`Session::on_time`] wants to be called.
+    pub(super) fn deadline(&self, now: Now) -> Instant {
+        let dead_at = self.heard_at + self.shared.settings.dead_peer_timeout;
+        let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
+        [Some(self.ping_at), Some(dead_at), self.expires_at, throttled].into_iter().flatten().min().unwrap_or(dead_at)
+    }
+
+    /// A timer fired: ping, expiry. False when the peer is dead and the socket is to be dropped.
+    pub(super) fn on_time(&mut self, now: Now) -> bool {
+        if now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
+            return false;
+        }
+        if self.expires_at.is_some_and(|at| now.instant >= at) {
+            self.expires_at = None;
+            self.refuse(AuthenticationErrorCode::ExpiredToken, "the token has expired", now);
+        }
+        if now.instant >= self.ping_at {
+            self.ping_at = now.instant + self.shared.settings.heartbeat_interval;
+            self.push_reply(frame(Opcode::Ping, b""));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

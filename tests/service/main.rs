@@ -1,0 +1,14 @@
+//! The service as its users meet it: the real binary, real brokers, real sockets. Each test starts what it needs on
+//! free ports and leaves nothing behind.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what failed by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod browsers;
+mod harness;
+mod lives;
+mod publishing;
+mod resuming;
+mod strangers;

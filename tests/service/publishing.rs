@@ -1,0 +1,188 @@
+//! From a worker to a browser, over each log, and over HTTP.
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Client, Service, http, token, token_with, until},
+    support::{
+        brokers::{RabbitServer, RedisServer},
+        unique,
+    },
+};
+
+#[tokio::test]
+async fn an_xadd_reaches_the_owner_and_nobody_else() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&[("TASKCAST_LOG", &redis.url())]).await;
+    let mut owner = service.attach("/ws/tasks/", "u1").await;
+    let mut stranger = service.attach("/ws/tasks/t1/", "u2").await;
+    for wish in [json!({"task_id": "t1"}), json!({"task_id": "*"}), json!({"root_id": "t1"}), json!({"tag": "x"})] {
+        let mut message = wish;
+        message["type"] = json!("subscribe");
+        stranger.say(&message).await;
+    }
+    stranger.settle().await;
+    let event = r#"{"task_id":"t1","user_id":"u1","progress":40,"tags":["x"]}"#;
+    redis.cli(&["XADD", "taskcast:events", "*", "event", event]).await;
+    let update = owner.until("task_progress").await;
+    assert_eq!(owner.types(), ["connection_established", "active_tasks", "task_progress"]);
+    assert_eq!(
+        (&update["task_id"], &update["progress"], &update["status"]),
+        (&json!("t1"), &json!(40), &json!("running"))
+    );
+    stranger.settle().await;
+    assert!(stranger.bars().is_empty(), "{:?}", stranger.frames);
+    assert!(!stranger.types().contains(&"task_progress"));
+}
+
+#[tokio::test]
+async fn an_amqp_message_with_confirms_reaches_the_owner() {
+    let rabbit = RabbitServer::shared().await;
+    let (queue, exchange) = (unique("street-queue"), unique("street-exchange"));
+    let settings =
+        [("TASKCAST_LOG", &*rabbit.url()), ("TASKCAST_LOG_KEY", &queue), ("TASKCAST_LOG_EXCHANGE", &exchange)];
+    let service = Service::start(&settings).await;
+    let mut owner = service.attach("/ws/tasks/", "u1").await;
+    let channel = rabbit.connect().await.unwrap().create_channel().await.unwrap();
+    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
+    let confirm = channel
+        .basic_publish(
+            exchange.as_str().into(),
+            "task.t1".into(),
+            lapin::options::BasicPublishOptions { mandatory: true, ..Default::default() },
+            br#"{"task_id":"t1","user_id":"u1","status":"SUCCESS","result":{"rows":3}}"#,
+            lapin::BasicProperties::default(),
+        )
+        .await
+        .unwrap();
+    assert!(confirm.await.unwrap().is_ack());
+    let end = owner.until("task_completed").await;
+    assert_eq!(
+        (&end["status"], &end["progress"], &end["result"]["rows"]),
+        (&json!("succeeded"), &json!(100), &json!(3))
+    );
+}
+
+#[tokio::test]
+async fn an_event_by_http_is_durable_and_told_its_position() {
+    let service = Service::start(&[]).await;
+    let mut owner = service.attach("/ws/tasks/", "u1").await;
+    let events = json!([{"task_id": "a", "user_id": "u1", "progress": 1}, {"task_id": "b", "user_id": "u1"}]);
+    let (status, answer) = service.post(&events.to_string(), "application/json").await;
+    assert_eq!((status, &answer["accepted"]), (202, &json!(2)));
+    assert_eq!(answer["positions"].as_array().unwrap().len(), 2);
+    owner.until("task_progress").await;
+    owner.until("task_progress").await;
+    assert_eq!(owner.bars().keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_cloud_event_is_an_event() {
+    let service = Service::start(&[]).await;
+    let cloud = json!({
+        "specversion": "1.0", "id": "1", "source": "/worker", "type": "task.progress",
+        "data": {"task_id": "c", "user_id": "u1", "progress": 7},
+    });
+    let (status, answer) = service.post(&cloud.to_string(), "application/cloudevents+json").await;
+    assert_eq!(status, 202, "{answer}");
+    until("the task is there", async || service.get("/api/v1/tasks/c", "u1").await.1["progress"] == 7).await;
+}
+
+#[tokio::test]
+async fn every_bad_event_of_a_batch_is_named_and_none_is_taken() {
+    let service = Service::start(&[]).await;
+    let events = json!([{"task_id": "good", "user_id": "u1"}, {"progress": 1}, {"task_id": "x", "progress": 101}]);
+    let (status, problem) = service.post(&events.to_string(), "application/json").await;
+    assert_eq!(status, 400, "{problem}");
+    let named: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| (&e["index"], &e["field"])).collect();
+    assert_eq!(named, [(&json!(1), &json!("task_id")), (&json!(2), &json!("progress"))]);
+    service.publish(&json!({"task_id": "after", "user_id": "u1"})).await;
+    until("the next event is there", async || service.get("/api/v1/tasks/after", "u1").await.0 == 200).await;
+    assert_eq!(service.get("/api/v1/tasks/good", "u1").await.0, 404);
+}
+
+#[tokio::test]
+async fn publishing_needs_the_right_to_publish() {
+    let service = Service::start(&[]).await;
+    let json_type = ("Content-Type", "application/json");
+    let body = r#"{"task_id":"t"}"#;
+    assert_eq!(http(service.port, "POST", "/api/v1/events", &[json_type], body).await.0, 401);
+    let bearer = format!("Bearer {}", token("u1"));
+    let headers = [json_type, ("Authorization", bearer.as_str())];
+    assert_eq!(http(service.port, "POST", "/api/v1/events", &headers, body).await.0, 403);
+}
+
+#[tokio::test]
+async fn tasks_are_listed_by_status_group_and_tag() {
+    let service = Service::start(&[]).await;
+    for event in [
+        json!({"task_id": "r", "user_id": "u1", "progress": 1}),
+        json!({"task_id": "c1", "user_id": "u1", "root_id": "r", "tags": ["red"], "progress": 1}),
+        json!({"task_id": "c2", "user_id": "u1", "root_id": "r", "status": "failed"}),
+        json!({"task_id": "foreign", "user_id": "u2", "root_id": "r", "tags": ["red"]}),
+    ] {
+        service.publish(&event).await;
+    }
+    until("all are there", async || service.get("/api/v1/tasks/foreign", "u2").await.0 == 200).await;
+    let ids = async |query: &str| -> Vec<String> {
+        let (status, list) = service.get(&format!("/api/v1/tasks?{query}"), "u1").await;
+        assert_eq!(status, 200, "{list}");
+        let tasks = list["tasks"].as_array().unwrap().iter();
+        tasks.map(|task| task["task_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("").await, ["c2", "c1", "r"]);
+    assert_eq!(ids("status=failed").await, ["c2"]);
+    assert_eq!(ids("status=active&limit=1&page=2").await, ["r"]);
+    assert_eq!(ids("root=r").await, ["c2", "c1", "r"]);
+    assert_eq!(ids("tag=red").await, ["c1"]);
+}
+
+#[tokio::test]
+async fn a_silent_worker_is_found_out_and_heard_again() {
+    let service = Service::start(&[]).await;
+    let mut owner = service.attach("/ws/tasks/", "u1").await;
+    service.publish(&json!({"task_id": "t", "user_id": "u1", "progress": 97, "heartbeat_timeout_ms": 200})).await;
+    let verdict = owner.until_end_of("t").await;
+    assert_eq!(verdict["status"], "lost");
+    service.publish(&json!({"task_id": "t", "status": "succeeded"})).await;
+    assert_eq!(owner.until_end_of("t").await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_cancellation_is_in_the_log_before_it_is_confirmed() {
+    let service = Service::start(&[]).await;
+    service.publish(&json!({"task_id": "t", "user_id": "u1", "progress": 5})).await;
+    let bearer = format!("Bearer {}", token_with("u1", &["own"], true));
+    let mut owner = Client::connect(service.port, "/ws/tasks/", &[("Authorization", &bearer)]).await;
+    until("the task is there", async || service.get("/api/v1/tasks/t", "u1").await.0 == 200).await;
+    owner.say(&json!({"type": "cancel_task", "task_id": "t", "id": 1})).await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let frame = owner.next().await;
+        if frame["type"] == "task_cancelled" {
+            assert_eq!((&frame["success"], &frame["id"]), (&Value::Bool(true), &json!(1)));
+            seen.push("answer");
+        } else if frame["status"] == "cancelling" {
+            seen.push("state");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_task_needs_no_owner_but_then_only_wide_eyes_see_it() {
+    let service = Service::start(&[]).await;
+    service.publish(&json!({"task_id": "t", "progress": 5, "tags": ["nightly"]})).await;
+    for (watch, path, sees) in [
+        (&["own"][..], "/ws/tasks/t/", false),
+        (&["task:t"], "/ws/tasks/", true),
+        (&["tag:nightly"], "/ws/tasks/", true),
+        (&["all"], "/ws/tasks/", true),
+        (&["own", "all"], "/ws/tasks/?watch=all", true),
+        (&["root:other"], "/ws/tasks/t/", false),
+    ] {
+        let bearer = format!("Bearer {}", token_with("u1", watch, false));
+        let mut client = Client::connect(service.port, path, &[("Authorization", &bearer)]).await;
+        let snapshot = client.until("active_tasks").await;
+        assert_eq!(!snapshot["tasks"].as_array().unwrap().is_empty(), sees, "{watch:?} at {path}");
+    }
+}
