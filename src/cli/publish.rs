@@ -25,7 +25,10 @@ pub(super) struct Arguments {
     /// The task; `-` reads events from stdin, one JSON object a line.
     task_id: Option<String>,
     /// A whole event, instead of the flags below.
-    #[arg(long, value_name = "EVENT")]
+    #[arg(long, value_name = "EVENT", conflicts_with_all = [
+        "user", "status", "progress", "current", "total", "unit", "name", "title", "step", "message", "attempt",
+        "parent", "root", "tag",
+    ])]
     json: Option<String>,
     /// The owner.
     #[arg(long)]
