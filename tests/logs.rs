@@ -25,7 +25,7 @@ use taskcast::{
 use tokio::sync::watch;
 
 /// Nothing here takes so long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn soon<T>(what: &str, wanted: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("waited too long for {what}"))

@@ -83,6 +83,9 @@ pub struct Progress {
     pub replayed: bool,
 }
 
+/// A part of the table of tasks.
+type Shard = HashMap<TaskId, Arc<Slot>>;
+
 /// The tasks. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
@@ -90,7 +93,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     settings: Settings,
     metrics: Arc<Metrics>,
-    shards: Box<[Mutex<HashMap<TaskId, Arc<Slot>>>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     topics: Topics,
     trail: Mutex<Trail>,
@@ -135,7 +138,7 @@ impl Hub {
         self.0.progress.subscribe()
     }
 
-    fn shard(&self, id: &TaskId) -> MutexGuard<'_, HashMap<TaskId, Arc<Slot>>> {
+    fn shard(&self, id: &TaskId) -> MutexGuard<'_, Shard> {
         lock(&self.0.shards[self.0.hasher.hash_one(id.as_str()) as usize % SHARDS])
     }
 

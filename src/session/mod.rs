@@ -77,6 +77,13 @@ pub struct Request {
     pub cursor: Option<String>,
 }
 
+impl std::fmt::Debug for Request {
+    /// Says nothing of the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("scope", &self.scope).field("encoding", &self.encoding).finish_non_exhaustive()
+    }
+}
+
 /// What every session shares. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {

@@ -13,11 +13,11 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         short @ 0..=125 => out.push(MASKED | short as u8),
         medium @ 126..=0xffff => {
-            out.push(MASKED | 126);
+            out.push(MASKED | 0x7e);
             out.extend_from_slice(&(medium as u16).to_be_bytes());
         }
         long => {
-            out.push(MASKED | 127);
+            out.push(MASKED | 0x7f);
             out.extend_from_slice(&(long as u64).to_be_bytes());
         }
     }
@@ -64,7 +64,7 @@ fn a_message_over_the_limit_is_skipped_and_the_next_one_is_read() {
 
 #[test]
 fn a_message_beyond_all_reason_ends_the_connection_before_it_arrives() {
-    let mut header = vec![0x82, MASKED | 127];
+    let mut header = vec![0x82, MASKED | 0x7f];
     header.extend_from_slice(&u64::MAX.to_be_bytes());
     header.extend_from_slice(&[0; 4]);
     assert_eq!(code(&header), CloseCode::TooLarge);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -96,11 +97,11 @@ impl Service {
         http(self.operations_port, "GET", path, &[], "").await
     }
 
-    /// The sum of a metric's series whose text holds `part`.
-    pub async fn metric(&self, part: &str) -> f64 {
+    /// The sum, in whole numbers, of a metric's series whose text holds `part`.
+    pub async fn metric(&self, part: &str) -> u64 {
         let (_, text) = self.operations("/metrics").await;
         let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
-        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
     }
 
     pub async fn get(&self, path: &str, user: &str) -> (u16, Value) {
@@ -184,9 +185,9 @@ pub async fn http_whole(
 ) -> (u16, String, String) {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        write!(request, "{name}: {value}\r\n").unwrap();
     }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    write!(request, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.write_all(request.as_bytes()).await?;
@@ -273,7 +274,7 @@ impl Client {
     async fn message(&mut self) -> Option<Message> {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await {
             Ok(next) => next.and_then(Result::ok),
-            Err(_) => panic!("no frame came; so far: {:?}", self.frames),
+            Err(elapsed) => panic!("no frame came ({elapsed}); so far: {:?}", self.frames),
         }
     }
 

@@ -38,7 +38,7 @@ impl Shared {
 fn events(from: usize, count: usize) -> Value {
     let event = |n: usize| {
         let task = n % 20;
-        let ends = n / 20 == 50 && task % 4 == 0;
+        let ends = n / 20 == 50 && task.is_multiple_of(4);
         json!({
             "task_id": format!("t{task}"), "user_id": "u1", "progress": n / 20,
             "status": if ends { "failed" } else { "running" },

@@ -78,7 +78,7 @@ async fn malformed_events_are_counted_and_set_aside() {
     redis.cli(&["XADD", "taskcast:events", "*", "event", fine]).await;
     let frame = client.until("task_progress").await;
     assert_eq!((&frame["task_id"], &frame["progress"]), (&json!("fine"), &json!(null)), "an unknown total is no total");
-    assert!((service.metric("outcome=\"malformed\"").await - 11.0).abs() < 0.1);
+    assert_eq!(service.metric("outcome=\"malformed\"").await, 11);
     assert_eq!(service.operations("/readyz").await.0, 200);
 }
 
@@ -129,7 +129,7 @@ async fn an_origin_that_is_not_listed_is_refused_with_403() {
             assert_eq!(response.status(), 403);
         }
     }
-    assert!(service.metric("taskcast_handshakes_total{outcome=\"origin_refused\"}").await >= 4.0);
+    assert!(service.metric("taskcast_handshakes_total{outcome=\"origin_refused\"}").await >= 4);
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ pub fn free_port() -> u16 {
 }
 
 /// A folder and the processes that work in it. A small shell holds the other end of a pipe; when the pipe closes,
-/// because this is dropped or because the test process is gone, however it went, it kills them and removes the folder.
+/// because this is dropped or because the test process is gone, however it went, it kills them, the latest first, and
+/// removes the folder.
 struct Kennel {
     folder: PathBuf,
     leash: Option<ChildStdin>,
@@ -32,7 +33,7 @@ struct Kennel {
 
 const WARDEN: &str = r#"
 groups=
-while read -r group; do groups="$groups $group"; done
+while read -r group; do groups="$group $groups"; done
 for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 for attempt in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && break; sleep 0.1; done
 "#;
@@ -418,6 +419,8 @@ fn environment(
     vec![
         ("HOME", folder.display().to_string()),
         ("ERL_EPMD_PORT", epmd_port.to_string()),
+        // Ours runs already, and one that a dying node or tool starts would stay.
+        ("ERL_AFLAGS", "-start_epmd false".to_owned()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
         ("RABBITMQ_NODENAME", format!("taskcast{port}@localhost")),
         ("RABBITMQ_MNESIA_BASE", at("mnesia")),
