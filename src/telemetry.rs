@@ -1,22 +1,39 @@
-//! Log lines on stderr, as text or JSON. Refuses to know: what is logged.
+//! Log lines on stderr, as text or JSON. Refuses to know: what is logged, where its settings come from.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    EnvFilter, fmt,
+    fmt::{
+        SubscriberBuilder,
+        format::{DefaultFields, Format},
+    },
+};
 
-use crate::config::{Config, LogFormat};
+type Lines = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> io::Stderr>;
 
-/// Starts logging for the whole process. Colours only where a person looks.
+/// Logs lines for people, for the whole process; in colour only where a person looks. `filter` is one of
+/// tracing-subscriber: `info`, `info,taskcast=debug`.
 ///
 /// # Errors
 /// A filter that cannot be read, or a second start, in words for the operator.
-pub fn start(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log_level).map_err(|why| format!("log_level: {why}"))?;
-    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
-    match config.log_format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    }
-    .map_err(|why| format!("logging could not be started: {why}"))
+pub fn start_text(filter: &str) -> Result<(), String> {
+    lines(filter)?.with_ansi(io::stderr().is_terminal()).try_init().map_err(|why| second(why.as_ref()))
+}
+
+/// As [`start_text`], one JSON object a line.
+///
+/// # Errors
+/// As [`start_text`].
+pub fn start_json(filter: &str) -> Result<(), String> {
+    lines(filter)?.json().flatten_event(true).try_init().map_err(|why| second(why.as_ref()))
+}
+
+fn lines(filter: &str) -> Result<Lines, String> {
+    let filter = EnvFilter::try_new(filter).map_err(|why| format!("log_level: {why}"))?;
+    Ok(fmt().with_env_filter(filter).with_writer(io::stderr as fn() -> io::Stderr))
+}
+
+fn second(why: &dyn std::error::Error) -> String {
+    format!("logging could not be started: {why}")
 }

@@ -1,9 +1,9 @@
 //! `taskcast publish`: appends events to the configured log, and prints where they stand in it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::sync::mpsc;
 
 use super::{Failure, arguments, complain, print};
 use crate::{
@@ -25,7 +25,10 @@ pub(super) struct Arguments {
     /// The task; `-` reads events from stdin, one JSON object a line.
     task_id: Option<String>,
     /// A whole event, instead of the flags below.
-    #[arg(long, value_name = "EVENT")]
+    #[arg(long, value_name = "EVENT", conflicts_with_all = [
+        "user", "status", "progress", "current", "total", "unit", "name", "title", "step", "message", "attempt",
+        "parent", "root", "tag",
+    ])]
     json: Option<String>,
     /// The owner.
     #[arg(long)]
@@ -128,32 +131,44 @@ async fn publish(publisher: &Publisher, events: &[Event]) -> Result<(), Failure>
     Ok(())
 }
 
+/// A line of stdin and its number, counted from 1.
+type Line = (u64, io::Result<String>);
+
 /// Publishes what can be read; lines that are no events are told on stderr and make the exit code 1.
 async fn publish_lines(publisher: &Publisher) -> Result<u8, Failure> {
-    let mut input = BufReader::new(tokio::io::stdin());
-    let (mut line, mut number, mut refused) = (String::new(), 0_u64, 0_u64);
-    let mut batch = Vec::new();
-    loop {
-        line.clear();
-        let read = input.read_line(&mut line).await.map_err(|error| format!("stdin, line {}: {error}", number + 1))?;
-        number += 1;
-        if !line.trim().is_empty() {
+    let mut lines = stdin_lines();
+    let (mut waiting, mut refused) = (Vec::new(), false);
+    // Together what is there already, at once what someone types.
+    while lines.recv_many(&mut waiting, BATCH_EVENTS_MAX).await > 0 {
+        let mut events = Vec::with_capacity(waiting.len());
+        for (number, line) in waiting.drain(..) {
+            let line = line.map_err(|error| format!("stdin, line {number}: {error}"))?;
             match Event::decode(ContentType::Json, line.trim().as_bytes()) {
-                Ok(event) => batch.push(event),
+                _ if line.trim().is_empty() => {}
+                Ok(event) => events.push(event),
                 Err(malformed) => {
-                    refused += 1;
+                    refused = true;
                     complain(&format!("line {number}: {}\n", explain(&malformed)));
                 }
             }
         }
-        // Together what is there already, at once what someone types.
-        let more_is_waiting = input.buffer().contains(&b'\n');
-        if !batch.is_empty() && (!more_is_waiting || batch.len() >= BATCH_EVENTS_MAX) {
-            publish(publisher, &batch).await?;
-            batch.clear();
-        }
-        if read == 0 {
-            return Ok(u8::from(refused > 0));
+        if !events.is_empty() {
+            publish(publisher, &events).await?;
         }
     }
+    Ok(u8::from(refused))
+}
+
+/// Reads stdin on a thread of its own, no further ahead than one batch. The thread ends with stdin, or the process.
+fn stdin_lines() -> mpsc::Receiver<Line> {
+    let (sender, receiver) = mpsc::channel(BATCH_EVENTS_MAX);
+    std::thread::spawn(move || {
+        for line in (1..).zip(io::stdin().lines()) {
+            let failed = line.1.is_err();
+            if sender.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
 }

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::{Failure, arguments};
 use crate::{
     app::App,
-    config::{Config, Loaded},
+    config::{Config, Loaded, LogFormat},
     lifecycle::Lifecycle,
     telemetry,
 };
@@ -22,7 +22,10 @@ pub(super) async fn run(common: &arguments::Common) -> Result<u8, Failure> {
 /// Starts logging and the service, and logs where it listens.
 pub(super) async fn start(loaded: Loaded) -> Result<App, Failure> {
     let Loaded { config, warnings, effective: _ } = loaded;
-    telemetry::start(&config)?;
+    match config.log_format {
+        LogFormat::Text => telemetry::start_text(&config.log_level)?,
+        LogFormat::Json => telemetry::start_json(&config.log_level)?,
+    }
     for warning in warnings {
         warn!("{warning}");
     }

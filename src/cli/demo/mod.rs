@@ -43,6 +43,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
         ("auth.user", USER),
         ("log_level", "warn"),
         ("drain_seconds", "1"),
+        // The page shows what goes on, not a quarter of an hour of what ended.
+        ("tasks.retain_ended_seconds", "60"),
     ];
     let mut loaded = Config::load(&arguments::sources_of_flags_only(&arguments.common, &presets))?;
     // About the presets, which the operator did not choose.
