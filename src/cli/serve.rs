@@ -15,7 +15,6 @@ pub(super) async fn run(common: &arguments::Common) -> Result<u8, Failure> {
     let app = start(loaded).await?;
     let lifecycle = Lifecycle::start().map_err(|error| format!("signals cannot be listened to: {error}"))?;
     app.run(lifecycle.stop).await?;
-    info!("stopped");
     Ok(0)
 }
 
