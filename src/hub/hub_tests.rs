@@ -252,6 +252,17 @@ async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it(
     assert_eq!(hub.pull(&mailbox, options(Position::START), ALL).frames.len(), 1);
 }
 
+#[tokio::test]
+async fn an_end_wakes_even_a_session_that_left_its_last_mark_lying() {
+    let hub = hub_with(settings());
+    let client = Client::attach(&hub, Topic::All);
+    hub.apply(&[arrival(1, progress("a", "u1", 1.0))], 0);
+    client.mailbox.woken().await;
+    hub.apply(&[arrival(2, status("a", "u1", Status::Failed))], 0);
+    tokio::time::timeout(Duration::from_secs(5), client.mailbox.woken()).await.expect("a wake-up");
+    assert_eq!(client.mailbox.state(), (true, true));
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     /// Events, and which client pulls after each marking.

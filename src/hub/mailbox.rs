@@ -27,20 +27,21 @@ struct Marks {
 }
 
 impl Mailbox {
-    /// Notes that a task has something new; `urgent` when it ended. Does not wake the session. True when this is the
-    /// first mark, so that a wake-up is due.
+    /// Notes that a task has something new; `urgent` when it ended. Does not wake the session. True when a wake-up is
+    /// due: this is the first mark, or the first that a throttled session must not let wait.
     pub(super) fn mark(&self, slot: &Arc<Slot>, urgent: bool) -> bool {
         let mut marks = self.lock();
+        let is_news = marks.slots.is_empty() || (urgent && !marks.urgent);
         marks.urgent |= urgent;
         if marks.slots.last().is_some_and(|last| Arc::ptr_eq(last, slot)) {
-            return false;
+            return is_news;
         }
         if marks.slots.len() >= marks.compact_at.max(COMPACT_AT_MIN) {
             compact(&mut marks.slots);
             marks.compact_at = 2 * marks.slots.len();
         }
         marks.slots.push(slot.clone());
-        marks.slots.len() == 1
+        is_news
     }
 
     /// Lets the session look.
