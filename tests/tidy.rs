@@ -17,7 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["input", "session"],
     &["http"],
     &["config", "telemetry", "lifecycle", "app"],
-    &["cli", "main"],
+    &["cli"],
+    &["main"],
 ];
 
 /// The edges within a layer. ARCHITECTURE.md has each as `from → to`.
@@ -25,8 +26,6 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("metrics", "proto", "labels are the contract's enums, so that no name is written twice"),
     ("session", "input", "a client's cancel_task is an event like any other"),
     ("app", "config", "the composition starts from a checked configuration"),
-    ("app", "lifecycle", "the composition runs under its tokens"),
-    ("app", "telemetry", "the composition installs it"),
 ];
 
 /// Crates with one door: a change of the library is a change of one module.
@@ -249,7 +248,8 @@ fn check_purity(files: &[File], pure: &[&str]) -> Vec<String> {
         if inside.is_empty() {
             complaints.push(format!("tests/tidy.rs: {place} does not exist: say where that code went"));
         }
-        for file in inside {
+        // A test may wait for what it tests.
+        for file in inside.into_iter().filter(|file| !file.path.ends_with("_tests.rs")) {
             for impure in IMPURE {
                 for (offset, _) in file.code.match_indices(impure) {
                     complaints.push(format!("{}: `{impure}` in code that only computes", file.at(offset)));
@@ -303,7 +303,8 @@ fn check_dependencies(cargo: &str, table: &str, files: &[File]) -> Vec<String> {
 fn check_test_names(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in files {
-        for (name, offset) in tests_of(file) {
+        // A test that a macro makes has its name where the macro is called.
+        for (name, offset) in tests_of(file).into_iter().filter(|(name, _)| !name.is_empty()) {
             if name.split('_').filter(|word| !word.is_empty()).count() < TEST_NAME_WORDS_MIN {
                 complaints.push(format!("{}: the test `{name}` is not named by a sentence", file.at(offset)));
             }

@@ -50,8 +50,8 @@ impl Mailbox {
     }
 
     /// Resolves when there may be something to pull. Cancel safe.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    pub fn woken(&self) -> impl Future<Output = ()> {
+        self.wake.notified()
     }
 
     /// Something is marked; and whether a task among it ended.
