@@ -113,6 +113,7 @@ def rabbitmq(folder):
     pathlib.Path(folder, "enabled_plugins").write_text("[].")
     environment = {
         "HOME": folder,
+        "ERL_CRASH_DUMP": "/dev/null",
         "ERL_EPMD_PORT": str(epmd),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",

@@ -418,6 +418,7 @@ fn environment(
     let arguments = "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1} -setcookie taskcast";
     vec![
         ("HOME", folder.display().to_string()),
+        ("ERL_CRASH_DUMP", "/dev/null".to_owned()),
         ("ERL_EPMD_PORT", epmd_port.to_string()),
         // Ours runs already, and one that a dying node or tool starts would stay.
         ("ERL_AFLAGS", "-start_epmd false".to_owned()),

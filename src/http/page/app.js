@@ -27,7 +27,7 @@ function askForToken(code, message) {
 
 /** `countdown` changes every second, so it is kept from screen readers. */
 function show(state, text, countdown = "") {
-  element("connection").dataset.state = state;
+  element("connection").dataset.connectionState = state;
   write(element("connection-text"), text);
   write(element("connection-countdown"), countdown);
   if (state !== "unauthorised") element("sign-in").hidden = true;
@@ -129,6 +129,7 @@ function drawRow(entry) {
   const row = held && held.child === child ? held : newRow(task.task_id, child);
   const status = text(task.status) || "running";
   const title = text(task.title) || text(task.name) || task.task_id;
+  row.item.dataset.taskId = task.task_id;
   row.item.dataset.status = status;
   row.item.title = task.task_id;
   write(row.title, title);
@@ -187,7 +188,7 @@ function drawAround() {
   const beyond = all.length > ROWS_MAX ? `, the newest ${ROWS_MAX} shown` : "";
   write(summary, `${active} active, ${all.length - active} ended${beyond}`);
   document.title = active > 0 ? `(${active}) taskcast` : "taskcast";
-  const isEmpty = all.length === 0 && element("connection").dataset.state === "live";
+  const isEmpty = all.length === 0 && element("connection").dataset.connectionState === "live";
   element("empty").hidden = !isEmpty;
   if (isEmpty) drawExamples();
 }
@@ -223,7 +224,7 @@ element("retry").addEventListener("click", connect);
 
 /** Worth trying at once when the network is back or somebody looks again. */
 function nudge() {
-  if (element("connection").dataset.state === "reconnecting") connect();
+  if (element("connection").dataset.connectionState === "reconnecting") connect();
 }
 
 addEventListener("online", nudge);

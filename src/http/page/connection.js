@@ -50,6 +50,8 @@ export const connection = {
   /** From `server_draining`, for the close that follows it. */
   drainDelay: null,
   refusal: null,
+  /** The cookie was asked for anew since the service last accepted one. */
+  renewed: false,
   lastHeard: 0,
   timers: { retry: 0, countdown: 0, greeting: 0, heartbeat: 0 },
 };
@@ -159,6 +161,7 @@ function established(message) {
   limits.max = Math.max(positive(message.reconnect?.max_ms) ?? RECONNECT_MAX_MS, limits.min);
   limits.heartbeat = Math.max(positive(message.heartbeat_interval_ms) ?? 30_000, 1_000);
   connection.liveSince = Date.now();
+  connection.renewed = false;
   if (message.resumed === true) {
     keepCursor(message);
     page.show("live", "Live");
@@ -193,7 +196,8 @@ function closed({ code, reason }) {
   if (connection.liveSince && Date.now() - connection.liveSince > STABLE_MS) connection.failures = 0;
   connection.liveSince = 0;
   if (code === 4001 || connection.refusal) {
-    return signIn(connection.refusal?.error_code, connection.refusal?.message || reason);
+    const { error_code, message } = connection.refusal ?? {};
+    return token.get() === null && !connection.renewed ? renewCookie() : signIn(error_code, message || reason);
   }
   if (FINAL_CLOSES[code]) {
     page.show("closed", `Closed: ${reason || FINAL_CLOSES[code]}`);
@@ -202,6 +206,14 @@ function closed({ code, reason }) {
   connection.failures += 1;
   retryIn(delayAfter(code, reason), code === 1012 ? "restarting" : "");
   page.draw();
+}
+
+/** The token came by a cookie, if at all, and the page brings that: get it once more before asking anybody to sign in. */
+async function renewCookie() {
+  connection.renewed = true;
+  page.show("connecting", "Connecting…");
+  await fetch("./", { cache: "reload" }).catch(() => {});
+  if (connection.socket === null) connect();
 }
 
 /** Full jitter between the two limits; a restart says itself how long. */
