@@ -61,6 +61,11 @@ impl Mailbox {
         (!marks.slots.is_empty(), marks.urgent)
     }
 
+    /// Forgets all marks.
+    pub fn clear(&self) {
+        self.take();
+    }
+
     /// Takes all marks, each task once.
     pub(super) fn take(&self) -> Vec<Arc<Slot>> {
         let mut slots = {

@@ -157,7 +157,8 @@ impl Hub {
                 early = true;
                 mailbox.mark(&slot, current.task.status.is_terminal());
             }
-            let removed = state.removed.then(|| current.clone());
+            // Until what is newer has been announced, the removal is not told either.
+            let removed = (state.removed && !collected.pending).then(|| current.clone());
             let newest = current.position().min(marked);
             drop(state);
             sources.push(Source { slot, newest, conflated: collected.conflated, removed });

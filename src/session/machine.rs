@@ -284,6 +284,12 @@ impl Session {
         if progress.generation != self.generation {
             self.generation = progress.generation;
             self.cursor = None;
+            // Positions of another log: what was marked before the reset says nothing about the new one, and what is
+            // marked from now on is in the snapshot or comes after it.
+            self.mailbox.clear();
+            for listing in &mut self.listings {
+                listing.left.clear();
+            }
             self.stage = Stage::Waiting { reset: progress.reset };
         }
         if let Stage::Waiting { reset } = self.stage

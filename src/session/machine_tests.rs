@@ -270,6 +270,26 @@ fn a_log_that_is_read_anew_brings_a_new_snapshot_that_says_so() {
 }
 
 #[test]
+fn marks_and_listings_from_before_a_reset_do_not_outlive_it() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    for percent in [10.0, 20.0, 30.0] {
+        world.event("old", "u1", Some(percent), None);
+    }
+    world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+    world.shared.hub.reset(ResumeFailure::AnotherLog);
+    // A recreated log counts from its start again, so old positions lie ahead of new ones.
+    world.at = 0;
+    world.event("new", "u1", Some(1.0), None);
+    world.shared.hub.set_replayed(true);
+    let frames = world.frames(&mut session);
+    assert!(!Value::from(frames.clone()).to_string().contains("old"), "{frames:?}");
+    world.event("new", "u1", Some(2.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+}
+
+#[test]
 fn a_throttled_session_waits_but_not_with_an_end() {
     let mut stage = World::new();
     let mut session = stage.open("u1", &Request { throttle: Duration::from_secs(5), ..mine() });
