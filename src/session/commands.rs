@@ -2,10 +2,15 @@
 //!
 //! Refuses to know: how a command was written.
 
-use super::machine::{Cancel, Listing, Session};
+use super::{
+    machine::{Cancel, Listing, Session},
+    opening::CELERY_LIST_MAX,
+};
 use crate::{
     clock::Now,
-    proto::{Command, CommandKind, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic},
+    proto::{
+        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic,
+    },
 };
 
 impl Session {
@@ -15,7 +20,7 @@ impl Session {
             CommandKind::Subscribe(selector) => self.subscribe(&selector, id.as_ref(), now),
             CommandKind::Unsubscribe(selector) => self.unsubscribe(&selector, id.as_ref(), now),
             CommandKind::GetTaskStatus(task_id) => self.task_status(task_id, id, now),
-            CommandKind::GetActiveTasks => self.active_tasks(id),
+            CommandKind::GetActiveTasks => self.active_tasks(id, now),
             CommandKind::CancelTask(task_id) => self.cancel(task_id, id, now),
             CommandKind::Ping { client_timestamp } => self.reply(&ServerMessage::Pong { client_timestamp, id }, now),
             CommandKind::Authenticate { .. } => {
@@ -87,10 +92,14 @@ impl Session {
     }
 
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
-    fn active_tasks(&mut self, id: Option<RequestId>) {
+    fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
         let topics: Vec<Topic> = self.watches.keys().cloned().collect();
         let mut tasks = self.shared.hub.tasks(&topics);
         tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
+        if self.encoding == Encoding::Celery {
+            tasks.truncate(CELERY_LIST_MAX);
+            return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
+        }
         self.list(Listing { left: tasks.into(), with_cursor: false, id });
     }
 

@@ -142,34 +142,34 @@ fn last_cursor(frames: &[Value]) -> String {
 
 #[test]
 fn a_session_begins_with_the_greeting_then_the_snapshot_then_lives() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(10.0), None);
-    let mut session = stage.open("u1", &mine());
-    let frames = stage.frames(&mut session);
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &mine());
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["connection_established", "active_tasks"]);
     assert_eq!(frames[0]["resumed"], false);
     assert_eq!(frames[1]["tasks"][0]["progress"], 10);
-    stage.event("t1", "u1", Some(20.0), None);
-    stage.event("t1", "u1", None, Some(Status::Failed));
-    let frames = stage.frames(&mut session);
+    world.event("t1", "u1", Some(20.0), None);
+    world.event("t1", "u1", None, Some(Status::Failed));
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["task_completed"], "the progress before the end was folded into it");
     assert_eq!(frames[0]["status"], "failed");
 }
 
 #[test]
 fn another_user_sees_nothing_whatever_they_subscribe_to() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(10.0), None);
-    let mut session = stage.open("u2", &Request { scope: Scope::Topic(Topic::Task(task_id("t1"))), ..mine() });
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let mut session = world.open("u2", &Request { scope: Scope::Topic(Topic::Task(task_id("t1"))), ..mine() });
     for wish in [json!({"task_id": "t1"}), json!({"root_id": "t1"}), json!({"task_id": "*"})] {
         let mut message = wish.clone();
         message["type"] = json!("subscribe");
-        stage.say(&mut session, &message);
+        world.say(&mut session, &message);
     }
-    stage.say(&mut session, &json!({"type": "get_task_status", "task_id": "t1"}));
-    stage.say(&mut session, &json!({"type": "get_task_status", "task_id": "never"}));
-    stage.event("t1", "u1", Some(20.0), None);
-    let frames = stage.frames(&mut session);
+    world.say(&mut session, &json!({"type": "get_task_status", "task_id": "t1"}));
+    world.say(&mut session, &json!({"type": "get_task_status", "task_id": "never"}));
+    world.event("t1", "u1", Some(20.0), None);
+    let frames = world.frames(&mut session);
     assert!(frames.iter().all(|f| f["tasks"].as_array().is_none_or(Vec::is_empty)), "{frames:?}");
     assert!(!types(&frames).contains(&"task_progress"), "{frames:?}");
     let statuses: Vec<_> = frames.iter().filter(|f| f["type"] == "task_status").collect();
@@ -178,46 +178,46 @@ fn another_user_sees_nothing_whatever_they_subscribe_to() {
 
 #[test]
 fn a_subscription_to_a_task_that_does_not_exist_yet_gets_its_first_event() {
-    let mut stage = World::new();
-    let mut session = stage.open("u1", &mine());
-    stage.say(&mut session, &json!({"type": "unsubscribe", "task_id": "*"}));
-    stage.say(&mut session, &json!({"type": "subscribe", "task_id": "later", "id": 7}));
-    let frames = stage.frames(&mut session);
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.say(&mut session, &json!({"type": "unsubscribe", "task_id": "*"}));
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "later", "id": 7}));
+    let frames = world.frames(&mut session);
     assert_eq!(frames.last().unwrap()["type"], "subscribed");
     assert_eq!(frames.last().unwrap()["id"], 7);
-    stage.event("other", "u1", Some(1.0), None);
-    stage.event("later", "u1", Some(1.0), None);
-    let frames = stage.frames(&mut session);
+    world.event("other", "u1", Some(1.0), None);
+    world.event("later", "u1", Some(1.0), None);
+    let frames = world.frames(&mut session);
     assert_eq!(frames.iter().map(|f| f["task_id"].as_str().unwrap()).collect::<Vec<_>>(), ["later"]);
 }
 
 #[test]
 fn a_subscription_in_mid_session_starts_with_the_state_that_there_is() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", None, Some(Status::Succeeded));
+    let mut world = World::new();
+    world.event("t1", "u1", None, Some(Status::Succeeded));
     let elsewhere = Request { scope: Scope::Topic(Topic::Task(task_id("t2"))), ..mine() };
-    let mut session = stage.open("u1", &elsewhere);
-    stage.frames(&mut session);
-    stage.say(&mut session, &json!({"type": "subscribe", "task_id": "t1"}));
-    let frames = stage.frames(&mut session);
+    let mut session = world.open("u1", &elsewhere);
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "t1"}));
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["subscribed", "active_tasks"]);
     assert_eq!(frames[1]["tasks"][0]["status"], "succeeded");
 }
 
 #[test]
 fn a_snapshot_can_be_resumed_from_the_middle() {
-    let mut stage = World::new();
+    let mut world = World::new();
     for number in 0..20 {
-        stage.event(&format!("t{number}"), "u1", Some(1.0), None);
+        world.event(&format!("t{number}"), "u1", Some(1.0), None);
     }
-    let mut session = stage.open("u1", &mine());
-    let first = session.output(stage.now);
+    let mut session = world.open("u1", &mine());
+    let first = session.output(world.now);
     let page: Value = serde_json::from_slice(&payload(&first.frames[1])).unwrap();
     assert_eq!(page["more"], true);
     let got = page["tasks"].as_array().unwrap().len();
     drop(session);
     let again = Request { cursor: page["cursor"].as_str().map(ToOwned::to_owned), ..mine() };
-    let frames = stage.frames(&mut stage.open("u1", &again));
+    let frames = world.frames(&mut world.open("u1", &again));
     assert_eq!(frames[0]["resumed"], true);
     assert_eq!(frames.len() - 1, 20 - got, "exactly what was not sent");
     assert!(frames[1..].iter().all(|frame| frame["type"] == "task_progress"));
@@ -225,28 +225,28 @@ fn a_snapshot_can_be_resumed_from_the_middle() {
 
 #[test]
 fn a_resumed_session_gets_what_it_missed_and_no_snapshot() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(10.0), None);
-    let cursor = last_cursor(&stage.frames(&mut stage.open("u1", &mine())));
-    stage.event("t1", "u1", Some(20.0), None);
-    stage.event("t2", "u2", Some(20.0), None);
-    stage.event("t3", "u1", None, Some(Status::Cancelled));
-    let mut session = stage.open("u1", &Request { cursor: Some(cursor), ..mine() });
-    let frames = stage.frames(&mut session);
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let cursor = last_cursor(&world.frames(&mut world.open("u1", &mine())));
+    world.event("t1", "u1", Some(20.0), None);
+    world.event("t2", "u2", Some(20.0), None);
+    world.event("t3", "u1", None, Some(Status::Cancelled));
+    let mut session = world.open("u1", &Request { cursor: Some(cursor), ..mine() });
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["connection_established", "task_progress", "task_completed"]);
     assert_eq!(frames[0]["resumed"], true);
-    stage.event("t1", "u1", Some(30.0), None);
-    assert_eq!(types(&stage.frames(&mut session)), ["task_progress"]);
+    world.event("t1", "u1", Some(30.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
 }
 
 #[test]
 fn a_cursor_that_cannot_be_honoured_brings_the_reason_and_a_snapshot() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(10.0), None);
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
     let bad = [("nonsense", "malformed"), ("1.1.0.00000009", "another_log"), ("1.0.0.00000000", "trimmed")];
     for (cursor, reason) in bad {
         let request = Request { cursor: Some(cursor.into()), ..mine() };
-        let frames = stage.frames(&mut stage.open("u1", &request));
+        let frames = world.frames(&mut world.open("u1", &request));
         assert_eq!(types(&frames), ["connection_established", "active_tasks"]);
         assert_eq!((&frames[0]["resumed"], &frames[0]["resume_failure"]), (&json!(false), &json!(reason)));
         assert_eq!(frames[1]["tasks"][0]["progress"], 10);
@@ -255,15 +255,15 @@ fn a_cursor_that_cannot_be_honoured_brings_the_reason_and_a_snapshot() {
 
 #[test]
 fn a_log_that_is_read_anew_brings_a_new_snapshot_that_says_so() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(10.0), None);
-    let mut session = stage.open("u1", &mine());
-    stage.frames(&mut session);
-    stage.shared.hub.reset(ResumeFailure::AnotherLog);
-    assert!(stage.frames(&mut session).is_empty(), "until the log has been read");
-    stage.event("t9", "u1", Some(1.0), None);
-    stage.shared.hub.set_replayed(true);
-    let frames = stage.frames(&mut session);
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    world.shared.hub.reset(ResumeFailure::AnotherLog);
+    assert!(world.frames(&mut session).is_empty(), "until the log has been read");
+    world.event("t9", "u1", Some(1.0), None);
+    world.shared.hub.set_replayed(true);
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["active_tasks"]);
     assert_eq!(frames[0]["reset"], "another_log");
     assert_eq!(frames[0]["tasks"][0]["task_id"], "t9");
@@ -291,86 +291,86 @@ fn marks_and_listings_from_before_a_reset_do_not_outlive_it() {
 
 #[test]
 fn a_throttled_session_waits_but_not_with_an_end() {
-    let mut stage = World::new();
-    let mut session = stage.open("u1", &Request { throttle: Duration::from_secs(5), ..mine() });
-    stage.frames(&mut session);
-    stage.event("t1", "u1", Some(10.0), None);
-    assert_eq!(types(&stage.frames(&mut session)), ["task_progress"]);
-    stage.event("t1", "u1", Some(20.0), None);
-    assert!(stage.frames(&mut session).is_empty());
-    assert_eq!(session.deadline(stage.now), stage.now.instant + Duration::from_secs(5));
-    stage.event("t2", "u1", None, Some(Status::Failed));
-    assert_eq!(types(&stage.frames(&mut session)), ["task_progress", "task_completed"]);
-    stage.event("t1", "u1", Some(30.0), None);
-    stage.now = stage.now.after(Duration::from_secs(5));
-    assert_eq!(types(&stage.frames(&mut session)), ["task_progress"]);
+    let mut world = World::new();
+    let mut session = world.open("u1", &Request { throttle: Duration::from_secs(5), ..mine() });
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(10.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+    world.event("t1", "u1", Some(20.0), None);
+    assert!(world.frames(&mut session).is_empty());
+    assert_eq!(session.deadline(world.now), world.now.instant + Duration::from_secs(5));
+    world.event("t2", "u1", None, Some(Status::Failed));
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress", "task_completed"]);
+    world.event("t1", "u1", Some(30.0), None);
+    world.now = world.now.after(Duration::from_secs(5));
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
 }
 
 #[test]
 fn every_delivers_what_the_ring_holds() {
-    let mut stage = World::new();
-    let mut session = stage.open("u1", &Request { deliver: Deliver::Every, ..mine() });
-    stage.frames(&mut session);
+    let mut world = World::new();
+    let mut session = world.open("u1", &Request { deliver: Deliver::Every, ..mine() });
+    world.frames(&mut session);
     for percent in 1..=10 {
-        stage.event("t1", "u1", Some(f64::from(percent)), None);
+        world.event("t1", "u1", Some(f64::from(percent)), None);
     }
-    assert_eq!(stage.frames(&mut session).len(), 10);
+    assert_eq!(world.frames(&mut session).len(), 10);
 }
 
 #[test]
 fn bad_messages_are_answered_and_only_many_in_a_row_close() {
-    let stage = World::new();
-    let mut session = stage.open("u1", &mine());
-    stage.frames(&mut session);
+    let world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
     for _ in 0..2 {
-        stage.say(&mut session, &json!({"type": "no_such_thing"}));
+        world.say(&mut session, &json!({"type": "no_such_thing"}));
     }
-    stage.say(&mut session, &json!({"type": "ping", "id": "p"}));
-    session.on_inbound(Inbound::TooLong(1_000_000), stage.now);
-    let frames = stage.frames(&mut session);
+    world.say(&mut session, &json!({"type": "ping", "id": "p"}));
+    session.on_inbound(Inbound::TooLong(1_000_000), world.now);
+    let frames = world.frames(&mut session);
     assert_eq!(types(&frames), ["error", "error", "pong", "error"]);
     assert_eq!(frames[0]["error_code"], "UNKNOWN_TYPE");
     assert!(session.closing().is_none());
     for _ in 0..2 {
-        session.on_inbound(Inbound::Text("{".into()), stage.now);
+        session.on_inbound(Inbound::Text("{".into()), world.now);
     }
     assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::Policy));
 }
 
 #[test]
 fn a_token_that_expires_ends_the_session_with_a_word() {
-    let stage = World::new();
+    let world = World::new();
     let mut expiring = identity("u1");
-    expiring.expires_at_ms = Some(stage.now.unix_ms + 1_000);
-    let mut session = Session::open(&stage.shared, expiring, &mine(), stage.now);
-    stage.frames(&mut session);
-    assert_eq!(session.deadline(stage.now), stage.now.instant + Duration::from_secs(1));
-    assert!(session.on_time(stage.now.after(Duration::from_secs(1))));
-    let frames = stage.frames(&mut session);
+    expiring.expires_at_ms = Some(world.now.unix_ms + 1_000);
+    let mut session = Session::open(&world.shared, expiring, &mine(), world.now);
+    world.frames(&mut session);
+    assert_eq!(session.deadline(world.now), world.now.instant + Duration::from_secs(1));
+    assert!(session.on_time(world.now.after(Duration::from_secs(1))));
+    let frames = world.frames(&mut session);
     assert_eq!((types(&frames), &frames[0]["error_code"]), (vec!["authentication_error"], &json!("EXPIRED_TOKEN")));
     assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::Authentication));
 }
 
 #[test]
 fn a_peer_is_pinged_and_given_up_when_it_stays_silent() {
-    let stage = World::new();
-    let mut session = stage.open("u1", &mine());
-    stage.frames(&mut session);
-    assert!(session.on_time(stage.now.after(Duration::from_secs(25))));
-    assert_eq!(&session.output(stage.now).frames[..], [frame(Opcode::Ping, b"")]);
-    session.on_inbound(Inbound::Pong, stage.now.after(Duration::from_secs(26)));
-    assert!(session.on_time(stage.now.after(Duration::from_secs(85))));
-    assert!(!session.on_time(stage.now.after(Duration::from_secs(86))));
+    let world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    assert!(session.on_time(world.now.after(Duration::from_secs(25))));
+    assert_eq!(&session.output(world.now).frames[..], [frame(Opcode::Ping, b"")]);
+    session.on_inbound(Inbound::Pong, world.now.after(Duration::from_secs(26)));
+    assert!(session.on_time(world.now.after(Duration::from_secs(85))));
+    assert!(!session.on_time(world.now.after(Duration::from_secs(86))));
 }
 
 #[test]
 fn subscriptions_are_limited_and_undone_with_the_session() {
-    let stage = World::new();
-    let mut session = stage.open("u1", &mine());
+    let world = World::new();
+    let mut session = world.open("u1", &mine());
     for number in 0..4 {
-        stage.say(&mut session, &json!({"type": "subscribe", "task_id": format!("t{number}")}));
+        world.say(&mut session, &json!({"type": "subscribe", "task_id": format!("t{number}")}));
     }
-    let frames = stage.frames(&mut session);
+    let frames = world.frames(&mut session);
     assert_eq!(frames.last().unwrap()["error_code"], "LIMIT_REACHED");
     let mailbox = Arc::downgrade(&session.mailbox());
     drop(session);
@@ -379,53 +379,75 @@ fn subscriptions_are_limited_and_undone_with_the_session() {
 
 #[test]
 fn a_flood_without_reading_is_cut_off() {
-    let stage = World::new();
-    let mut session = stage.open("u1", &mine());
+    let world = World::new();
+    let mut session = world.open("u1", &mine());
     for _ in 0..=REPLIES_MAX {
-        session.on_inbound(Inbound::Ping(b"x".to_vec()), stage.now);
+        session.on_inbound(Inbound::Ping(b"x".to_vec()), world.now);
     }
     assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::Policy));
 }
 
 #[test]
 fn only_who_may_cancel_a_live_task_does() {
-    let mut stage = World::new();
-    stage.event("t1", "u1", Some(1.0), None);
+    let mut world = World::new();
+    world.event("t1", "u1", Some(1.0), None);
     let cancel = json!({"type": "cancel_task", "task_id": "t1"});
-    let mut session = stage.open("u1", &mine());
-    stage.say(&mut session, &cancel);
+    let mut session = world.open("u1", &mine());
+    world.say(&mut session, &cancel);
     assert!(session.cancels.is_empty(), "the token lacks the right");
     session.identity.rights.cancel = true;
-    stage.say(&mut session, &cancel);
+    world.say(&mut session, &cancel);
     assert_eq!(session.cancels.len(), 1);
-    let mut stranger = stage.open("u2", &mine());
+    let mut stranger = world.open("u2", &mine());
     stranger.identity.rights.cancel = true;
-    stage.say(&mut stranger, &cancel);
+    world.say(&mut stranger, &cancel);
     assert!(stranger.cancels.is_empty());
-    assert_eq!(stage.frames(&mut stranger).last().unwrap()["success"], false);
+    assert_eq!(world.frames(&mut stranger).last().unwrap()["success"], false);
 }
 
 #[test]
 fn a_token_that_may_watch_nothing_is_told_so_and_closed_with_4003() {
-    let stage = World::new();
+    let world = World::new();
     let nobody = Identity { user: None, rights: Rights::default(), expires_at_ms: None };
-    let mut session = Session::open(&stage.shared, nobody, &mine(), stage.now);
-    assert_eq!(types(&stage.frames(&mut session)), ["error"]);
+    let mut session = Session::open(&world.shared, nobody, &mine(), world.now);
+    assert_eq!(types(&world.frames(&mut session)), ["error"]);
     assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::NotAllowed));
 }
 
 #[test]
 fn the_celery_dialect_lists_live_tasks_and_tells_ends_apart() {
-    let mut stage = World::new();
-    stage.event("done", "u1", None, Some(Status::Succeeded));
-    stage.event("live", "u1", Some(10.0), None);
-    let mut session = stage.open("u1", &Request { encoding: Encoding::Celery, ..mine() });
-    let frames = stage.frames(&mut session);
+    let mut world = World::new();
+    world.event("done", "u1", None, Some(Status::Succeeded));
+    world.event("live", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &Request { encoding: Encoding::Celery, ..mine() });
+    let frames = world.frames(&mut session);
     let after_greeting = &frames[1..];
     assert_eq!(types(after_greeting), ["active_tasks", "task_completed"]);
     assert_eq!(after_greeting[0]["tasks"].as_array().unwrap().len(), 1);
     assert_eq!(after_greeting[1]["status"], "SUCCESS");
-    stage.event("live", "u1", Some(50.0), None);
-    let frames = stage.frames(&mut session);
+    world.event("live", "u1", Some(50.0), None);
+    let frames = world.frames(&mut session);
     assert_eq!((types(&frames), &frames[0]["progress"]), (vec!["task_progress"], &json!(50)));
+}
+
+#[test]
+fn in_the_celery_dialect_a_list_is_whole_and_a_subscription_never_replaces_one() {
+    let mut world = World::new();
+    for number in 0..30 {
+        world.event(&format!("live{number}"), "u1", Some(1.0), None);
+    }
+    world.event("ended", "u1", None, Some(Status::Failed));
+    let scope = Scope::Topic(Topic::Task(task_id("elsewhere")));
+    let mut session = world.open("u1", &Request { encoding: Encoding::Celery, scope, ..mine() });
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "ended"}));
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["subscribed", "task_completed"]);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "*"}));
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "get_active_tasks"}));
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["active_tasks"]);
+    let tasks = frames[0]["tasks"].as_array().unwrap();
+    assert_eq!((tasks.len(), &tasks[0]["task_id"]), (20, &json!("live29")));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Deliver, Request, Scope, Sessions,
-    machine::{Output, Session, Stage},
+    machine::{Output, PULL_FRAMES_MAX, Session, Stage},
 };
 use crate::{
     auth::Identity,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The drop-in contract of the Celery dialect: its list holds no more live tasks than this.
-const CELERY_SNAPSHOT_MAX: usize = 20;
+pub(super) const CELERY_LIST_MAX: usize = 20;
 
 /// What a task takes in a page besides its texts, in bytes: for cutting pages, so about right is right enough.
 const TASK_BYTES: usize = 400;
@@ -118,7 +118,7 @@ impl Session {
     fn celery_snapshot(&mut self, newest_first: &[Arc<TaskFrame>], done: Option<Cursor>, now: Now) {
         let (ended, live): (Vec<_>, Vec<_>) =
             newest_first.iter().cloned().partition(|frame| frame.task.status.is_terminal());
-        let tasks = live.into_iter().take(CELERY_SNAPSHOT_MAX).collect();
+        let tasks = live.into_iter().take(CELERY_LIST_MAX).collect();
         let list = ServerMessage::ActiveTasks { tasks, cursor: done, more: false, reset: None, id: None };
         self.preface.push_back(list.encode(self.encoding, now.unix_ms));
         self.stage = Stage::Ended { left: ended.into_iter().rev().collect(), done };
@@ -127,6 +127,15 @@ impl Session {
     /// Writes the next page of the first listing.
     pub(super) fn listing_page(&mut self, output: &mut Output, now: Now) {
         let Some(listing) = self.listings.front_mut() else { return };
+        if self.encoding == Encoding::Celery {
+            // There a list replaces what the page had, so what is new to it comes task by task.
+            let count = listing.left.len().min(PULL_FRAMES_MAX);
+            output.frames.extend(listing.left.drain(..count).map(|frame| frame.bytes(Encoding::Celery)));
+            if listing.left.is_empty() {
+                self.listings.pop_front();
+            }
+            return;
+        }
         let count = page_length(listing.left.iter(), self.shared.settings.page_max_bytes);
         let tasks = listing.left.drain(..count).collect();
         let more = !listing.left.is_empty();
