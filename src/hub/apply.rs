@@ -36,7 +36,9 @@ impl Hub {
             }
             lock(&self.0.trail).push(arrival.cursor);
             let Some(event) = &arrival.event else { continue };
-            let at_ms = arrival.appended_at_ms.unwrap_or(now_ms);
+            // Workers write some of these dates: one in the future must not keep a task for ever.
+            let dated_ms = arrival.appended_at_ms.or(event.timestamp_ms);
+            let at_ms = dated_ms.map_or(now_ms, |ms| ms.min(now_ms));
             let outcome = self.apply_one(event, arrival.cursor, at_ms, now_ms).map(|one| changed.push(one));
             self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
         }

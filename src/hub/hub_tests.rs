@@ -17,6 +17,9 @@ fn settings() -> Settings {
     }
 }
 
+/// A time of reading after everything that the tests date.
+const LATE: u64 = 1_000_000_000;
+
 fn hub_with(settings: Settings) -> Hub {
     let hub = Hub::new(settings, Arc::new(Metrics::new("memory")));
     hub.set_replayed(true);
@@ -104,7 +107,7 @@ fn a_watcher_gets_what_happens_and_nobody_else_does() {
     let hub = hub_with(settings());
     let mut mine = Client::attach(&hub, Topic::Owner(user("u1")));
     let mut other = Client::attach(&hub, Topic::Owner(user("u2")));
-    hub.apply(&[arrival(1, progress("t1", "u1", 10.0)), arrival(2, progress("t1", "u1", 20.0))], 0);
+    hub.apply(&[arrival(1, progress("t1", "u1", 10.0)), arrival(2, progress("t1", "u1", 20.0))], LATE);
     mine.pull(&hub, 10, false);
     other.pull(&hub, 10, false);
     // The first frame of a task is never folded away.
@@ -115,13 +118,13 @@ fn a_watcher_gets_what_happens_and_nobody_else_does() {
 #[test]
 fn progress_is_folded_and_changes_of_status_are_not() {
     let hub = hub_with(settings());
-    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], 0);
+    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], LATE);
     let mut client = Client::attach(&hub, Topic::Task(id("t1")));
     let mut batch: Vec<_> = (2..40).map(|n| arrival(n, progress("t1", "u1", n as f64))).collect();
     batch.push(arrival(40, status("t1", "u1", Status::Waiting)));
     batch.push(arrival(41, progress("t1", "u1", 50.0)));
     batch.push(arrival(42, progress("t1", "u1", 51.0)));
-    hub.apply(&batch, 0);
+    hub.apply(&batch, LATE);
     client.pull(&hub, 10, false);
     assert_eq!(client.seen.iter().map(|f| f.position().major).collect::<Vec<_>>(), [1, 40, 41, 42]);
 }
@@ -132,7 +135,10 @@ fn a_group_is_a_root_and_its_children_whatever_comes_first() {
     let mut client = Client::attach(&hub, Topic::Root(id("root")));
     let mut child = progress("child", "u1", 5.0);
     child.root_id = Some(id("root"));
-    hub.apply(&[arrival(1, child), arrival(2, progress("root", "u1", 1.0)), arrival(3, progress("x", "u1", 1.0))], 0);
+    hub.apply(
+        &[arrival(1, child), arrival(2, progress("root", "u1", 1.0)), arrival(3, progress("x", "u1", 1.0))],
+        LATE,
+    );
     client.pull(&hub, 10, false);
     assert_eq!(client.states().keys().collect::<Vec<_>>(), ["child", "root"]);
     assert_eq!(states(&hub, &Topic::Root(id("root"))), client.states());
@@ -142,7 +148,7 @@ fn a_group_is_a_root_and_its_children_whatever_comes_first() {
 fn what_exceeds_a_pull_comes_with_the_next() {
     let hub = hub_with(settings());
     let mut client = Client::attach(&hub, Topic::All);
-    hub.apply(&(1..=50).map(|n| arrival(n, progress(&format!("t{n}"), "u1", 1.0))).collect::<Vec<_>>(), 0);
+    hub.apply(&(1..=50).map(|n| arrival(n, progress(&format!("t{n}"), "u1", 1.0))).collect::<Vec<_>>(), LATE);
     for _ in 0..5 {
         client.pull(&hub, 10, false);
     }
@@ -153,7 +159,7 @@ fn what_exceeds_a_pull_comes_with_the_next() {
 fn ended_and_idle_tasks_are_let_go_and_watchers_are_told() {
     let hub = hub_with(settings());
     let client = Client::attach(&hub, Topic::All);
-    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], 0);
+    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], LATE);
     let _ = hub.pull(&client.mailbox, options(Position::START), ALL);
     assert!(hub.sweep(60_000).is_empty());
     assert_eq!(hub.len(), 2);
@@ -168,12 +174,22 @@ fn ended_and_idle_tasks_are_let_go_and_watchers_are_told() {
 }
 
 #[test]
+fn a_date_in_the_future_does_not_keep_a_task_for_ever() {
+    let hub = hub_with(settings());
+    let mut event = status("t1", "u1", Status::Failed);
+    event.timestamp_ms = Some(LATE * 10);
+    hub.apply(&[Arrival { cursor: cursor(1), appended_at_ms: None, event: Some(event) }], 1_000);
+    let _ = hub.sweep(61_001);
+    assert!(hub.is_empty());
+}
+
+#[test]
 fn a_full_table_lets_go_of_the_longest_ended_and_drops_only_when_none_has() {
     let hub = hub_with(Settings { max: 2, ..settings() });
-    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], 0);
-    hub.apply(&[arrival(3, progress("t3", "u1", 1.0))], 0);
+    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], LATE);
+    hub.apply(&[arrival(3, progress("t3", "u1", 1.0))], LATE);
     assert!(hub.task(&id("t1")).is_none() && hub.task(&id("t3")).is_some());
-    hub.apply(&[arrival(4, progress("t4", "u1", 1.0))], 0);
+    hub.apply(&[arrival(4, progress("t4", "u1", 1.0))], LATE);
     assert!(hub.task(&id("t4")).is_none());
 }
 
@@ -182,26 +198,26 @@ fn silence_is_judged_once_and_the_verdict_falls_if_the_worker_was_heard_since() 
     let hub = hub_with(settings());
     let mut event = progress("t1", "u1", 97.0);
     event.heartbeat_timeout_ms = Some(500);
-    hub.apply(&[arrival(1, event)], 0);
+    hub.apply(&[arrival(1, event)], LATE);
     assert!(hub.sweep(501).is_empty());
     let verdict = hub.sweep(502).pop().unwrap();
     assert!(hub.sweep(503).is_empty(), "not again while the first is under way");
-    hub.apply(&[arrival(600, progress("t1", "u1", 98.0)), arrival(601, verdict)], 0);
+    hub.apply(&[arrival(600, progress("t1", "u1", 98.0)), arrival(601, verdict)], LATE);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Running);
     let verdict = hub.sweep(1_700).pop().unwrap();
-    hub.apply(&[arrival(1_701, verdict.clone()), arrival(1_702, verdict)], 0);
+    hub.apply(&[arrival(1_701, verdict.clone()), arrival(1_702, verdict)], LATE);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Lost);
 }
 
 #[test]
 fn a_reset_forgets_everything_and_refuses_old_cursors() {
     let hub = hub_with(settings());
-    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], 0);
+    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], LATE);
     hub.reset(ResumeFailure::AnotherLog);
     assert!(hub.is_empty());
     assert_eq!(hub.progress().generation, 1);
     assert_eq!(hub.check(cursor(1)), Err(ResumeFailure::AnotherLog));
-    hub.apply(&[arrival(1, progress("t1", "u1", 2.0))], 0);
+    hub.apply(&[arrival(1, progress("t1", "u1", 2.0))], LATE);
     assert_eq!(hub.task(&id("t1")).unwrap().task.progress, Some(2.0));
 }
 
@@ -210,7 +226,7 @@ fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused
     let hub = hub_with(Settings { ring_frames: 2, ..settings() });
     for n in 1..20 {
         let next = if n % 2 == 0 { Status::Waiting } else { Status::Running };
-        hub.apply(&[arrival(n, status("t1", "u1", next))], 0);
+        hub.apply(&[arrival(n, status("t1", "u1", next))], LATE);
     }
     let missed = |after: u64| {
         let topics = [Topic::Owner(user("u1"))];
@@ -227,7 +243,7 @@ fn a_pull_in_the_middle_of_marking_skips_nothing() {
     let mut client = Client::attach(&hub, Topic::All);
     let batch = [("a", 1.0), ("b", 1.0), ("a", 2.0)];
     let batch: Vec<_> = (1..).zip(batch).map(|(at, (task, p))| arrival(at, progress(task, "u1", p))).collect();
-    let changed = hub.change(&batch, 0);
+    let changed = hub.change(&batch, LATE);
     let mut to_wake = Vec::new();
     hub.mark(&changed[..1], &mut to_wake);
     client.pull(&hub, 10, false);
@@ -240,7 +256,7 @@ fn a_pull_in_the_middle_of_marking_skips_nothing() {
 #[tokio::test]
 async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it() {
     let hub = hub_with(settings());
-    let changed = hub.change(&[arrival(1, progress("a", "u1", 1.0))], 0);
+    let changed = hub.change(&[arrival(1, progress("a", "u1", 1.0))], LATE);
     hub.mark(&changed, &mut Vec::new());
     let mailbox = Arc::new(Mailbox::default());
     let _watch = hub.watch(Topic::All, &mailbox);
@@ -256,9 +272,9 @@ async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it(
 async fn an_end_wakes_even_a_session_that_left_its_last_mark_lying() {
     let hub = hub_with(settings());
     let client = Client::attach(&hub, Topic::All);
-    hub.apply(&[arrival(1, progress("a", "u1", 1.0))], 0);
+    hub.apply(&[arrival(1, progress("a", "u1", 1.0))], LATE);
     client.mailbox.woken().await;
-    hub.apply(&[arrival(2, status("a", "u1", Status::Failed))], 0);
+    hub.apply(&[arrival(2, status("a", "u1", Status::Failed))], LATE);
     tokio::time::timeout(Duration::from_secs(5), client.mailbox.woken()).await.expect("a wake-up");
     assert_eq!(client.mailbox.state(), (true, true));
 }
@@ -318,7 +334,7 @@ proptest! {
             match act {
                 Act::Apply(events, puller) => {
                     let batch: Vec<_> = events.into_iter().map(|e| { at += 1; arrival(at, event_of(e)) }).collect();
-                    let changed = hub.change(&batch, 0);
+                    let changed = hub.change(&batch, LATE);
                     frames.extend(changed.iter().map(|one| one.frame.clone()));
                     let mut to_wake = Vec::new();
                     for one in &changed {
@@ -400,7 +416,7 @@ async fn no_wake_up_is_lost_between_threads() {
         move || {
             let events = (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, None, n as f64 / EVENTS as f64 * 99.0))));
             for chunk in events.collect::<Vec<_>>().chunks(7) {
-                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), 0);
+                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), LATE);
             }
         }
     });

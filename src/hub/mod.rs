@@ -62,7 +62,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Arrival {
     pub cursor: Cursor,
-    /// When the log took it, if it says: milliseconds since the Unix epoch.
+    /// When the log took it, if it says: milliseconds since the Unix epoch. Without it the event's own `timestamp`
+    /// stands in, else the time of reading.
     pub appended_at_ms: Option<u64>,
     /// `None` for a malformed one: it only has a position.
     pub event: Option<Event>,

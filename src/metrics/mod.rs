@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::proto::{AuthenticationErrorCode, CloseCode, Malformed, ResumeFailure, Status};
+use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// How an HTTP request for a WebSocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Handshake {
 }
 
 impl Handshake {
+    const ALL: [Self; 5] = [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Draining];
+
     fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -51,6 +53,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Applied, Self::Duplicate, Self::Stale, Self::IllegalEnded, Self::IllegalOwner, Self::Dropped];
+
     fn labels(self) -> (&'static str, &'static str) {
         match self {
             Self::Applied => ("applied", ""),
@@ -139,10 +144,7 @@ impl Metrics {
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         register_process(r);
         let tasks = gauges(r, "taskcast_tasks", "Tasks held now, by status.", &["status"]);
-        for status in Status::ALL {
-            tasks.with_label_values(&[status.as_str()]).set(0);
-        }
-        Self {
+        let metrics = Self {
             log,
             connections: gauge(r, "taskcast_connections", "WebSocket connections open now."),
             connections_total: counter(r, "taskcast_connections_total", "WebSocket connections ever accepted."),
@@ -228,6 +230,44 @@ impl Metrics {
                 ),
             ),
             registry,
+        };
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// Every series that can be there is there from the start, at 0: a rate then sees the first occurrence too.
+    fn begin_at_zero(&self) {
+        let zero = |counters: &IntCounterVec, labels: &[&str]| counters.with_label_values(labels).inc_by(0);
+        for outcome in Handshake::ALL {
+            zero(&self.handshakes, &[outcome.label()]);
+        }
+        for code in AuthenticationErrorCode::ALL {
+            zero(&self.authentication_failures, &[code.as_str()]);
+        }
+        for outcome in Outcome::ALL {
+            let (outcome, reason) = outcome.labels();
+            zero(&self.events, &[self.log, outcome, reason]);
+        }
+        for reason in MalformedReason::ALL {
+            zero(&self.events, &[self.log, "malformed", reason.as_str()]);
+        }
+        for reason in [Eviction::Ended, Eviction::Idle, Eviction::Limit] {
+            zero(&self.tasks_evicted, &[reason.label()]);
+        }
+        for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {
+            zero(&self.resumes, &[outcome]);
+        }
+        for code in CloseCode::ALL.map(|code| code.number().to_string()).iter().map(String::as_str) {
+            zero(&self.closes, &[code]);
+        }
+        for code in ["1001", "none", "other"] {
+            zero(&self.closes, &[code]);
+        }
+        for outcome in ErrorCode::ALL.map(ErrorCode::as_str).into_iter().chain(["ok"]) {
+            zero(&self.client_messages, &[outcome]);
+        }
+        for status in Status::ALL {
+            self.tasks.with_label_values(&[status.as_str()]).set(0);
         }
     }
 
@@ -299,10 +339,12 @@ impl Metrics {
         self.bytes_delivered.inc_by(bytes);
     }
 
-    /// Task frames reached a socket; `waited` is the age of the oldest of them.
-    pub fn frames_delivered(&self, frames: u64, waited: Duration) {
+    /// Task frames reached a socket; `waited` is the age of the oldest live one among them.
+    pub fn frames_delivered(&self, frames: u64, waited: Option<Duration>) {
         self.frames_delivered.inc_by(frames);
-        self.event_to_socket_seconds.observe(waited.as_secs_f64());
+        if let Some(waited) = waited {
+            self.event_to_socket_seconds.observe(waited.as_secs_f64());
+        }
     }
 
     pub fn pulled(&self, frames: usize, conflated: u64) {

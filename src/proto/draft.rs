@@ -151,13 +151,18 @@ pub(super) fn message(text: &str) -> Arc<str> {
     if text.len() <= MESSAGE_MAX_BYTES { text.into() } else { cut(text, MESSAGE_MAX_BYTES).into() }
 }
 
+///
+/// A worker that divides may be off by its last digits, and must not lose its ending over them.
 pub(super) fn percent(number: f64) -> Result<f64, Malformed> {
-    if (0.0..=100.0).contains(&number) {
+    if (0.0..=100.0 + ROUNDING).contains(&number) {
         // -0.0 is in the range as well; adding 0 makes it 0.
-        return Ok(number + 0.0);
+        return Ok(number.min(100.0) + 0.0);
     }
     Err(value("progress", "must be a percentage from 0 to 100"))
 }
+
+/// How far above 100 a percentage may be by rounding.
+const ROUNDING: f64 = 1e-6;
 
 /// A number that cannot be negative.
 pub(super) fn amount(field: &str, number: f64) -> Result<f64, Malformed> {
@@ -186,13 +191,12 @@ pub(super) fn heartbeat_timeout_ms(number: u64) -> Result<u64, Malformed> {
     Err(value("heartbeat_timeout_ms", format!("must be from 1 to {HEARTBEAT_TIMEOUT_MAX_MS}")))
 }
 
-pub(super) fn timestamp_ms(moment: Option<u64>) -> Result<u64, Malformed> {
-    moment.filter(|ms| *ms <= TIMESTAMP_MAX_MS).ok_or_else(|| {
-        value(
-            "timestamp",
-            "must be RFC 3339 with an offset (2026-01-31T12:00:00Z), or seconds or milliseconds since 1970",
-        )
-    })
+/// A moment that can be written on the wire again. The worker's clock is a hint to the rules, so an unreadable one (no
+/// offset, no such day) is left out and counted, not fatal: no ending is lost over a date.
+pub(super) fn timestamp_ms(moment: Option<u64>, unknown_fields: &mut u32) -> Option<u64> {
+    let readable = moment.filter(|ms| *ms <= TIMESTAMP_MAX_MS);
+    *unknown_fields += u32::from(readable.is_none());
+    readable
 }
 
 pub(super) fn observed(text: &str) -> Result<Position, Malformed> {

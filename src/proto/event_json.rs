@@ -187,7 +187,7 @@ impl Reader {
                     Scalar::Text(text) => timestamp::parse(text),
                     other => timestamp::from_number(other.number(field)?),
                 };
-                draft.timestamp_ms = Some(draft::timestamp_ms(moment)?);
+                draft.timestamp_ms = draft::timestamp_ms(moment, &mut draft.unknown_fields);
             }
             Field::Observed => draft.observed = Some(draft::observed(value.text(field)?)?),
             // Old workers send an empty `error_message` with every success.

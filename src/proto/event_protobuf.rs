@@ -9,7 +9,6 @@ use prost::Message as _;
 use super::{
     Event, JsonText, Malformed, MalformedReason, Status, TaskError, TaskId, UserId,
     draft::{self, Draft},
-    timestamp::TIMESTAMP_MAX_MS,
     wire,
 };
 
@@ -55,10 +54,6 @@ impl TryFrom<wire::Event> for Event {
             metadata: json("metadata", wire.metadata_json)?.map(|json| draft::metadata(Some(json))).transpose()?,
             worker: short("worker", wire.worker)?,
             heartbeat_timeout_ms: wire.heartbeat_timeout_ms.map(draft::heartbeat_timeout_ms).transpose()?,
-            timestamp_ms: wire
-                .timestamp_ms
-                .map(|ms| draft::timestamp_ms(Some(ms).filter(|ms| *ms <= TIMESTAMP_MAX_MS)))
-                .transpose()?,
             observed: wire.observed.as_deref().map(draft::observed).transpose()?,
             ..Draft::default()
         };
@@ -66,6 +61,9 @@ impl TryFrom<wire::Event> for Event {
             Ok(status) => draft.status = status.into(),
             // A newer worker's status, which has no text here.
             Err(_) => draft.unknown_fields = 1,
+        }
+        if wire.timestamp_ms.is_some() {
+            draft.timestamp_ms = draft::timestamp_ms(wire.timestamp_ms, &mut draft.unknown_fields);
         }
         wire.tags.iter().try_for_each(|tag| draft::push_tag(&mut draft.tags, tag))?;
         if let Some(error) = wire.error {

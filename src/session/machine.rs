@@ -71,7 +71,7 @@ pub(super) enum Stage {
     Missed {
         left: VecDeque<Arc<TaskFrame>>,
     },
-    /// Celery's dialect only: the ends that its list of live tasks has no room for; then the cursor holds.
+    /// Celery's dialect only: what its list of live tasks has no room for, ascending; then the cursor holds.
     Ended {
         left: VecDeque<Arc<TaskFrame>>,
         done: Option<Cursor>,
@@ -211,6 +211,9 @@ impl Session {
                 return self
                     .close(CloseCode::UnsupportedData, "this connection speaks text; ask for taskcast.v1.proto");
             }
+            (Inbound::Text(_), Encoding::Protobuf) => {
+                return self.close(CloseCode::UnsupportedData, "this connection speaks taskcast.v1.proto, in binary");
+            }
             (Inbound::Text(text), _) => Command::from_json(&text),
         };
         match command {
@@ -306,12 +309,13 @@ impl Session {
             _ => return,
         };
         let taken: Vec<_> = left.drain(..left.len().min(PULL_FRAMES_MAX)).collect();
-        if left.is_empty() {
+        let is_last = left.is_empty();
+        self.send(&taken, output);
+        if is_last {
+            self.cursor = done.or(self.cursor);
             self.stage = Stage::Live;
             self.more = true;
         }
-        self.send(&taken, output);
-        self.cursor = done.or(self.cursor);
     }
 
     fn pull(&mut self, output: &mut Output, now: Now) {
@@ -339,7 +343,10 @@ impl Session {
     pub(super) fn send(&mut self, frames: &[Arc<TaskFrame>], output: &mut Output) {
         for frame in frames {
             output.frames.push(frame.bytes(self.encoding));
-            output.oldest_ms = output.oldest_ms.into_iter().chain([frame.applied_at_ms]).min();
+            // What a client missed while it was away says nothing of the service's speed.
+            if matches!(self.stage, Stage::Live) {
+                output.oldest_ms = output.oldest_ms.into_iter().chain([frame.applied_at_ms]).min();
+            }
         }
         output.task_frames += frames.len() as u64;
         if let Some(last) = frames.last() {

@@ -451,3 +451,25 @@ fn in_the_celery_dialect_a_list_is_whole_and_a_subscription_never_replaces_one()
     let tasks = frames[0]["tasks"].as_array().unwrap();
     assert_eq!((tasks.len(), &tasks[0]["task_id"]), (20, &json!("live29")));
 }
+
+#[test]
+fn a_celery_snapshot_that_was_cut_short_is_resumed_without_a_gap() {
+    let mut world = World::new();
+    for number in 0..25 {
+        world.event(&format!("live{number}"), "u1", Some(1.0), None);
+        world.event(&format!("ended{number}"), "u1", None, Some(Status::Failed));
+    }
+    let celery = Request { encoding: Encoding::Celery, ..mine() };
+    let frames = world.frames(&mut world.open("u1", &celery));
+    assert!(frames[1]["cursor"].is_null(), "the list promises nothing of what follows it");
+    let told = |frames: &[Value]| -> std::collections::BTreeSet<String> {
+        let listed = frames.iter().filter_map(|frame| frame["tasks"].as_array()).flatten();
+        listed.chain(frames).filter_map(|frame| frame["task_id"].as_str().map(ToOwned::to_owned)).collect()
+    };
+    assert_eq!(told(&frames).len(), 50);
+    let cut = &frames[..10];
+    let cursor = Some(last_cursor(cut));
+    let rest = world.frames(&mut world.open("u1", &Request { cursor, ..celery }));
+    assert_eq!(rest[0]["resumed"], true);
+    assert_eq!(told(cut).union(&told(&rest)).count(), 50);
+}

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know: what comes after.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Deliver, Request, Scope, Sessions,
@@ -114,14 +114,17 @@ impl Session {
         self.stage = Stage::Snapshot { left: tasks.into(), done, reset, is_first: true };
     }
 
-    /// One list of live tasks, newest first, as today's front ends expect, then the ends of the others.
+    /// One list of live tasks, newest first, as today's front ends expect, then whatever it has no room for: the rest
+    /// of the live ones and the ends. The list promises nothing of those, so it has a cursor only if there are none.
     fn celery_snapshot(&mut self, newest_first: &[Arc<TaskFrame>], done: Option<Cursor>, now: Now) {
-        let (ended, live): (Vec<_>, Vec<_>) =
-            newest_first.iter().cloned().partition(|frame| frame.task.status.is_terminal());
-        let tasks = live.into_iter().take(CELERY_LIST_MAX).collect();
-        let list = ServerMessage::ActiveTasks { tasks, cursor: done, more: false, reset: None, id: None };
+        let is_live = |frame: &&Arc<TaskFrame>| !frame.task.status.is_terminal();
+        let tasks: Vec<_> = newest_first.iter().filter(is_live).take(CELERY_LIST_MAX).cloned().collect();
+        let is_listed = |frame: &Arc<TaskFrame>| tasks.iter().any(|listed| Arc::ptr_eq(listed, frame));
+        let left: VecDeque<_> = newest_first.iter().rev().filter(|frame| !is_listed(frame)).cloned().collect();
+        let cursor = done.filter(|_| left.is_empty());
+        let list = ServerMessage::ActiveTasks { tasks, cursor, more: false, reset: None, id: None };
         self.preface.push_back(list.encode(self.encoding, now.unix_ms));
-        self.stage = Stage::Ended { left: ended.into_iter().rev().collect(), done };
+        self.stage = Stage::Ended { left, done };
     }
 
     /// Writes the next page of the first listing.

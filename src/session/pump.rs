@@ -303,10 +303,9 @@ where
 
 fn flushed<S>(sessions: &Sessions, pump: &mut Pump<S>, output: &Output) {
     sessions.metrics.written(std::mem::take(&mut pump.written));
-    if let Some(oldest_ms) = output.oldest_ms {
-        let waited = Duration::from_millis(clock::now().unix_ms.saturating_sub(oldest_ms));
-        sessions.metrics.frames_delivered(output.task_frames, waited);
-    }
+    let now_ms = clock::now().unix_ms;
+    let waited = output.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
+    sessions.metrics.frames_delivered(output.task_frames, waited);
 }
 
 /// Appends requests to cancel, one after the other; the log's own time limit bounds the wait.

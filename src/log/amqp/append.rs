@@ -6,11 +6,11 @@ use std::sync::Arc;
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::ShortString,
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::AmqpLog;
+use super::{AmqpLog, TIMESTAMP_HEADER};
 use crate::{
     clock,
     log::{AppendError, Outgoing, backoff::Backoff, health::Trouble},
@@ -123,10 +123,14 @@ async fn connect(log: &AmqpLog) -> Result<Link, Trouble> {
 async fn publish(log: &AmqpLog, channel: &Channel, event: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {
     // Mandatory: an event that no queue takes must not be confirmed as if it were in the log.
     let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let now_ms = clock::now().unix_ms;
+    let mut headers = FieldTable::default();
+    headers.insert(TIMESTAMP_HEADER.into(), AMQPValue::LongLongInt(i64::try_from(now_ms).unwrap_or(i64::MAX)));
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_delivery_mode(PERSISTENT)
-        .with_timestamp(clock::now().unix_ms / 1_000);
+        .with_timestamp(now_ms / 1_000)
+        .with_headers(headers);
     channel.basic_publish(log.exchange.clone(), routing_key(&event.task_id), options, &event.payload, properties).await
 }
 

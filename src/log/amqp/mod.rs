@@ -24,6 +24,9 @@ use super::{
 };
 use crate::{metrics::Metrics, proto::Position};
 
+/// When an event was appended, in milliseconds. The name is RabbitMQ's own, for brokers that stamp what they receive;
+/// AMQP's `timestamp` property has whole seconds only.
+const TIMESTAMP_HEADER: &str = "timestamp_in_ms";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unless the URL says otherwise. A broker that stopped without closing the socket is noticed after about two of them.
 const HEARTBEAT_SECONDS: u16 = 10;

@@ -13,7 +13,7 @@ use lapin::{
 };
 
 use super::{
-    AmqpLog,
+    AmqpLog, TIMESTAMP_HEADER,
     end::{self, End},
 };
 use crate::{
@@ -258,12 +258,14 @@ impl<'a> Session<'a> {
 
 fn to_record(offset: u64, delivery: Delivery) -> Record {
     let properties = &delivery.properties;
+    let in_ms = properties.headers().as_ref().and_then(|headers| headers.inner().get(TIMESTAMP_HEADER));
+    let in_ms = in_ms.and_then(AMQPValue::as_long_long_int).and_then(|ms| u64::try_from(ms).ok());
     let stamped = properties.timestamp().map(|stamp| if stamp > SECONDS_MAX { stamp } else { stamp * 1_000 });
     let content_type =
         properties.content_type().as_ref().map_or(ContentType::Json, |name| content_type(name.as_str().as_bytes()));
     Record {
         position: Position { major: offset + 1, minor: 0 },
-        appended_at_ms: stamped,
+        appended_at_ms: in_ms.or(stamped),
         content_type,
         payload: Bytes::from(delivery.data),
     }
