@@ -3,6 +3,8 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod labels;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -10,88 +12,8 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
+pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
-
-/// How an HTTP request for a WebSocket ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    Accepted,
-    BadRequest,
-    OriginRefused,
-    OverCapacity,
-    Draining,
-}
-
-impl Handshake {
-    const ALL: [Self; 5] = [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Draining];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::BadRequest => "bad_request",
-            Self::OriginRefused => "origin_refused",
-            Self::OverCapacity => "over_capacity",
-            Self::Draining => "draining",
-        }
-    }
-}
-
-/// What became of an event that could be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    Applied,
-    /// Seen before: same position, same `event_id`, same `seq`, or the same end again.
-    Duplicate,
-    /// Older than what is known.
-    Stale,
-    /// The task has ended in this attempt, or in one that cannot be re-opened.
-    IllegalEnded,
-    /// Names another owner than the task's.
-    IllegalOwner,
-    /// A limit was reached; the task is not kept.
-    Dropped,
-}
-
-impl Outcome {
-    const ALL: [Self; 6] =
-        [Self::Applied, Self::Duplicate, Self::Stale, Self::IllegalEnded, Self::IllegalOwner, Self::Dropped];
-
-    fn labels(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Applied => ("applied", ""),
-            Self::Duplicate => ("duplicate", ""),
-            Self::Stale => ("stale", ""),
-            Self::IllegalEnded => ("illegal", "ended"),
-            Self::IllegalOwner => ("illegal", "owner"),
-            Self::Dropped => ("dropped", "limit"),
-        }
-    }
-}
-
-/// Why a task is no longer kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    Ended,
-    Idle,
-    Limit,
-}
-
-impl Eviction {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Ended => "ended",
-            Self::Idle => "idle",
-            Self::Limit => "limit",
-        }
-    }
-}
-
-/// How the reader stands to the end of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lag {
-    pub events: u64,
-    pub seconds: f64,
-}
 
 /// Every metric of the service.
 pub struct Metrics {

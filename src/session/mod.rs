@@ -7,6 +7,8 @@ mod commands;
 mod machine;
 mod opening;
 mod pump;
+#[cfg(test)]
+mod test_world;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};

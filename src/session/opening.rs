@@ -185,3 +185,7 @@ fn page_length<'a>(tasks: impl IntoIterator<Item = &'a Arc<TaskFrame>>, max_byte
     }
     count
 }
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;

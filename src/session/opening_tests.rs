@@ -1,0 +1,179 @@
+//! How a session begins: snapshots, resumes, resets, and the dialect of today's front ends.
+
+use serde_json::{Value, json};
+
+use super::{super::test_world::*, *};
+use crate::{
+    auth::Rights,
+    proto::{Status, payload},
+};
+
+#[test]
+fn a_session_begins_with_the_greeting_then_the_snapshot_then_lives() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &mine());
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["connection_established", "active_tasks"]);
+    assert_eq!(frames[0]["resumed"], false);
+    assert_eq!(frames[1]["tasks"][0]["progress"], 10);
+    world.event("t1", "u1", Some(20.0), None);
+    world.event("t1", "u1", None, Some(Status::Failed));
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["task_completed"], "the progress before the end was folded into it");
+    assert_eq!(frames[0]["status"], "failed");
+}
+
+#[test]
+fn a_snapshot_can_be_resumed_from_the_middle() {
+    let mut world = World::new();
+    for number in 0..20 {
+        world.event(&format!("t{number}"), "u1", Some(1.0), None);
+    }
+    let mut session = world.open("u1", &mine());
+    let first = session.output(world.now);
+    let page: Value = serde_json::from_slice(&payload(&first.frames[1])).unwrap();
+    assert_eq!(page["more"], true);
+    let got = page["tasks"].as_array().unwrap().len();
+    drop(session);
+    let again = Request { cursor: page["cursor"].as_str().map(ToOwned::to_owned), ..mine() };
+    let frames = world.frames(&mut world.open("u1", &again));
+    assert_eq!(frames[0]["resumed"], true);
+    assert_eq!(frames.len() - 1, 20 - got, "exactly what was not sent");
+    assert!(frames[1..].iter().all(|frame| frame["type"] == "task_progress"));
+}
+
+#[test]
+fn a_resumed_session_gets_what_it_missed_and_no_snapshot() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let cursor = last_cursor(&world.frames(&mut world.open("u1", &mine())));
+    world.event("t1", "u1", Some(20.0), None);
+    world.event("t2", "u2", Some(20.0), None);
+    world.event("t3", "u1", None, Some(Status::Cancelled));
+    let mut session = world.open("u1", &Request { cursor: Some(cursor), ..mine() });
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["connection_established", "task_progress", "task_completed"]);
+    assert_eq!(frames[0]["resumed"], true);
+    world.event("t1", "u1", Some(30.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+}
+
+#[test]
+fn a_cursor_that_cannot_be_honoured_brings_the_reason_and_a_snapshot() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let bad = [("nonsense", "malformed"), ("1.1.0.00000009", "another_log"), ("1.0.0.00000000", "trimmed")];
+    for (cursor, reason) in bad {
+        let request = Request { cursor: Some(cursor.into()), ..mine() };
+        let frames = world.frames(&mut world.open("u1", &request));
+        assert_eq!(types(&frames), ["connection_established", "active_tasks"]);
+        assert_eq!((&frames[0]["resumed"], &frames[0]["resume_failure"]), (&json!(false), &json!(reason)));
+        assert_eq!(frames[1]["tasks"][0]["progress"], 10);
+    }
+}
+
+#[test]
+fn a_log_that_is_read_anew_brings_a_new_snapshot_that_says_so() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    world.shared.hub.reset(ResumeFailure::AnotherLog);
+    assert!(world.frames(&mut session).is_empty(), "until the log has been read");
+    world.event("t9", "u1", Some(1.0), None);
+    world.shared.hub.set_replayed(true);
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["active_tasks"]);
+    assert_eq!(frames[0]["reset"], "another_log");
+    assert_eq!(frames[0]["tasks"][0]["task_id"], "t9");
+}
+
+#[test]
+fn marks_and_listings_from_before_a_reset_do_not_outlive_it() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    for percent in [10.0, 20.0, 30.0] {
+        world.event("old", "u1", Some(percent), None);
+    }
+    world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+    world.shared.hub.reset(ResumeFailure::AnotherLog);
+    // A recreated log counts from its start again, so old positions lie ahead of new ones.
+    world.at = 0;
+    world.event("new", "u1", Some(1.0), None);
+    world.shared.hub.set_replayed(true);
+    let frames = world.frames(&mut session);
+    assert!(!Value::from(frames.clone()).to_string().contains("old"), "{frames:?}");
+    world.event("new", "u1", Some(2.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+}
+
+#[test]
+fn a_token_that_may_watch_nothing_is_told_so_and_closed_with_4003() {
+    let world = World::new();
+    let nobody = Identity { user: None, rights: Rights::default(), expires_at_ms: None };
+    let mut session = Session::open(&world.shared, nobody, &mine(), world.now);
+    assert_eq!(types(&world.frames(&mut session)), ["error"]);
+    assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::NotAllowed));
+}
+
+#[test]
+fn the_celery_dialect_lists_live_tasks_and_tells_ends_apart() {
+    let mut world = World::new();
+    world.event("done", "u1", None, Some(Status::Succeeded));
+    world.event("live", "u1", Some(10.0), None);
+    let mut session = world.open("u1", &Request { encoding: Encoding::Celery, ..mine() });
+    let frames = world.frames(&mut session);
+    let after_greeting = &frames[1..];
+    assert_eq!(types(after_greeting), ["active_tasks", "task_completed"]);
+    assert_eq!(after_greeting[0]["tasks"].as_array().unwrap().len(), 1);
+    assert_eq!(after_greeting[1]["status"], "SUCCESS");
+    world.event("live", "u1", Some(50.0), None);
+    let frames = world.frames(&mut session);
+    assert_eq!((types(&frames), &frames[0]["progress"]), (vec!["task_progress"], &json!(50)));
+}
+
+#[test]
+fn in_the_celery_dialect_a_list_is_whole_and_a_subscription_never_replaces_one() {
+    let mut world = World::new();
+    for number in 0..30 {
+        world.event(&format!("live{number}"), "u1", Some(1.0), None);
+    }
+    world.event("ended", "u1", None, Some(Status::Failed));
+    let scope = Scope::Topic(Topic::Task(task_id("elsewhere")));
+    let mut session = world.open("u1", &Request { encoding: Encoding::Celery, scope, ..mine() });
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "ended"}));
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["subscribed", "task_completed"]);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "*"}));
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "get_active_tasks"}));
+    let frames = world.frames(&mut session);
+    assert_eq!(types(&frames), ["active_tasks"]);
+    let tasks = frames[0]["tasks"].as_array().unwrap();
+    assert_eq!((tasks.len(), &tasks[0]["task_id"]), (20, &json!("live29")));
+}
+
+#[test]
+fn a_celery_snapshot_that_was_cut_short_is_resumed_without_a_gap() {
+    let mut world = World::new();
+    for number in 0..25 {
+        world.event(&format!("live{number}"), "u1", Some(1.0), None);
+        world.event(&format!("ended{number}"), "u1", None, Some(Status::Failed));
+    }
+    let celery = Request { encoding: Encoding::Celery, ..mine() };
+    let frames = world.frames(&mut world.open("u1", &celery));
+    assert!(frames[1]["cursor"].is_null(), "the list promises nothing of what follows it");
+    let told = |frames: &[Value]| -> std::collections::BTreeSet<String> {
+        let listed = frames.iter().filter_map(|frame| frame["tasks"].as_array()).flatten();
+        listed.chain(frames).filter_map(|frame| frame["task_id"].as_str().map(ToOwned::to_owned)).collect()
+    };
+    assert_eq!(told(&frames).len(), 50);
+    let cut = &frames[..10];
+    let cursor = Some(last_cursor(cut));
+    let rest = world.frames(&mut world.open("u1", &Request { cursor, ..celery }));
+    assert_eq!(rest[0]["resumed"], true);
+    assert_eq!(told(cut).union(&told(&rest)).count(), 50);
+}
