@@ -100,12 +100,16 @@ async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away
     assert!(server.metrics.render().unwrap().contains(r#"outcome="over_capacity"} 1"#));
 
     drop(first);
-    let mut place_is_free = false;
-    while !place_is_free {
-        let mut third = server.connect().await;
-        ask(&mut third, "/peer").await;
-        place_is_free = answer(&mut third).await.0.contains("200");
-    }
+    let a_place = async {
+        let mut place_is_free = false;
+        while !place_is_free {
+            let mut third = server.connect().await;
+            ask(&mut third, "/peer").await;
+            place_is_free = answer(&mut third).await.0.contains("200");
+        }
+    };
+    // A permit that leaked is a failure, not a test that never ends.
+    tokio::time::timeout(Duration::from_secs(20), a_place).await.expect("the place stayed taken");
 }
 
 #[tokio::test]

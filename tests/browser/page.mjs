@@ -25,6 +25,7 @@ const { chromium } = createRequire(join(modules, "taskcast.js"))("playwright-cor
 
 const BARS_MIN = 5;
 const START_MS = 20_000;
+const ANSWER_MS = 5_000; // a service that accepts and then says nothing is not ready
 const LIVE_MS = 30_000; // longer than the longest pause between two attempts to reconnect
 
 async function freePorts(count) {
@@ -58,7 +59,8 @@ async function startDemo(port, operationsPort) {
   child.on("error", (error) => (said += error.message));
   const deadline = Date.now() + START_MS;
   while (Date.now() < deadline && child.exitCode === null && child.pid !== undefined) {
-    const ready = await fetch(`http://127.0.0.1:${operationsPort}/readyz`).then((answer) => answer.ok, () => false);
+    const asked = fetch(`http://127.0.0.1:${operationsPort}/readyz`, { signal: AbortSignal.timeout(ANSWER_MS) });
+    const ready = await asked.then((answer) => answer.ok, () => false);
     if (ready) return { child, ended };
     await pause(50);
   }

@@ -30,6 +30,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SECRET = "a-secret-of-the-tests-32-bytes-long-or-more"
 START_SECONDS = 60
+# A client that gets no answer is a failure; without a limit it would be silence.
+COMMAND_SECONDS = 30
 
 
 def free_ports(count):
@@ -95,10 +97,14 @@ def redis(folder):
     server = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
     def publish(event):
-        subprocess.run([*client, "XADD", "taskcast:events", "*", "event", event], check=True, stdout=subprocess.DEVNULL)
+        command = [*client, "XADD", "taskcast:events", "*", "event", event]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
+
+    def ready():
+        return subprocess.run([*client, "PING"], capture_output=True, timeout=COMMAND_SECONDS).stdout == b"PONG\n"
 
     with process(folder, "redis", server) as child:
-        wait_until(lambda: subprocess.run([*client, "PING"], capture_output=True).stdout == b"PONG\n", "redis", child)
+        wait_until(ready, "redis", child)
         yield f"redis://127.0.0.1:{port}", publish
 
 
@@ -139,7 +145,8 @@ def rabbitmq(folder):
         return False
 
     def publish(event):
-        subprocess.run([sys.executable, HERE / "producer.py", url, "taskcast.events", event], check=True)
+        command = [sys.executable, HERE / "producer.py", url, "taskcast.events", event]
+        subprocess.run(command, check=True, timeout=COMMAND_SECONDS)
 
     # Debian's /usr/sbin/rabbitmq-server would change to the user rabbitmq, who cannot write here.
     server = next(filter(os.path.exists, ("/usr/lib/rabbitmq/bin/rabbitmq-server",)), "rabbitmq-server")
@@ -213,6 +220,8 @@ def main():
     arguments.add_argument("--binary", default=str(ROOT / "target/debug/taskcast"))
     arguments.add_argument("broker", nargs="*", help="redis, rabbitmq; both by default")
     given = arguments.parse_args()
+    # Told to end, it ends what it started first, and shows what that said.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in given.broker or brokers:
         started = time.monotonic()
         walk(brokers[name], given.binary)
