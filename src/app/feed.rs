@@ -34,6 +34,7 @@ pub(super) async fn run(
     let mut tail = log.tail();
     let mut health = log.health();
     let mut decoder = Decoder { metrics, complained: None, silent: 0 };
+    let mut listening_ms = None;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -45,10 +46,20 @@ pub(super) async fn run(
                     return;
                 }
             }
-            _ = sweep.tick(), if hub.progress().replayed => judge(&hub, &publisher, &tasks),
+            _ = sweep.tick() => {
+                if let Some(since_ms) = listening_ms {
+                    judge(&hub, &publisher, &tasks, since_ms);
+                }
+            }
         }
         // After the batch that completes it, never before.
-        hub.set_replayed(health.borrow_and_update().replayed);
+        let (connected, replayed) = {
+            let health = health.borrow_and_update();
+            (health.connected, health.replayed)
+        };
+        hub.set_replayed(replayed);
+        // Nobody is silent to somebody who was not listening.
+        listening_ms = (connected && replayed).then(|| listening_ms.unwrap_or(clock::now().unix_ms));
     }
 }
 
@@ -70,8 +81,8 @@ fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
 
 /// Verdicts are events like any other, so that every replica comes to the same state. If the append fails the sweep
 /// asks again.
-fn judge(hub: &Hub, publisher: &Publisher, tasks: &TaskTracker) {
-    let verdicts = hub.sweep(clock::now().unix_ms);
+fn judge(hub: &Hub, publisher: &Publisher, tasks: &TaskTracker, listening_ms: u64) {
+    let verdicts = hub.sweep(clock::now().unix_ms, listening_ms);
     if verdicts.is_empty() {
         return;
     }

@@ -4,7 +4,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Arrival, Hub, Mailbox, lock, slot::Slot, topics};
+use super::{
+    Arrival, Hub, Mailbox, Progress, lock,
+    slot::{Dates, Slot},
+    topics,
+};
 use crate::{
     metrics::Outcome,
     proto::{Cursor, Event, Position, Task, TaskFrame},
@@ -27,7 +31,8 @@ impl Hub {
 
     /// Steps one and two: states change, `applied` moves.
     pub(super) fn change(&self, batch: &[Arrival], now_ms: u64) -> Vec<Changed> {
-        let known = self.progress().applied.map(|cursor| cursor.position);
+        let Progress { applied, replayed: live, .. } = self.progress();
+        let known = applied.map(|cursor| cursor.position);
         let mut changed = Vec::with_capacity(batch.len());
         for arrival in batch {
             if known.is_some_and(|known| arrival.cursor.position <= known) {
@@ -39,7 +44,9 @@ impl Hub {
             // Workers write some of these dates: one in the future must not keep a task for ever.
             let dated_ms = arrival.appended_at_ms.or(event.timestamp_ms);
             let at_ms = dated_ms.map_or(now_ms, |ms| ms.min(now_ms));
-            let outcome = self.apply_one(event, arrival.cursor, at_ms, now_ms).map(|one| changed.push(one));
+            // What arrives live is heard now, whatever date it bears.
+            let dates = Dates { at_ms, heard_ms: if live { now_ms } else { at_ms }, now_ms };
+            let outcome = self.apply_one(event, arrival.cursor, dates).map(|one| changed.push(one));
             self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
         }
         if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
@@ -69,31 +76,32 @@ impl Hub {
         }
     }
 
-    fn apply_one(&self, event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Result<Changed, Outcome> {
+    fn apply_one(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Changed, Outcome> {
         let held = self.shard(&event.task_id).get(event.task_id.as_str()).cloned();
         let Some(slot) = held else {
             if event.observed.is_some() {
                 return Err(Outcome::Stale);
             }
-            let slot = self.insert(event, cursor, at_ms, now_ms)?;
+            let slot = self.insert(event, cursor, dates)?;
             let frame = slot.current();
             return Ok(Changed { slot, frame });
         };
         let (before, frame) = {
             let mut state = slot.lock();
             let before = state.current().clone();
-            (before, state.apply(event, cursor, at_ms, now_ms, self.0.settings.ring_frames)?)
+            (before, state.apply(event, cursor, dates, self.0.settings.ring_frames)?)
         };
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
+        self.note_end(&slot, Some(&before), Some(&frame));
         self.relist(&slot, &before.task, &frame.task);
         Ok(Changed { slot, frame })
     }
 
-    fn insert(&self, event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Result<Arc<Slot>, Outcome> {
+    fn insert(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Arc<Slot>, Outcome> {
         if self.len() >= self.0.settings.max && !self.make_room() {
             return Err(Outcome::Dropped);
         }
-        let slot = Arc::new(Slot::new(event, cursor, at_ms, now_ms));
+        let slot = Arc::new(Slot::new(event, cursor, dates));
         self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
         self.0.held.fetch_add(1, Ordering::Relaxed);
         let frame = slot.current();
@@ -101,6 +109,7 @@ impl Hub {
             self.0.topics.list(topic, &slot);
         }
         self.0.metrics.task_moved(None, Some(frame.task.status));
+        self.note_end(&slot, None, Some(&frame));
         Ok(slot)
     }
 

@@ -161,14 +161,14 @@ fn ended_and_idle_tasks_are_let_go_and_watchers_are_told() {
     let client = Client::attach(&hub, Topic::All);
     hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], LATE);
     let _ = hub.pull(&client.mailbox, options(Position::START), ALL);
-    assert!(hub.sweep(60_000).is_empty());
+    assert!(hub.sweep(60_000, 0).is_empty());
     assert_eq!(hub.len(), 2);
-    let _ = hub.sweep(61_002);
+    let _ = hub.sweep(61_002, 0);
     assert_eq!(hub.len(), 1);
     let pulled = hub.pull(&client.mailbox, options(cursor(2).position), ALL);
     assert_eq!(pulled.removed.iter().map(|f| f.task.task_id.as_str()).collect::<Vec<_>>(), ["t1"]);
     assert_eq!(hub.check(cursor(1)), Ok(()), "whoever saw the end has missed nothing");
-    let _ = hub.sweep(3_600_003);
+    let _ = hub.sweep(3_600_003, 0);
     assert!(hub.is_empty());
     assert_eq!(hub.check(cursor(1)), Err(ResumeFailure::Trimmed));
 }
@@ -179,7 +179,7 @@ fn a_date_in_the_future_does_not_keep_a_task_for_ever() {
     let mut event = status("t1", "u1", Status::Failed);
     event.timestamp_ms = Some(LATE * 10);
     hub.apply(&[Arrival { cursor: cursor(1), appended_at_ms: None, event: Some(event) }], 1_000);
-    let _ = hub.sweep(61_001);
+    let _ = hub.sweep(61_001, 0);
     assert!(hub.is_empty());
 }
 
@@ -199,12 +199,12 @@ fn silence_is_judged_once_and_the_verdict_falls_if_the_worker_was_heard_since() 
     let mut event = progress("t1", "u1", 97.0);
     event.heartbeat_timeout_ms = Some(500);
     hub.apply(&[arrival(1, event)], LATE);
-    assert!(hub.sweep(501).is_empty());
-    let verdict = hub.sweep(502).pop().unwrap();
-    assert!(hub.sweep(503).is_empty(), "not again while the first is under way");
+    assert!(hub.sweep(501, 0).is_empty());
+    let verdict = hub.sweep(502, 0).pop().unwrap();
+    assert!(hub.sweep(503, 0).is_empty(), "not again while the first is under way");
     hub.apply(&[arrival(600, progress("t1", "u1", 98.0)), arrival(601, verdict)], LATE);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Running);
-    let verdict = hub.sweep(1_700).pop().unwrap();
+    let verdict = hub.sweep(1_700, 0).pop().unwrap();
     hub.apply(&[arrival(1_701, verdict.clone()), arrival(1_702, verdict)], LATE);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Lost);
 }
@@ -230,7 +230,7 @@ fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused
     }
     let missed = |after: u64| {
         let topics = [Topic::Owner(user("u1"))];
-        hub.missed(&topics, cursor(after).position, cursor(19).position, false).map(|frames| frames.len())
+        hub.missed(&topics, cursor(after), cursor(19).position, false).map(|frames| frames.len())
     };
     assert_eq!(missed(18), Ok(1));
     assert_eq!(missed(17), Ok(2));
@@ -358,7 +358,7 @@ proptest! {
                         let old = clients.remove(client);
                         hub.unwatch(&old.watch);
                         let mut new = Client::attach(&hub, old.topic.clone());
-                        let missed = hub.missed(&[old.topic], old.after, new.after, false).unwrap();
+                        let missed = hub.missed(&[old.topic], old.cursor, new.after, false).unwrap();
                         new.seen = old.seen;
                         new.seen.extend(missed);
                         clients.push(new);

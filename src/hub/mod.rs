@@ -22,7 +22,7 @@ mod trail;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -102,6 +102,8 @@ struct Inner {
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
     held: AtomicUsize,
+    /// The ended tasks by their last position, so that room is found without a search.
+    ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
 }
 
 const SHARDS: usize = 64;
@@ -124,6 +126,7 @@ impl Hub {
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),
+            ended: Mutex::default(),
         }))
     }
 

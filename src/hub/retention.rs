@@ -11,7 +11,7 @@ use std::{
 use super::{Hub, Progress, lock, slot::Slot, topics, trail::Trail};
 use crate::{
     metrics::Eviction,
-    proto::{Event, Position, ResumeFailure, Status},
+    proto::{Event, Position, ResumeFailure, Status, TaskFrame},
 };
 
 /// When the table is full this share of it is let go at once, longest-ended first, so that the search is paid rarely.
@@ -21,22 +21,31 @@ const EVICT_SHARE: usize = 100;
 const JUDGE_AGAIN_AFTER_MS: u64 = 10_000;
 
 impl Hub {
+    /// Keeps the list of ended tasks, from a task's frame before to its frame now.
+    pub(super) fn note_end(&self, slot: &Arc<Slot>, before: Option<&TaskFrame>, now: Option<&TaskFrame>) {
+        let over =
+            |frame: Option<&TaskFrame>| frame.filter(|frame| frame.task.status.is_terminal()).map(TaskFrame::position);
+        let (before, now) = (over(before), over(now));
+        if before == now {
+            return;
+        }
+        let mut ended = lock(&self.0.ended);
+        if let Some(position) = before {
+            ended.remove(&position);
+        }
+        if let Some(position) = now {
+            ended.insert(position, slot.clone());
+        }
+    }
+
     /// Lets go of the longest-ended tasks. False when none has ended.
     pub(super) fn make_room(&self) -> bool {
-        let mut ended: Vec<_> = self
-            .slots()
-            .filter_map(|slot| {
-                let state = slot.lock();
-                let at = state.current().position();
-                state.status().is_terminal().then_some(at).map(|at| (at, slot.clone()))
-            })
-            .collect();
-        ended.sort_unstable_by_key(|(at, _)| *at);
-        ended.truncate(self.0.settings.max.div_ceil(EVICT_SHARE));
-        for (_, slot) in &ended {
+        let share = self.0.settings.max.div_ceil(EVICT_SHARE);
+        let oldest: Vec<Arc<Slot>> = lock(&self.0.ended).values().take(share).cloned().collect();
+        for slot in &oldest {
             self.evict(slot, Eviction::Limit);
         }
-        !ended.is_empty()
+        !oldest.is_empty()
     }
 
     fn evict(&self, slot: &Arc<Slot>, reason: Eviction) {
@@ -52,6 +61,7 @@ impl Hub {
         }
         lock(&self.0.trail).evicted(last.position());
         self.0.metrics.task_moved(Some(last.task.status), None);
+        self.note_end(slot, Some(&last), None);
         self.0.metrics.task_evicted(reason);
         let mut to_wake = Vec::new();
         for topic in topics::heard(&last.task) {
@@ -63,9 +73,10 @@ impl Hub {
     }
 
     /// Lets go of what retention no longer covers, and returns the verdicts to append for tasks that went silent. To
-    /// be called by the caller of [`Hub::apply`], between batches, once the log is replayed.
+    /// be called by the caller of [`Hub::apply`], between batches, while the log is connected and read to its end;
+    /// `listening_ms` is since when it has been.
     #[must_use]
-    pub fn sweep(&self, now_ms: u64) -> Vec<Event> {
+    pub fn sweep(&self, now_ms: u64, listening_ms: u64) -> Vec<Event> {
         let mut verdicts = Vec::new();
         let (ended, idle) = (millis(self.0.settings.retain_ended), millis(self.0.settings.retain_idle));
         for slot in self.slots() {
@@ -76,7 +87,7 @@ impl Hub {
             if age > limit {
                 drop(state);
                 self.evict(&slot, reason);
-            } else if state.is_silent(now_ms)
+            } else if state.is_silent(now_ms, listening_ms)
                 && state.judged_at_ms.is_none_or(|at| now_ms.saturating_sub(at) > JUDGE_AGAIN_AFTER_MS)
             {
                 state.judged_at_ms = Some(now_ms);
@@ -100,6 +111,7 @@ impl Hub {
             lock(shard).clear();
         }
         self.0.held.store(0, Ordering::Relaxed);
+        lock(&self.0.ended).clear();
         self.0.topics.clear_tasks();
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
         self.0.progress.send_modify(|progress| {

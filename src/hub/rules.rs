@@ -25,10 +25,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// To be called with every event that was applied.
-    pub(super) fn remember(&mut self, event: &Event, new_attempt: bool) {
-        if new_attempt {
+    /// To be called with every event that was applied, and what it made of the task.
+    pub(super) fn remember(&mut self, event: &Event, step: &Step) {
+        if step.new_attempt {
             self.seq = None;
+        }
+        // Who queues a task and who runs it are rarely one machine, and their clocks are not compared.
+        if step.new_attempt || step.began {
             self.timestamp_ms = None;
         }
         self.seq = event.seq.max(self.seq);
@@ -76,6 +79,8 @@ pub(super) struct Step {
     /// A change of status, a new attempt, an end: never folded away.
     pub(super) is_key: bool,
     pub(super) new_attempt: bool,
+    /// It left the queue.
+    pub(super) began: bool,
 }
 
 /// The task that its first event makes.
@@ -108,7 +113,7 @@ pub(super) fn first(event: &Event, at_ms: u64) -> Step {
         completed_at_ms: None,
     };
     let status = event.status.unwrap_or(if shows_work(event) { Status::Running } else { Status::Queued });
-    Step { task: merge(blank, event, status, false, at_ms), is_key: true, new_attempt: false }
+    Step { task: merge(blank, event, status, false, at_ms), is_key: true, new_attempt: false, began: false }
 }
 
 /// The task after another event.
@@ -139,11 +144,12 @@ pub(super) fn next(task: &Task, memory: &Memory, event: &Event, at_ms: u64) -> R
         check_order(task, event, status, order)?;
     }
     let is_key = new_attempt || status != task.status;
+    let began = task.status == Status::Queued && status != Status::Queued;
     let mut base = task.clone();
     if new_attempt {
         begin_attempt(&mut base, attempt);
     }
-    Ok(Step { task: merge(base, event, status, !new_attempt, at_ms), is_key, new_attempt })
+    Ok(Step { task: merge(base, event, status, !new_attempt, at_ms), is_key, new_attempt, began })
 }
 
 /// After an end nothing changes within the attempt; a higher attempt re-opens what can be tried again, and anything

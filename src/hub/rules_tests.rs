@@ -33,7 +33,7 @@ impl Played {
             None => first(event, 1_000),
             Some(task) => next(task, &self.memory, event, 1_000)?,
         };
-        self.memory.remember(event, step.new_attempt);
+        self.memory.remember(event, &step);
         self.task = Some(step.task);
         Ok(step.is_key)
     }
@@ -162,6 +162,16 @@ fn an_end_counts_whatever_its_clock_says_and_other_early_news_does_not() {
     assert_eq!(played.play(&dated(40_000, step_back)), Err(Outcome::Stale));
     assert_eq!(played.play(&dated(40_000, with(None, Some(41.0)))), Ok(false), "it moves the task forward");
     assert_eq!(played.play(&dated(30_000, with(Some(Status::Failed), None))), Ok(true));
+}
+
+#[test]
+fn a_fast_clock_in_the_web_server_does_not_hold_up_the_worker() {
+    let dated = |timestamp_ms, event: Event| Event { timestamp_ms: Some(timestamp_ms), ..event };
+    let mut played =
+        Played::new(&[dated(200_000, with(Some(Status::Queued), None)), dated(80_000, with(None, Some(1.0)))]);
+    let step = Event { step: Some("load".into()), ..with(None, Some(5.0)) };
+    assert_eq!(played.play(&dated(81_000, step)), Ok(false));
+    assert_eq!(played.play(&dated(82_000, with(Some(Status::Waiting), None))), Ok(true));
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -25,12 +25,22 @@ pub(super) struct State {
     memory: Memory,
     /// The newest key frame that the ring had to let go.
     key_floor: Position,
-    /// When the log took the newest event, or when it was read: the basis of retention and of silence.
+    /// When its worker was last heard: the basis of retention and of silence.
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
     pub(super) judged_at_ms: Option<u64>,
     /// No longer in the hub.
     pub(super) removed: bool,
+}
+
+/// The times of an event, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Dates {
+    /// When the log took it, as far as anybody says.
+    pub(super) at_ms: u64,
+    /// When the service may count it as heard.
+    pub(super) heard_ms: u64,
+    pub(super) now_ms: u64,
 }
 
 /// What a session gets out of a slot.
@@ -43,16 +53,16 @@ pub(super) struct Collected {
 
 impl Slot {
     /// A task's first event.
-    pub(super) fn new(event: &Event, cursor: Cursor, at_ms: u64, now_ms: u64) -> Self {
-        let step = rules::first(event, at_ms);
+    pub(super) fn new(event: &Event, cursor: Cursor, dates: Dates) -> Self {
+        let step = rules::first(event, dates.at_ms);
         let mut memory = Memory::default();
-        memory.remember(event, false);
-        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, now_ms));
+        memory.remember(event, &step);
+        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
         let state = State {
             frames: VecDeque::from([frame]),
             memory,
             key_floor: Position::START,
-            heard_at_ms: at_ms,
+            heard_at_ms: dates.heard_ms,
             judged_at_ms: None,
             removed: false,
         };
@@ -81,8 +91,7 @@ impl State {
         &mut self,
         event: &Event,
         cursor: Cursor,
-        at_ms: u64,
-        now_ms: u64,
+        dates: Dates,
         ring_frames: usize,
     ) -> Result<Arc<TaskFrame>, Outcome> {
         let current = self.current();
@@ -90,11 +99,15 @@ impl State {
         if event.observed.is_some_and(|observed| observed != current.position()) {
             return Err(Outcome::Stale);
         }
-        let step = rules::next(&current.task, &self.memory, event, at_ms)?;
-        self.memory.remember(event, step.new_attempt);
-        self.heard_at_ms = self.heard_at_ms.max(at_ms);
+        let step = rules::next(&current.task, &self.memory, event, dates.at_ms);
+        // Even what is refused was said by somebody who is alive; only the service's own verdict was not.
+        if event.observed.is_none() {
+            self.heard_at_ms = self.heard_at_ms.max(dates.heard_ms);
+        }
+        let step = step?;
+        self.memory.remember(event, &step);
         self.judged_at_ms = None;
-        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, now_ms));
+        let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
         self.push(frame.clone(), ring_frames);
         Ok(frame)
     }
@@ -144,10 +157,11 @@ impl State {
         self.key_floor <= after
     }
 
-    /// A live task that promised to be heard from and was not.
-    pub(super) fn is_silent(&self, now_ms: u64) -> bool {
+    /// A live task that promised to be heard from and was not, although the service has listened since `listening_ms`.
+    pub(super) fn is_silent(&self, now_ms: u64, listening_ms: u64) -> bool {
         let task = &self.current().task;
-        let silent = task.heartbeat_timeout_ms.is_some_and(|limit| now_ms.saturating_sub(self.heard_at_ms) > limit);
+        let since_ms = self.heard_at_ms.max(listening_ms);
+        let silent = task.heartbeat_timeout_ms.is_some_and(|limit| now_ms.saturating_sub(since_ms) > limit);
         silent && !task.status.is_terminal()
     }
 

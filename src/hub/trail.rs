@@ -36,6 +36,9 @@ impl Trail {
 
     /// The next position of the log, ascending.
     pub(super) fn push(&mut self, cursor: Cursor) {
+        if self.max == 0 {
+            return;
+        }
         // A minor half beyond 32 bits is legal in Redis and never seen; such a position just cannot be resumed from.
         let Ok(minor) = u32::try_from(cursor.position.minor) else { return };
         if self.entries.len() == self.max {

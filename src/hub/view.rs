@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Hub, Mailbox, lock, slot::Slot};
+use super::{Hub, Mailbox, lock, slot::Slot, topics::heard};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
 
 /// A watched topic; hand it back to [`Hub::unwatch`].
@@ -21,6 +21,8 @@ pub struct Pulled {
     pub frames: Vec<Arc<TaskFrame>>,
     /// Frames that were passed over.
     pub conflated: u64,
+    /// Tasks whose ring had to let go of a change of status since `after`.
+    pub gaps: u64,
     /// Tasks that are no longer kept: their last state.
     pub removed: Vec<Arc<TaskFrame>>,
     /// There was more than the limit; pull again.
@@ -42,6 +44,7 @@ struct Source {
     /// The newest position that the pull may send of it.
     newest: Position,
     conflated: u64,
+    gap: bool,
     /// Its last state, when it is no longer kept.
     removed: Option<Arc<TaskFrame>>,
 }
@@ -69,22 +72,25 @@ impl Hub {
     /// What a client under `topics` missed since `after`, ascending up to `through`.
     ///
     /// # Errors
-    /// [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
+    /// As [`Hub::check`]; and [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
     pub fn missed(
         &self,
         topics: &[Topic],
-        after: Position,
+        after: Cursor,
         through: Position,
         every: bool,
     ) -> Result<Vec<Arc<TaskFrame>>, ResumeFailure> {
+        self.check(after)?;
         let mut frames = Vec::new();
         for slot in self.under(topics) {
             let state = slot.lock();
-            if state.current().position() > after && !state.is_whole_after(after) {
+            if state.current().position() > after.position && !state.is_whole_after(after.position) {
                 return Err(ResumeFailure::Trimmed);
             }
-            state.collect(after, through, every, &mut frames);
+            state.collect(after.position, through, every, &mut frames);
         }
+        // Something may have been let go while this looked.
+        self.check(after)?;
         frames.sort_unstable_by_key(|frame| frame.position());
         Ok(frames)
     }
@@ -158,10 +164,11 @@ impl Hub {
                 mailbox.mark(&slot, current.task.status.is_terminal());
             }
             // Until what is newer has been announced, the removal is not told either.
+            let gap = !state.is_whole_after(options.after);
             let removed = (state.removed && !collected.pending).then(|| current.clone());
             let newest = current.position().min(marked);
             drop(state);
-            sources.push(Source { slot, newest, conflated: collected.conflated, removed });
+            sources.push(Source { slot, newest, conflated: collected.conflated, gap, removed });
         }
         pulled.frames.sort_unstable_by_key(|frame| frame.position());
         let mut through = marked;
@@ -176,6 +183,7 @@ impl Hub {
                 mailbox.mark(&source.slot, urgent);
             } else {
                 pulled.conflated += source.conflated;
+                pulled.gaps += u64::from(source.gap);
                 pulled.removed.extend(source.removed);
             }
         }
@@ -183,6 +191,16 @@ impl Hub {
             self.wake_after(marked, mailbox);
         }
         pulled
+    }
+
+    /// Drops the marks of tasks that are under none of `topics`: for a watch that ends in the middle of a session.
+    pub fn keep_marks(&self, mailbox: &Arc<Mailbox>, topics: &[Topic]) {
+        for slot in mailbox.take() {
+            let current = slot.current();
+            if heard(&current.task).iter().any(|topic| topics.contains(topic)) {
+                mailbox.mark(&slot, current.task.status.is_terminal());
+            }
+        }
     }
 
     /// Wakes `mailbox` once `marked` has moved beyond `through`.
