@@ -296,27 +296,42 @@ fn a_weak_secret_is_a_warning() {
 #[test]
 fn variables_that_kubernetes_injects_are_ignored_and_other_unknown_ones_are_not() {
     let mut given = Given::valid();
-    for name in [
-        "TASKCAST_PORT",
-        "TASKCAST_PORT_6161_TCP",
-        "TASKCAST_PORT_6161_TCP_ADDR",
-        "TASKCAST_PORT_6161_TCP_PORT",
-        "TASKCAST_PORT_6161_TCP_PROTO",
-        "TASKCAST_SERVICE_HOST",
-        "TASKCAST_SERVICE_PORT",
-        "TASKCAST_SERVICE_PORT_HTTP",
-        "TASKCAST_REDIS_SERVICE_HOST",
-        "TASKCAST_REDIS_SERVICE_PORT",
-        "TASKCAST_REDIS_PORT",
-        "TASKCAST_REDIS_PORT_6379_TCP_ADDR",
-        "TASKCAST_OPERATIONS_PORT_6162_TCP",
+    for (name, value) in [
+        ("TASKCAST_PORT", "tcp://10.0.0.1:6161"),
+        ("TASKCAST_PORT_6161_TCP", "tcp://10.0.0.1:6161"),
+        ("TASKCAST_PORT_6161_TCP_ADDR", "10.0.0.1"),
+        ("TASKCAST_PORT_6161_TCP_PORT", "6161"),
+        ("TASKCAST_PORT_6161_TCP_PROTO", "tcp"),
+        ("TASKCAST_SERVICE_HOST", "10.0.0.1"),
+        ("TASKCAST_SERVICE_PORT", "6161"),
+        ("TASKCAST_SERVICE_PORT_HTTP", "6161"),
+        ("TASKCAST_REDIS_SERVICE_HOST", "10.0.0.2"),
+        ("TASKCAST_REDIS_SERVICE_PORT", "6379"),
+        ("TASKCAST_REDIS_PORT", "tcp://10.0.0.2:6379"),
+        ("TASKCAST_REDIS_PORT_6379_TCP_ADDR", "10.0.0.2"),
+        ("TASKCAST_OPERATIONS_PORT_6162_TCP", "tcp://10.0.0.3:6162"),
     ] {
-        given = given.variable(name, "tcp://10.0.0.1:6161");
+        given = given.variable(name, value);
     }
     assert!(given.load().is_ok());
     assert!(given.clone().variable("OTHER_THING", "1").variable("TASKCAST", "1").load().is_ok());
     let mistake = given.variable("TASKCAST_WHATEVER", "1").mistake();
     assert_eq!(mistake.key, "TASKCAST_WHATEVER");
+}
+
+#[test]
+fn a_port_that_a_person_set_is_a_mistake_that_names_the_setting_it_meant() {
+    for (name, meant) in [
+        ("TASKCAST_PORT", "did you mean TASKCAST_LISTEN?"),
+        ("TASKCAST_HTTP_PORT", "did you mean TASKCAST_LISTEN?"),
+        ("TASKCAST_OPERATIONS_PORT", "did you mean TASKCAST_OPERATIONS_LISTEN?"),
+        ("TASKCAST_REDIS_PORT", "a name that is known"),
+        ("TASKCAST_PORT_6161_TCP", "a name that is known"),
+    ] {
+        let mistake = Given::valid().variable(name, "8080").mistake();
+        assert_eq!(mistake.key, name);
+        assert!(mistake.expected.contains(meant), "{mistake:?}");
+    }
 }
 
 #[test]
