@@ -259,6 +259,7 @@ fn checks_that_need_several_keys() {
         (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
         (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
         (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
+        (valid().set("http.keep_alive_timeout_ms", "9999"), "http.keep_alive_timeout_ms", "no less than"),
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
         (valid().set("log.key", &"k".repeat(256)), "log.key", "255 bytes"),
@@ -463,7 +464,8 @@ fn the_defaults_are_these() {
     assert_eq!((sessions.reconnect_min.as_millis(), sessions.reconnect_max.as_millis()), (500, 30_000));
     let http = &config.http;
     assert_eq!((http.query_token, http.cookie.as_deref(), http.connections_max), (true, None, 20_000));
-    assert_eq!((http.header_timeout.as_secs(), http.body_max_bytes, http.events_per_request_max), (10, 1 << 20, 1000));
+    assert_eq!((http.header_timeout.as_secs(), http.keep_alive_timeout.as_secs()), (10, 75));
+    assert_eq!((http.body_max_bytes, http.events_per_request_max), (1 << 20, 1000));
 }
 
 #[test]

@@ -278,12 +278,20 @@ fn http(layers: &mut Layers<'_>) -> Option<http::Settings> {
             return None;
         }
     };
+    let header_timeout = milliseconds(layers, "http.header_timeout_ms");
+    let keep_alive_timeout = milliseconds(layers, "http.keep_alive_timeout_ms");
+    if keep_alive_timeout < header_timeout {
+        // It holds for the first request too, which would be cut short by it.
+        let expected = format!("no less than http.header_timeout_ms ({})", header_timeout.as_millis());
+        layers.refuse("http.keep_alive_timeout_ms", expected);
+    }
     Some(http::Settings {
         origins,
         query_token: layers.boolean("auth.query_token"),
         cookie: layers.text("auth.cookie"),
         connections_max: layers.number("http.connections_max") as usize,
-        header_timeout: milliseconds(layers, "http.header_timeout_ms"),
+        header_timeout,
+        keep_alive_timeout,
         body_max_bytes: layers.number("http.body_max_bytes") as usize,
         events_per_request_max: layers.number("http.events_per_request_max") as usize,
         page_token: None,
