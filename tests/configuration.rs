@@ -287,6 +287,15 @@ fn without_tokens_the_service_stays_on_loopback_unless_told_otherwise() {
 }
 
 #[test]
+fn without_tokens_a_service_on_loopback_answers_only_to_names_of_loopback() {
+    let open = Given::new().set("auth.mode", "none").set("auth.user", "dev");
+    assert!(open.config().http.local_hosts_only);
+    assert!(open.clone().set("listen", "[::1]:7000").config().http.local_hosts_only);
+    assert!(!open.set("auth.allow_remote_without_token", "true").config().http.local_hosts_only);
+    assert!(!Given::valid().set("listen", "127.0.0.1:7000").config().http.local_hosts_only, "tokens are proof enough");
+}
+
+#[test]
 fn a_weak_secret_is_a_warning() {
     let warnings = |given: Given| given.load().unwrap().warnings;
     assert_eq!(warnings(Given::valid()), Vec::<String>::new());
@@ -465,6 +474,7 @@ fn the_defaults_are_these() {
     let http = &config.http;
     assert_eq!((http.query_token, http.cookie.as_deref(), http.connections_max), (true, None, 20_000));
     assert_eq!((http.header_timeout.as_secs(), http.keep_alive_timeout.as_secs()), (10, 75));
+    assert!(!http.local_hosts_only);
     assert_eq!((http.body_max_bytes, http.events_per_request_max), (1 << 20, 1000));
 }
 

@@ -188,7 +188,8 @@ pub(super) static KEYS: &[Key] = &[
         "auth.allow_remote_without_token",
         Kind::Boolean,
         "false",
-        "With auth.mode = \"none\": listen on other addresses than loopback too. Whoever can connect may do everything.",
+        "With auth.mode = \"none\": listen on other addresses than loopback and answer to other names than localhost too. \
+         Whoever can connect may do everything.",
     ),
     unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
     set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
@@ -274,7 +275,7 @@ pub(super) static KEYS: &[Key] = &[
         10,
         "10000",
         HOUR_MS,
-        "How long a client may take to connect and send its first request's headers, and for each body.",
+        "How long a new connection may take to bring its first request's headers, and any request its body.",
     ),
     number(
         "http.keep_alive_timeout_ms",

@@ -136,6 +136,7 @@ pub(super) mod tests {
             keep_alive_timeout: Duration::from_secs(5),
             body_max_bytes: 1000,
             events_per_request_max: 3,
+            local_hosts_only: false,
             page_token: None,
         }
     }

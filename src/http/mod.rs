@@ -59,6 +59,10 @@ pub struct Settings {
     pub keep_alive_timeout: Duration,
     pub body_max_bytes: usize,
     pub events_per_request_max: usize,
+    /// Answers only requests whose `Host` is a name of this machine for itself. For a service that lets everyone in who
+    /// reaches it: a web site can give its own name the address 127.0.0.1 (DNS rebinding), and is of the same origin
+    /// then, as `Origin` and `Host` are both what that site chose.
+    pub local_hosts_only: bool,
     /// Only in the demo: the page sets this token as the cookie, so that opening the plain address is enough.
     pub page_token: Option<String>,
 }
@@ -76,6 +80,7 @@ impl fmt::Debug for Settings {
             keep_alive_timeout,
             body_max_bytes,
             events_per_request_max,
+            local_hosts_only,
             page_token,
         } = self;
         f.debug_struct("Settings")
@@ -87,6 +92,7 @@ impl fmt::Debug for Settings {
             .field("keep_alive_timeout", keep_alive_timeout)
             .field("body_max_bytes", body_max_bytes)
             .field("events_per_request_max", events_per_request_max)
+            .field("local_hosts_only", local_hosts_only)
             .field("page_token", &page_token.as_ref().map(|_| "…"))
             .finish()
     }
