@@ -579,4 +579,19 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     let memory = taskcast(&["publish", "t1", "--progress", "40"], &[]);
     assert_eq!(memory.status.code(), Some(1));
     assert!(text(&memory.stderr).contains("POST /api/v1/events"));
+    for number in ["nan", "inf", "-inf"] {
+        for flag in ["--progress", "--current", "--total"] {
+            let output = taskcast(&["publish", "t1", &format!("{flag}={number}")], &[]);
+            assert_eq!(output.status.code(), Some(2), "{flag}={number}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_offers_only_what_it_heeds() {
+    let help = taskcast(&["demo", "--help"], &[]);
+    let shown = text(&help.stdout);
+    assert!(shown.contains("--operations-listen") && shown.contains("127.0.0.1:6161"), "{shown}");
+    assert!(!shown.contains("TASKCAST_"), "{shown}");
+    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(2));
 }
