@@ -259,6 +259,7 @@ fn checks_that_need_several_keys() {
         (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
         (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
         (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
+        (valid().set("http.keep_alive_timeout_ms", "9999"), "http.keep_alive_timeout_ms", "no less than"),
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
         (valid().set("log.key", &"k".repeat(256)), "log.key", "255 bytes"),
@@ -286,6 +287,15 @@ fn without_tokens_the_service_stays_on_loopback_unless_told_otherwise() {
 }
 
 #[test]
+fn without_tokens_a_service_on_loopback_answers_only_to_names_of_loopback() {
+    let open = Given::new().set("auth.mode", "none").set("auth.user", "dev");
+    assert!(open.config().http.local_hosts_only);
+    assert!(open.clone().set("listen", "[::1]:7000").config().http.local_hosts_only);
+    assert!(!open.set("auth.allow_remote_without_token", "true").config().http.local_hosts_only);
+    assert!(!Given::valid().set("listen", "127.0.0.1:7000").config().http.local_hosts_only, "tokens are proof enough");
+}
+
+#[test]
 fn a_weak_secret_is_a_warning() {
     let warnings = |given: Given| given.load().unwrap().warnings;
     assert_eq!(warnings(Given::valid()), Vec::<String>::new());
@@ -296,27 +306,42 @@ fn a_weak_secret_is_a_warning() {
 #[test]
 fn variables_that_kubernetes_injects_are_ignored_and_other_unknown_ones_are_not() {
     let mut given = Given::valid();
-    for name in [
-        "TASKCAST_PORT",
-        "TASKCAST_PORT_6161_TCP",
-        "TASKCAST_PORT_6161_TCP_ADDR",
-        "TASKCAST_PORT_6161_TCP_PORT",
-        "TASKCAST_PORT_6161_TCP_PROTO",
-        "TASKCAST_SERVICE_HOST",
-        "TASKCAST_SERVICE_PORT",
-        "TASKCAST_SERVICE_PORT_HTTP",
-        "TASKCAST_REDIS_SERVICE_HOST",
-        "TASKCAST_REDIS_SERVICE_PORT",
-        "TASKCAST_REDIS_PORT",
-        "TASKCAST_REDIS_PORT_6379_TCP_ADDR",
-        "TASKCAST_OPERATIONS_PORT_6162_TCP",
+    for (name, value) in [
+        ("TASKCAST_PORT", "tcp://10.0.0.1:6161"),
+        ("TASKCAST_PORT_6161_TCP", "tcp://10.0.0.1:6161"),
+        ("TASKCAST_PORT_6161_TCP_ADDR", "10.0.0.1"),
+        ("TASKCAST_PORT_6161_TCP_PORT", "6161"),
+        ("TASKCAST_PORT_6161_TCP_PROTO", "tcp"),
+        ("TASKCAST_SERVICE_HOST", "10.0.0.1"),
+        ("TASKCAST_SERVICE_PORT", "6161"),
+        ("TASKCAST_SERVICE_PORT_HTTP", "6161"),
+        ("TASKCAST_REDIS_SERVICE_HOST", "10.0.0.2"),
+        ("TASKCAST_REDIS_SERVICE_PORT", "6379"),
+        ("TASKCAST_REDIS_PORT", "tcp://10.0.0.2:6379"),
+        ("TASKCAST_REDIS_PORT_6379_TCP_ADDR", "10.0.0.2"),
+        ("TASKCAST_OPERATIONS_PORT_6162_TCP", "tcp://10.0.0.3:6162"),
     ] {
-        given = given.variable(name, "tcp://10.0.0.1:6161");
+        given = given.variable(name, value);
     }
     assert!(given.load().is_ok());
     assert!(given.clone().variable("OTHER_THING", "1").variable("TASKCAST", "1").load().is_ok());
     let mistake = given.variable("TASKCAST_WHATEVER", "1").mistake();
     assert_eq!(mistake.key, "TASKCAST_WHATEVER");
+}
+
+#[test]
+fn a_port_that_a_person_set_is_a_mistake_that_names_the_setting_it_meant() {
+    for (name, meant) in [
+        ("TASKCAST_PORT", "did you mean TASKCAST_LISTEN?"),
+        ("TASKCAST_HTTP_PORT", "did you mean TASKCAST_LISTEN?"),
+        ("TASKCAST_OPERATIONS_PORT", "did you mean TASKCAST_OPERATIONS_LISTEN?"),
+        ("TASKCAST_REDIS_PORT", "a name that is known"),
+        ("TASKCAST_PORT_6161_TCP", "a name that is known"),
+    ] {
+        let mistake = Given::valid().variable(name, "8080").mistake();
+        assert_eq!(mistake.key, name);
+        assert!(mistake.expected.contains(meant), "{mistake:?}");
+    }
 }
 
 #[test]
@@ -448,7 +473,9 @@ fn the_defaults_are_these() {
     assert_eq!((sessions.reconnect_min.as_millis(), sessions.reconnect_max.as_millis()), (500, 30_000));
     let http = &config.http;
     assert_eq!((http.query_token, http.cookie.as_deref(), http.connections_max), (true, None, 20_000));
-    assert_eq!((http.header_timeout.as_secs(), http.body_max_bytes, http.events_per_request_max), (10, 1 << 20, 1000));
+    assert_eq!((http.header_timeout.as_secs(), http.keep_alive_timeout.as_secs()), (10, 75));
+    assert!(!http.local_hosts_only);
+    assert_eq!((http.body_max_bytes, http.events_per_request_max), (1 << 20, 1000));
 }
 
 #[test]
@@ -552,4 +579,19 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     let memory = taskcast(&["publish", "t1", "--progress", "40"], &[]);
     assert_eq!(memory.status.code(), Some(1));
     assert!(text(&memory.stderr).contains("POST /api/v1/events"));
+    for number in ["nan", "inf", "-inf"] {
+        for flag in ["--progress", "--current", "--total"] {
+            let output = taskcast(&["publish", "t1", &format!("{flag}={number}")], &[]);
+            assert_eq!(output.status.code(), Some(2), "{flag}={number}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_offers_only_what_it_heeds() {
+    let help = taskcast(&["demo", "--help"], &[]);
+    let shown = text(&help.stdout);
+    assert!(shown.contains("--operations-listen") && shown.contains("127.0.0.1:6161"), "{shown}");
+    assert!(!shown.contains("TASKCAST_"), "{shown}");
+    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(2));
 }

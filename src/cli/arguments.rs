@@ -39,18 +39,12 @@ pub(super) fn sources(common: &Common) -> Sources<'static> {
     }
 }
 
-/// As [`sources`], but without file and environment, and with `presets` under the arguments.
-pub(super) fn sources_of_flags_only(common: &Common, presets: &[(&str, &str)]) -> Sources<'static> {
-    let preset = |(key, value): &(&str, &str)| flag("(demo)", key, value);
-    Sources {
-        file: common.config.clone(),
-        environment: Vec::new(),
-        flags: presets.iter().map(preset).chain(flags(common)).collect(),
-        read: &|path| fs::read(path),
-    }
+/// As [`sources`], but nothing but these flags: no file and no environment.
+pub(super) fn sources_of_flags_only(flags: Vec<Flag>) -> Sources<'static> {
+    Sources { file: None, environment: Vec::new(), flags, read: &|path| fs::read(path) }
 }
 
-fn flag(name: &str, key: &str, value: &str) -> Flag {
+pub(super) fn flag(name: &str, key: &str, value: &str) -> Flag {
     Flag { name: name.to_owned(), key: key.to_owned(), value: Some(value.to_owned()) }
 }
 
@@ -90,9 +84,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration such as 90s, 15m, 12h or 7d".to_owned())
 }
 
+/// Reads a number. JSON has none that are endless or not a number: they would become `null`, which says nothing.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| "a number such as 40 or 99.5".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_finite() {
+        assert_eq!((finite("40"), finite("-0.5")), (Ok(40.0), Ok(-0.5)));
+        for text in ["nan", "NaN", "inf", "-inf", "infinity", "1e999", "", "4O"] {
+            assert!(finite(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_units() {

@@ -37,11 +37,11 @@ pub(super) struct Arguments {
     #[arg(long)]
     status: Option<String>,
     /// Percent.
-    #[arg(long)]
+    #[arg(long, value_parser = arguments::finite)]
     progress: Option<f64>,
-    #[arg(long)]
+    #[arg(long, value_parser = arguments::finite)]
     current: Option<f64>,
-    #[arg(long)]
+    #[arg(long, value_parser = arguments::finite)]
     total: Option<f64>,
     #[arg(long)]
     unit: Option<String>,
@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(json) => json.clone().into_bytes(),
         None => event_of(arguments).to_string().into_bytes(),
     };
-    let event = Event::decode(ContentType::Json, &bytes).map_err(|malformed| explain(&malformed))?;
+    let event = decode(&bytes).map_err(|malformed| explain(&malformed))?;
     publish(&publisher, &[event]).await?;
     Ok(0)
 }
@@ -116,6 +116,13 @@ fn event_of(arguments: &Arguments) -> Value {
     Value::Object(event)
 }
 
+/// An event that the log's readers will take too.
+fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
+    let event = Event::decode(ContentType::Json, bytes)?;
+    event.fits_the_log()?;
+    Ok(event)
+}
+
 fn explain(malformed: &Malformed) -> String {
     let field = malformed.field.as_deref().map(|field| format!("`{field}`: ")).unwrap_or_default();
     format!("not an event: {field}{}", malformed.detail)
@@ -143,7 +150,7 @@ async fn publish_lines(publisher: &Publisher) -> Result<u8, Failure> {
         let mut events = Vec::with_capacity(waiting.len());
         for (number, line) in waiting.drain(..) {
             let line = line.map_err(|error| format!("stdin, line {number}: {error}"))?;
-            match Event::decode(ContentType::Json, line.trim().as_bytes()) {
+            match decode(line.trim().as_bytes()) {
                 _ if line.trim().is_empty() => {}
                 Ok(event) => events.push(event),
                 Err(malformed) => {

@@ -23,7 +23,7 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let (listen, operations_listen) = addresses(layers);
     let log = log(layers);
     let sessions = sessions(layers);
-    let http = http(layers);
+    let http = http(layers, listen);
     Some(Config {
         listen: listen?,
         operations_listen: operations_listen?,
@@ -57,8 +57,7 @@ fn milliseconds(layers: &Layers<'_>, path: &'static str) -> Duration {
 
 /// Both listeners. Without tokens the public one stays on loopback, unless that is asked for in so many words.
 fn addresses(layers: &mut Layers<'_>) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let is_open = layers.text("auth.mode").as_deref() == Some("none") && !layers.is_mistaken("auth.mode");
-    let must_be_local = is_open && !layers.boolean("auth.allow_remote_without_token");
+    let must_be_local = must_be_local(layers);
     let mut listen = layers.address("listen");
     let is_remote = listen.is_some_and(|address| !address.ip().is_loopback());
     if must_be_local && is_remote {
@@ -77,6 +76,12 @@ fn addresses(layers: &mut Layers<'_>) -> (Option<SocketAddr>, Option<SocketAddr>
         layers.refuse("operations_listen", "another address than listen");
     }
     (listen, operations)
+}
+
+/// Without tokens, and not told in so many words that strangers are welcome.
+fn must_be_local(layers: &Layers<'_>) -> bool {
+    let is_open = layers.text("auth.mode").as_deref() == Some("none") && !layers.is_mistaken("auth.mode");
+    is_open && !layers.boolean("auth.allow_remote_without_token")
 }
 
 /// `None` only after a mistake was noted.
@@ -266,7 +271,7 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
 }
 
 /// `None` only after a mistake was noted.
-fn http(layers: &mut Layers<'_>) -> Option<http::Settings> {
+fn http(layers: &mut Layers<'_>, listen: Option<SocketAddr>) -> Option<http::Settings> {
     let allow_missing_origin = layers.text("http.missing_origin").as_deref() != Some("deny");
     let origins = match http::OriginPolicy::new(&layers.list("origins"), allow_missing_origin) {
         Ok(origins) => origins,
@@ -278,14 +283,23 @@ fn http(layers: &mut Layers<'_>) -> Option<http::Settings> {
             return None;
         }
     };
+    let header_timeout = milliseconds(layers, "http.header_timeout_ms");
+    let keep_alive_timeout = milliseconds(layers, "http.keep_alive_timeout_ms");
+    if keep_alive_timeout < header_timeout {
+        // It holds for the first request too, which would be cut short by it.
+        let expected = format!("no less than http.header_timeout_ms ({})", header_timeout.as_millis());
+        layers.refuse("http.keep_alive_timeout_ms", expected);
+    }
     Some(http::Settings {
         origins,
         query_token: layers.boolean("auth.query_token"),
         cookie: layers.text("auth.cookie"),
         connections_max: layers.number("http.connections_max") as usize,
-        header_timeout: milliseconds(layers, "http.header_timeout_ms"),
+        header_timeout,
+        keep_alive_timeout,
         body_max_bytes: layers.number("http.body_max_bytes") as usize,
         events_per_request_max: layers.number("http.events_per_request_max") as usize,
+        local_hosts_only: must_be_local(layers) && listen.is_some_and(|address| address.ip().is_loopback()),
         page_token: None,
     })
 }

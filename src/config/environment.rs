@@ -19,7 +19,7 @@ pub(super) fn read(layers: &mut Layers<'_>) {
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && *name != CONFIG) else { continue };
         let key = KEYS.iter().find(|key| key.variable() == name);
-        if key.is_none() && is_of_kubernetes(name) {
+        if key.is_none() && is_of_kubernetes(name, &value.to_string_lossy()) {
             continue;
         }
         let source = Source::Variable(name.to_owned());
@@ -42,8 +42,21 @@ pub(super) fn read(layers: &mut Layers<'_>) {
     }
 }
 
+/// Names that are likely for a port, where an address is set here: what they mean.
+const PORTS: [(&str, &str); 6] = [
+    ("PORT", "listen"),
+    ("LISTEN_PORT", "listen"),
+    ("HTTP_PORT", "listen"),
+    ("PUBLIC_PORT", "listen"),
+    ("OPERATIONS_PORT", "operations_listen"),
+    ("METRICS_PORT", "operations_listen"),
+];
+
 /// The path that an unknown variable may have meant: `TASKCAST_AUTH_SERCET` is `auth.sercet`.
 fn path_of(name: &str) -> String {
+    if let Some((_, path)) = PORTS.iter().find(|(port, _)| name.strip_prefix(PREFIX) == Some(port)) {
+        return (*path).to_owned();
+    }
     let rest = name.trim_start_matches(PREFIX).to_ascii_lowercase();
     let by_rule = KEYS.iter().map(|key| key.path).chain(LATER.iter().map(|(path, _)| *path));
     if let Some(path) = by_rule.into_iter().find(|path| keys::variable_by_rule(path) == name) {
@@ -60,54 +73,83 @@ fn path_of(name: &str) -> String {
 
 /// Variables that Kubernetes injects for services called `taskcast` or `taskcast-…` (Docker links use the same):
 /// `TASKCAST_PORT=tcp://10.0.0.1:6161`, `TASKCAST_SERVICE_HOST`, `TASKCAST_REDIS_PORT_6379_TCP_ADDR`. They mean nothing
-/// here, and no setting is named like them.
-pub(super) fn is_of_kubernetes(name: &str) -> bool {
+/// here, and no setting is named like them. Names that a person could think of count only with a value of Kubernetes:
+/// `TASKCAST_PORT=8080` is a mistake that must not pass in silence.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
     // With the underscore in front, a service's own variables and those of `taskcast-…` look alike.
     let Some(rest) = name.strip_prefix("TASKCAST").filter(|rest| rest.starts_with('_')) else { return false };
-    rest.starts_with("_PORT_")
-        || ["_PORT", "_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|end| rest.ends_with(end))
-        || rest.contains("_SERVICE_PORT_")
-        || rest.match_indices("_PORT_").any(|(at, found)| is_port_and_protocol(&rest[at + found.len()..]))
+    if rest.ends_with("_SERVICE_HOST") || rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    let mut ports = rest.match_indices("_PORT_").map(|(at, found)| &rest[at + found.len()..]);
+    match ports.find_map(after_port_and_protocol) {
+        Some("_PROTO" | "_PORT" | "_ADDR") => true,
+        Some("") => is_address(value),
+        Some(_) => false,
+        None => rest.ends_with("_PORT") && is_address(value),
+    }
 }
 
-/// `6379_TCP`, `6379_TCP_ADDR`.
-fn is_port_and_protocol(text: &str) -> bool {
-    let Some((port, rest)) = text.split_once('_') else { return false };
-    let protocol = rest.split('_').next().unwrap_or_default();
-    !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && ["TCP", "UDP", "SCTP"].contains(&protocol)
+/// `6379_TCP_ADDR`: `_ADDR`.
+fn after_port_and_protocol(text: &str) -> Option<&str> {
+    let (port, rest) = text.split_once('_')?;
+    let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    ["TCP", "UDP", "SCTP"].iter().find_map(|protocol| rest.strip_prefix(protocol)).filter(|_| is_port)
+}
+
+fn is_address(value: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ADDRESS: &str = "tcp://10.0.0.1:6161";
+
     #[test]
     fn no_setting_is_named_like_a_variable_of_kubernetes() {
         for key in KEYS {
-            assert!(!is_of_kubernetes(&key.variable()), "{}", key.variable());
+            assert!(!is_of_kubernetes(&key.variable(), ADDRESS), "{}", key.variable());
         }
-        assert!(!is_of_kubernetes(CONFIG));
+        assert!(!is_of_kubernetes(CONFIG, ADDRESS));
     }
 
     #[test]
     fn variables_of_services_are_told_from_settings() {
-        for name in [
-            "TASKCAST_PORT",
-            "TASKCAST_PORT_6161_TCP",
-            "TASKCAST_PORT_6161_TCP_ADDR",
-            "TASKCAST_SERVICE_HOST",
-            "TASKCAST_SERVICE_PORT",
-            "TASKCAST_SERVICE_PORT_HTTP",
-            "TASKCAST_REDIS_SERVICE_HOST",
-            "TASKCAST_REDIS_SERVICE_PORT_REDIS",
-            "TASKCAST_REDIS_PORT",
-            "TASKCAST_REDIS_PORT_6379_TCP_ADDR",
-            "TASKCAST_DNS_PORT_53_UDP",
+        for (name, value) in [
+            ("TASKCAST_PORT", ADDRESS),
+            ("TASKCAST_PORT_6161_TCP", ADDRESS),
+            ("TASKCAST_PORT_6161_TCP_PROTO", "tcp"),
+            ("TASKCAST_PORT_6161_TCP_PORT", "6161"),
+            ("TASKCAST_PORT_6161_TCP_ADDR", "10.0.0.1"),
+            ("TASKCAST_SERVICE_HOST", "10.0.0.1"),
+            ("TASKCAST_SERVICE_PORT", "6161"),
+            ("TASKCAST_SERVICE_PORT_HTTP", "6161"),
+            ("TASKCAST_REDIS_SERVICE_HOST", "10.0.0.2"),
+            ("TASKCAST_REDIS_SERVICE_PORT_REDIS", "6379"),
+            ("TASKCAST_REDIS_PORT", "tcp://10.0.0.2:6379"),
+            ("TASKCAST_REDIS_PORT_6379_TCP_ADDR", "10.0.0.2"),
+            ("TASKCAST_DNS_PORT_53_UDP", "udp://10.0.0.3:53"),
+            ("TASKCAST_SIP_PORT_5060_SCTP", "sctp://10.0.0.4:5060"),
+            ("TASKCAST_SIP_PORT_5060_SCTP_PROTO", "sctp"),
         ] {
-            assert!(is_of_kubernetes(name), "{name}");
+            assert!(is_of_kubernetes(name, value), "{name}={value}");
         }
-        for name in ["TASKCAST_PORTS", "TASKCAST_SERVICE", "TASKCAST_LOG_PORT_X_TCP", "TASKCAST_X_PORT_1_HTTP"] {
-            assert!(!is_of_kubernetes(name), "{name}");
+        for (name, value) in [
+            ("TASKCAST_PORT", "6161"),
+            ("TASKCAST_PORT", ""),
+            ("TASKCAST_PORT", "http://10.0.0.1"),
+            ("TASKCAST_OPERATIONS_PORT", "6162"),
+            ("TASKCAST_PORT_6161_TCP", "yes"),
+            ("TASKCAST_PORT_NUMBER", ADDRESS),
+            ("TASKCAST_PORT_6161_TCP_HOST", ADDRESS),
+            ("TASKCAST_PORTS", ADDRESS),
+            ("TASKCAST_SERVICE", ADDRESS),
+            ("TASKCAST_LOG_PORT_X_TCP", ADDRESS),
+            ("TASKCAST_X_PORT_1_HTTP", ADDRESS),
+        ] {
+            assert!(!is_of_kubernetes(name, value), "{name}={value}");
         }
     }
 

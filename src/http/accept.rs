@@ -1,11 +1,11 @@
-//! The accept loop: connections under a limit, each served HTTP/1.1 by hyper with a header timeout, and let go in
-//! order when told to stop. warp's own server has none of these.
+//! The accept loop: connections under a limit, each served HTTP/1.1 by hyper with a timeout for its first request and
+//! another for its idle times, and let go in order when told to stop. warp's own server has none of these.
 //!
 //! Refuses to know: what is routed where.
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{self, Future},
     io,
     pin::{Pin, pin},
     sync::Arc,
@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -56,13 +56,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub connections_max: usize,
+    /// From accepting a connection to the end of its first request's head: who opens connections and says nothing
+    /// keeps no place for long.
     pub header_timeout: Duration,
+    /// From a response to the end of the next request's head. Longer, as reverse proxies keep connections for reuse,
+    /// and one that is closed from here just when it is reused costs a request.
+    pub keep_alive_timeout: Duration,
 }
 
 /// What every connection of a listener shares.
 struct Shared {
     routes: BoxedFilter<(Response,)>,
-    header_timeout: Duration,
+    limits: Limits,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
@@ -78,12 +83,7 @@ pub(super) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let shared = Arc::new(Shared {
-        routes,
-        header_timeout: limits.header_timeout,
-        metrics: metrics.clone(),
-        stop: stop.clone(),
-    });
+    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -145,20 +145,31 @@ fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
 
 /// Serves requests on one connection until it is closed, upgraded or told to stop.
 async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+    let asked = Arc::new(Notify::new());
     let requests = Requests {
+        asked: asked.clone(),
         routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
         metrics: shared.metrics.clone(),
         peer,
         permit,
     };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.header_timeout).max_buf_size(HEAD_MAX_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.limits.keep_alive_timeout).max_buf_size(HEAD_MAX_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests).with_upgrades());
-    let ended = if let Some(ended) = shared.stop.run_until_cancelled(connection.as_mut()).await {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        connection.await
+    let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = shared.stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = silence.as_mut() => {
+                tracing::debug!(peer = %peer.0, "a connection brought no request in time");
+                return;
+            }
+        }
     };
     if let Err(error) = ended {
         // Resets, timeouts and malformed requests: the peer's doing.
@@ -166,9 +177,18 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
     }
 }
 
+/// Ends when no request has come within `limit`; never once one has.
+async fn silence(asked: &Notify, limit: Duration) {
+    if timeout(limit, asked.notified()).await.is_ok() {
+        future::pending::<()>().await;
+    }
+}
+
 /// hyper's service for one connection: tells each request where it came from, and times and counts each response.
 struct Requests<S> {
     routes: S,
+    /// Told of each request.
+    asked: Arc<Notify>,
     metrics: Arc<Metrics>,
     peer: Peer,
     permit: Permit,
@@ -184,6 +204,7 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let started = clock::now().instant;
+        self.asked.notify_one();
         // The path only: the query may hold a token.
         let span = tracing::debug_span!(
             "request",

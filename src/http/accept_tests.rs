@@ -16,7 +16,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(connections_max: usize, header_timeout: Duration) -> Self {
+    async fn start(connections_max: usize, header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
         let (stop, release, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new("memory"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -35,7 +35,7 @@ impl Server {
             }
         });
         let routes = peer.or(slow).unify().boxed();
-        let limits = Limits { connections_max, header_timeout };
+        let limits = Limits { connections_max, header_timeout, keep_alive_timeout };
         tracker.spawn(serve(listener, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
         Self { address, metrics, tracker, stop, release }
     }
@@ -69,10 +69,11 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> (Str
 }
 
 const PATIENT: Duration = Duration::from_mins(1);
+const BRIEF: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {
-    let server = Server::start(5, PATIENT).await;
+    let server = Server::start(5, PATIENT, PATIENT).await;
     let mut stream = server.connect().await;
     let port = stream.get_ref().local_addr().unwrap().port().to_string();
     for _ in 0..2 {
@@ -86,7 +87,7 @@ async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {
 
 #[tokio::test]
 async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away_again() {
-    let server = Server::start(1, PATIENT).await;
+    let server = Server::start(1, PATIENT, PATIENT).await;
     let mut first = server.connect().await;
     ask(&mut first, "/peer").await;
     answer(&mut first).await;
@@ -114,18 +115,41 @@ async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away
 
 #[tokio::test]
 async fn a_peer_that_never_ends_its_head_is_dropped() {
-    let server = Server::start(1, Duration::from_millis(50)).await;
-    let mut stream = server.connect().await;
-    stream.write_all(b"GET /peer HTTP/1.1\r\nhost:").await.unwrap();
-    let mut rest = Vec::new();
-    // Ends at once or after the timeout's 408; a test without it would hang here.
-    stream.read_to_end(&mut rest).await.unwrap();
-    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    let server = Server::start(2, BRIEF, PATIENT).await;
+    for head in ["GET /peer HTTP/1.1\r\nhost:", "G", ""] {
+        let mut stream = server.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        // Without the timeout it would hang here.
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(!String::from_utf8_lossy(&rest).contains("200 OK"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_next_request_outlives_the_header_timeout() {
+    let server = Server::start(2, BRIEF, PATIENT).await;
+    let mut reused = server.connect().await;
+    ask(&mut reused, "/peer").await;
+    answer(&mut reused).await;
+    // One that never asks is the clock: once it is dropped, the header timeout is over for the other one too.
+    assert_eq!(server.connect().await.read(&mut [0; 1]).await.unwrap(), 0);
+    ask(&mut reused, "/peer").await;
+    assert_eq!(answer(&mut reused).await.0, "HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_next_request_is_closed_in_the_end() {
+    let server = Server::start(1, PATIENT, BRIEF).await;
+    let mut idle = server.connect().await;
+    ask(&mut idle, "/peer").await;
+    answer(&mut idle).await;
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn stopping_closes_idle_connections_and_finishes_requests_under_way() {
-    let server = Server::start(5, PATIENT).await;
+    let server = Server::start(5, PATIENT, PATIENT).await;
     let (mut idle, mut busy, mut silent) = (server.connect().await, server.connect().await, server.connect().await);
     ask(&mut idle, "/peer").await;
     answer(&mut idle).await;

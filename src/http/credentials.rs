@@ -133,8 +133,10 @@ pub(super) mod tests {
             cookie: Some("session".to_owned()),
             connections_max: 10,
             header_timeout: Duration::from_secs(5),
+            keep_alive_timeout: Duration::from_secs(5),
             body_max_bytes: 1000,
             events_per_request_max: 3,
+            local_hosts_only: false,
             page_token: None,
         }
     }

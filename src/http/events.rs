@@ -77,18 +77,20 @@ fn accepted(positions: &[Option<Position>]) -> Response {
     respond(StatusCode::ACCEPTED, "application/json", body.to_string())
 }
 
-/// Reads the media type; none means JSON, as everywhere.
+/// Reads the media type; none means JSON, as everywhere. Here are the ones for many events, in proto those for one.
 fn layout(head: &Head) -> Result<Layout, HttpError> {
     let text = head.headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = text.as_deref().map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
-    match essence.as_deref() {
-        None | Some("application/json") => Ok(Layout::Json(ContentType::Json)),
-        Some("application/cloudevents+json" | "application/cloudevents-batch+json") => {
-            Ok(Layout::Json(ContentType::CloudEvents))
-        }
-        Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Ok(Layout::Lines),
-        Some("application/protobuf" | "application/x-protobuf") => Ok(Layout::Protobuf),
-        Some(_) => {
+    let content_type = match essence.as_deref() {
+        None => Some(ContentType::Json),
+        Some("application/cloudevents-batch+json") => Some(ContentType::CloudEvents),
+        Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => return Ok(Layout::Lines),
+        Some(essence) => ContentType::parse(essence),
+    };
+    match content_type {
+        Some(ContentType::Protobuf) => Ok(Layout::Protobuf),
+        Some(json) => Ok(Layout::Json(json)),
+        None => {
             let detail = format!("`Content-Type` is one of {READABLE}.");
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Err(HttpError::new(status, "unsupported-media-type", "The content type cannot be read", detail)
@@ -137,8 +139,10 @@ fn decode(layout: Layout, body: &[u8], events_max: usize) -> Result<Vec<Event>, 
         Layout::Protobuf => ContentType::Protobuf,
     };
     all_or_errors(&parts, |part| {
+        let event = Event::decode(content_type, part)?;
+        event.fits_the_log()?;
         // What the service itself observed is not for others to claim.
-        Event::decode(content_type, part).map(|event| Event { observed: None, ..event })
+        Ok(Event { observed: None, ..event })
     })
 }
 
@@ -173,14 +177,7 @@ fn all_or_errors<T>(parts: &[&[u8]], decode: impl Fn(&[u8]) -> Result<T, Malform
 }
 
 fn problem(index: Option<usize>, error: &Malformed) -> Value {
-    let reason = match error.reason {
-        MalformedReason::Syntax => "syntax",
-        MalformedReason::Missing => "missing",
-        MalformedReason::Type => "type",
-        MalformedReason::Value => "value",
-        MalformedReason::TooLarge => "too_large",
-    };
-    json!({ "index": index, "field": error.field, "reason": reason, "detail": error.detail })
+    json!({ "index": index, "field": error.field, "reason": error.reason.as_str(), "detail": error.detail })
 }
 
 fn malformed(errors: Vec<Value>) -> HttpError {

@@ -21,7 +21,9 @@ fn the_content_type_says_how_a_body_is_read() {
         ("application/cloudevents+json", Layout::Json(ContentType::CloudEvents)),
         ("application/cloudevents-batch+json", Layout::Json(ContentType::CloudEvents)),
         ("application/x-ndjson", Layout::Lines),
+        ("text/json", Layout::Json(ContentType::Json)),
         ("application/protobuf", Layout::Protobuf),
+        ("application/vnd.google.protobuf", Layout::Protobuf),
         ("application/x-protobuf", Layout::Protobuf),
     ] {
         assert_eq!(layout_of(content_type).unwrap(), expected, "{content_type}");
@@ -74,6 +76,21 @@ fn every_bad_event_is_named_and_none_is_let_through() {
 fn too_many_events_are_refused_before_any_is_read() {
     let error = decode(Layout::Json(ContentType::Json), b"[1,2,3,4]", 3).unwrap_err();
     assert_eq!(error.status(), 413);
+}
+
+#[test]
+fn an_event_that_would_be_too_large_in_the_log_is_refused_with_its_reason() {
+    let control = "\u{1}".repeat(4096);
+    let result = "x".repeat(30_000);
+    let mut event =
+        Event::decode(ContentType::Json, format!(r#"{{"task_id":"t","result":"{result}"}}"#).as_bytes()).unwrap();
+    event.message = Some(control.as_str().into());
+    assert!(decode(Layout::Protobuf, &event.to_protobuf(), 1).is_ok());
+    event.error =
+        Some(std::sync::Arc::new(crate::proto::TaskError { message: event.message.clone(), ..Default::default() }));
+    let error = decode(Layout::Protobuf, &event.to_protobuf(), 1).unwrap_err();
+    assert_eq!(error.status(), 400);
+    assert!(format!("{error:?}").contains("too_large"), "{error:?}");
 }
 
 #[tokio::test]

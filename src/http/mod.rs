@@ -13,7 +13,7 @@
 //!
 //! Refuses to know: the state machine of tasks, what is said over a WebSocket once it is open.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,9 +43,8 @@ const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 /// What a refused client is told to wait before it tries again, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 2;
 
-/// Who may connect and how much they may send; every field has a key in the configuration's `[http]` table, but
-/// `origins` and `allow_missing_origin`, which are `origins` and `[http] missing_origin`.
-#[derive(Clone, Debug)]
+/// Who may connect and how much they may send. Most fields are keys of the configuration's `[http]` table.
+#[derive(Clone)]
 pub struct Settings {
     pub origins: OriginPolicy,
     /// `?token=` is read.
@@ -54,12 +53,49 @@ pub struct Settings {
     pub cookie: Option<String>,
     /// Connections at most, WebSocket ones and others together.
     pub connections_max: usize,
-    /// For the head of a request, and again for its body. It ends an idle keep-alive connection as well.
+    /// For the head of a connection's first request, and for each body.
     pub header_timeout: Duration,
+    /// For the head of each later request, the idle time before it included.
+    pub keep_alive_timeout: Duration,
     pub body_max_bytes: usize,
     pub events_per_request_max: usize,
+    /// Answers only requests whose `Host` is a name of this machine for itself. For a service that lets everyone in who
+    /// reaches it: a web site can give its own name the address 127.0.0.1 (DNS rebinding), and is of the same origin
+    /// then, as `Origin` and `Host` are both what that site chose.
+    pub local_hosts_only: bool,
     /// Only in the demo: the page sets this token as the cookie, so that opening the plain address is enough.
     pub page_token: Option<String>,
+}
+
+/// Says whether there is a token for the page, not which.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart, so that a field that is added later is not forgotten here.
+        let Self {
+            origins,
+            query_token,
+            cookie,
+            connections_max,
+            header_timeout,
+            keep_alive_timeout,
+            body_max_bytes,
+            events_per_request_max,
+            local_hosts_only,
+            page_token,
+        } = self;
+        f.debug_struct("Settings")
+            .field("origins", origins)
+            .field("query_token", query_token)
+            .field("cookie", cookie)
+            .field("connections_max", connections_max)
+            .field("header_timeout", header_timeout)
+            .field("keep_alive_timeout", keep_alive_timeout)
+            .field("body_max_bytes", body_max_bytes)
+            .field("events_per_request_max", events_per_request_max)
+            .field("local_hosts_only", local_hosts_only)
+            .field("page_token", &page_token.as_ref().map(|_| "…"))
+            .finish()
+    }
 }
 
 /// What the routes share.
@@ -79,10 +115,7 @@ pub struct Context {
 /// Serves the public listener until `stop` is cancelled; connections are tracked by `tracker`. Returns at once then:
 /// idle connections are closed, requests under way are finished, and upgraded ones end when their sessions do.
 pub async fn serve_public(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
-    let limits = accept::Limits {
-        connections_max: context.settings.connections_max,
-        header_timeout: context.settings.header_timeout,
-    };
+    let limits = limits(&context.settings, context.settings.connections_max);
     let metrics = context.metrics.clone();
     let routes = routes::public(&context, &tracker);
     accept::serve(listener, routes, limits, metrics, tracker, stop).await;
@@ -90,13 +123,28 @@ pub async fn serve_public(listener: TcpListener, context: Context, tracker: Task
 
 /// Serves `/livez`, `/readyz`, `/metrics` until `stop` is cancelled, as [`serve_public`] does.
 pub async fn serve_operations(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
-    let limits =
-        accept::Limits { connections_max: OPERATIONS_CONNECTIONS_MAX, header_timeout: context.settings.header_timeout };
+    let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX);
     let metrics = context.metrics.clone();
     let routes = routes::operations(&context);
     accept::serve(listener, routes, limits, metrics, tracker, stop).await;
 }
 
+fn limits(settings: &Settings, connections_max: usize) -> accept::Limits {
+    let Settings { header_timeout, keep_alive_timeout, .. } = *settings;
+    accept::Limits { connections_max, header_timeout, keep_alive_timeout }
+}
+
 /// The address of the peer, put into each request's extensions by the accept loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, credentials::tests::settings};
+
+    #[test]
+    fn the_token_of_the_page_is_not_printed() {
+        let printed = format!("{:?}", Settings { page_token: Some("sesame".to_owned()), ..settings() });
+        assert!(printed.contains("page_token: Some") && !printed.contains("sesame"), "{printed}");
+    }
+}

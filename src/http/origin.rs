@@ -232,6 +232,19 @@ impl Origin {
     }
 }
 
+/// Is this `Host` a name that a machine has for itself? Nobody else can have a browser take such a name for theirs.
+pub(super) fn is_local(host: Option<&str>) -> bool {
+    match host.map(parse_authority) {
+        Some(Ok((Host::Domain(name), _))) => {
+            let name = name.strip_suffix('.').unwrap_or(&name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Ok((Host::Ipv4(address), _))) => address.is_loopback(),
+        Some(Ok((Host::Ipv6(address), _))) => address.is_loopback(),
+        Some(Err(_)) | None => false,
+    }
+}
+
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),

@@ -157,3 +157,37 @@ fn a_refused_origin_is_news_once_a_minute_and_strangers_cannot_fill_the_log() {
     let logged = (0..10_000).filter(|number| policy.is_news(&number.to_string(), start.after(LOGGED_FOR))).count();
     assert_eq!(logged, LOGGED_MAX - 1);
 }
+
+#[test]
+fn only_names_of_loopback_are_local() {
+    for host in [
+        "localhost",
+        "LocalHost:6161",
+        "localhost.",
+        "app.localhost:80",
+        "127.0.0.1",
+        "127.0.0.1:6161",
+        "127.255.0.9:1",
+        "[::1]",
+        "[::1]:6161",
+    ] {
+        assert!(is_local(Some(host)), "{host}");
+    }
+    for host in [
+        "",
+        "evil.test",
+        "localhost.evil.test",
+        "evil-localhost",
+        "127.0.0.1.evil.test",
+        "10.0.0.1:6161",
+        "0.0.0.0:6161",
+        "[::]:6161",
+        "[::2]",
+        "localhost:6161, evil.test",
+        "evil.test@localhost",
+        "localhost:x",
+    ] {
+        assert!(!is_local(Some(host)), "{host}");
+    }
+    assert!(!is_local(None));
+}

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use warp::{
     Filter, Rejection,
     filters::BoxedFilter,
-    http::{HeaderMap, Method},
+    http::{HeaderMap, Method, StatusCode},
     hyper::upgrade::OnUpgrade,
     reply::Response,
 };
@@ -17,7 +17,7 @@ use warp::{
 use super::{
     Context, cors, events,
     head::Head,
-    listing, operations, page,
+    listing, operations, origin, page,
     problem::HttpError,
     rest,
     upgrade::{self, Address, Connection, Permit},
@@ -61,7 +61,31 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
         .or(read("/api/v1/tasks/{task_id}", warp::path!("api" / "v1" / "tasks" / String), context, rest::task))
         .unify()
         .boxed();
-    finish(&sockets.or(api).unify().or(pages(context)).unify().boxed())
+    let routes = sockets.or(api).unify().or(pages(context)).unify().boxed();
+    finish(&if context.settings.local_hosts_only { foreign_hosts().or(routes).unify().boxed() } else { routes })
+}
+
+/// Matches only what was sent to another name than this machine's own, whatever the path. Comes first.
+fn foreign_hosts() -> Routes {
+    let refuse = |head: Head| async move {
+        if origin::is_local(head.host().as_deref()) {
+            return Err(warp::reject::not_found());
+        }
+        Ok(answer("foreign_host", Err(foreign_host())))
+    };
+    head().and_then(refuse).boxed()
+}
+
+fn foreign_host() -> HttpError {
+    HttpError::new(
+        StatusCode::FORBIDDEN,
+        "foreign-host",
+        "The Host is not this machine",
+        "Whoever reaches this service is let in without a token, so it answers only to localhost, 127.0.0.1 and [::1]: \
+         any other name may be that of a web site that passes itself off as this service (DNS rebinding). Use one of \
+         these names; to be reached by others, check tokens (auth.mode = \"jwt\"), or welcome everyone \
+         (auth.allow_remote_without_token = true).",
+    )
 }
 
 /// Everything on the operators' listener.

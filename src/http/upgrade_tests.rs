@@ -166,7 +166,11 @@ async fn start_echo(tracker: &TaskTracker, stop: &CancellationToken) -> std::net
             response
         })
         .boxed();
-    let limits = accept::Limits { connections_max: 1, header_timeout: Duration::from_mins(1) };
+    let limits = accept::Limits {
+        connections_max: 1,
+        header_timeout: Duration::from_mins(1),
+        keep_alive_timeout: Duration::from_mins(1),
+    };
     let metrics = Arc::new(Metrics::new("memory"));
     tracker.spawn(accept::serve(listener, routes, limits, metrics, tracker.clone(), stop.clone()));
     address

@@ -203,15 +203,21 @@ impl Event {
     /// # Errors
     /// [`Malformed`] names the first rule that is broken.
     pub fn decode(content_type: ContentType, bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.len() > EVENT_MAX_BYTES {
-            let detail = format!("the event has {} bytes, more than {EVENT_MAX_BYTES}", bytes.len());
-            return Err(Malformed::new(MalformedReason::TooLarge, None, detail));
-        }
+        check_size(bytes.len(), "the event")?;
         match content_type {
             ContentType::Json => event_json::decode(bytes),
             ContentType::CloudEvents => cloudevents::decode(bytes),
             ContentType::Protobuf => event_protobuf::decode(bytes),
         }
+    }
+
+    /// Would its [`Self::to_json`], which is what the log keeps, be read again? Protobuf holds in one byte what JSON
+    /// escapes with six, so an event can grow beyond [`EVENT_MAX_BYTES`] on its way into the log.
+    ///
+    /// # Errors
+    /// [`MalformedReason::TooLarge`].
+    pub fn fits_the_log(&self) -> Result<(), Malformed> {
+        check_size(self.to_json().len(), "the event, as JSON,")
     }
 
     /// The event in native JSON, as it is appended to the log. `decode` of it gives the same event.
@@ -227,9 +233,34 @@ impl Event {
     }
 }
 
+fn check_size(bytes: usize, what: &str) -> Result<(), Malformed> {
+    if bytes <= EVENT_MAX_BYTES {
+        return Ok(());
+    }
+    let detail = format!("{what} has {bytes} bytes, more than {EVENT_MAX_BYTES}");
+    Err(Malformed::new(MalformedReason::TooLarge, None, detail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_grows_beyond_the_limit_on_its_way_into_the_log_is_told() {
+        let result = "x".repeat(30_000);
+        let small = format!(r#"{{"task_id":"t","result":"{result}"}}"#);
+        let mut event = Event::decode(ContentType::Json, small.as_bytes()).unwrap();
+        assert_eq!(event.fits_the_log(), Ok(()));
+        let control: Arc<str> = "\u{1}".repeat(MESSAGE_MAX_BYTES).into();
+        event.message = Some(control.clone());
+        event.error = Some(Arc::new(TaskError { message: Some(control), ..TaskError::default() }));
+        // As protobuf it is small enough to be taken.
+        let taken = Event::decode(ContentType::Protobuf, &event.to_protobuf()).unwrap();
+        assert_eq!(taken.fits_the_log().unwrap_err().reason, MalformedReason::TooLarge);
+        // And the log's reader would refuse it.
+        let read = Event::decode(ContentType::Json, &taken.to_json());
+        assert_eq!(read.unwrap_err().reason, MalformedReason::TooLarge);
+    }
 
     #[test]
     fn a_media_type_is_read_without_its_parameters_and_in_any_case() {

@@ -1,6 +1,10 @@
 //! What strangers send: an error frame or a counted drop; the service lives on.
 
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
@@ -145,4 +149,53 @@ async fn what_is_not_there_is_a_problem_in_json() {
     let (status, body) =
         http(service.port, "GET", &long, &[("Connection", "Upgrade"), ("Upgrade", "websocket")], "").await;
     assert_eq!(status, 400, "{body}");
+}
+
+/// The head of the answer to a request that was sent to this `Host`.
+async fn sent_to(port: u16, host: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_site_that_gives_itself_the_address_of_loopback_is_refused_where_no_token_is_needed() {
+    let service = Service::start(&[("TASKCAST_AUTH_MODE", "none"), ("TASKCAST_AUTH_USER", "dev")]).await;
+    for path in ["/", "/app.js", "/api/v1/tasks", "/api/v1/tasks/t", "/ws/tasks/", "/no/such/page"] {
+        let refused = sent_to(service.port, "evil.test:6161", path).await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{path}: {refused}");
+        assert!(
+            refused.contains("urn:taskcast:problem:foreign-host") && refused.contains("DNS rebinding"),
+            "{refused}"
+        );
+        assert!(!sent_to(service.port, "localhost:6161", path).await.starts_with("HTTP/1.1 403 "), "{path}");
+    }
+    for (host, allowed) in [("evil.test", false), ("localhost", true), ("app.localhost:3000", true)] {
+        let headers = [("Host", host), ("Origin", &format!("http://{host}"))];
+        let outcome = Client::try_connect(service.port, "/ws/tasks/", &headers).await;
+        assert_eq!(outcome.is_ok(), allowed, "{host}");
+    }
+    let guarded = Service::start(&[]).await;
+    assert!(sent_to(guarded.port, "any.name.test", "/").await.starts_with("HTTP/1.1 200 "), "tokens are proof enough");
+}
+
+#[tokio::test]
+async fn events_are_taken_as_every_content_type_of_the_contract() {
+    let service = Service::start(&[]).await;
+    let event = json!({"task_id": "t", "user_id": "u1"});
+    let cloud = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": event});
+    for (content_type, body) in [
+        ("application/json", event.to_string()),
+        ("text/json; charset=utf-8", event.to_string()),
+        ("application/cloudevents+json", cloud.to_string()),
+        ("application/cloudevents-batch+json", json!([cloud]).to_string()),
+        ("application/x-ndjson", format!("{event}\n{event}\n")),
+        ("application/vnd.google.protobuf", "\n\u{1}t".to_owned()),
+    ] {
+        let (status, answer) = service.post(&body, content_type).await;
+        assert_eq!(status, 202, "{content_type}: {answer}");
+    }
 }

@@ -1,5 +1,5 @@
 //! `taskcast demo`: the service on loopback with a log in memory, a secret made for this run, and simulated workers.
-//! Ignores the environment: a demo must never write into the log that a `TASKCAST_LOG` happens to name.
+//! Ignores files and the environment: a demo must never write into the log that a `TASKCAST_LOG` happens to name.
 
 mod story;
 mod workers;
@@ -28,34 +28,43 @@ const TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    common: arguments::Common,
+    /// Where the page and the API are.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6161")]
+    listen: String,
+    /// Where probes and metrics are.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6162")]
+    operations_listen: String,
+    /// How much is logged: a level or a filter.
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    log_level: String,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let secret = random_secret();
-    let presets = [
-        ("listen", "127.0.0.1:6161"),
-        ("operations_listen", "127.0.0.1:6162"),
-        ("log.url", "memory"),
-        ("auth.secret", secret.as_str()),
-        ("auth.cookie", "taskcast_token"),
-        ("auth.user", USER),
-        ("log_level", "warn"),
-        ("drain_seconds", "1"),
+    let flags = [
+        ("--listen", "listen", arguments.listen.as_str()),
+        ("--operations-listen", "operations_listen", &arguments.operations_listen),
+        ("--log-level", "log_level", &arguments.log_level),
+        ("(demo)", "log.url", "memory"),
+        ("(demo)", "auth.secret", &secret),
+        ("(demo)", "auth.cookie", "taskcast_token"),
+        ("(demo)", "drain_seconds", "1"),
         // The page shows what goes on, not a quarter of an hour of what ended.
-        ("tasks.retain_ended_seconds", "60"),
+        ("(demo)", "tasks.retain_ended_seconds", "60"),
     ];
-    let mut loaded = Config::load(&arguments::sources_of_flags_only(&arguments.common, &presets))?;
-    // About the presets, which the operator did not choose.
+    let flags = flags.into_iter().map(|(name, key, value)| arguments::flag(name, key, value)).collect();
+    let mut loaded = Config::load(&arguments::sources_of_flags_only(flags))?;
+    // About what the operator did not choose.
     loaded.warnings.clear();
     let token = page_token(&loaded)?;
-    loaded.config.http.page_token.clone_from(&token);
+    loaded.config.http.page_token = Some(token.clone());
+    // The page gives its token to whoever asks for it by a name of this machine; by others only if that was asked for.
+    loaded.config.http.local_hosts_only = loaded.config.listen.ip().is_loopback();
     check_free(loaded.config.listen, "--listen")?;
     check_free(loaded.config.operations_listen, "--operations-listen")?;
     let app = serve::start(loaded).await?;
     let lifecycle = Lifecycle::start().map_err(|error| format!("signals cannot be listened to: {error}"))?;
-    print(&greeting(&app, token.as_deref()));
+    print(&greeting(&app, &token));
     let stop = lifecycle.stop;
     let workers = tokio::spawn(workers::run(app.publisher(), stop.clone()));
     let outcome = app.run(stop.clone()).await;
@@ -71,13 +80,15 @@ fn random_secret() -> String {
     (0..3).map(|_| clock::unique_id().simple().to_string()).collect()
 }
 
-/// The token that the page gets; none is needed if a flag has switched tokens off.
-fn page_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
-    let auth::Settings::Jwt(settings) = &loaded.config.auth else { return Ok(None) };
+/// The token that the page gets.
+fn page_token(loaded: &Loaded) -> Result<String, Failure> {
+    let auth::Settings::Jwt(settings) = &loaded.config.auth else {
+        return Err(Failure::Other("the demo's own settings check no tokens".to_owned()));
+    };
     let user = UserId::parse(USER).map_err(|why| format!("the demo's user {why}"))?;
     let (user, watch) = (Some(user), vec!["own".to_owned()]);
     let token = NewToken { user, watch, publish: true, cancel: true, lifetime: TOKEN_LIFETIME };
-    Ok(Some(auth::mint(settings, &token, clock::now().unix_ms)?))
+    Ok(auth::mint(settings, &token, clock::now().unix_ms)?)
 }
 
 /// Says plainly that a port is taken, and what to do.
@@ -96,26 +107,18 @@ fn check_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
     }
 }
 
-fn greeting(app: &App, token: Option<&str>) -> String {
+fn greeting(app: &App, token: &str) -> String {
     let (public, operations) = (host(app.address()), host(app.operations_address()));
-    let (token_lines, header, query) = match token {
-        Some(token) => (
-            format!("\nA token of user {USER} that may watch, publish and cancel:\n\n  TOKEN={token}\n"),
-            " -H \"Authorization: Bearer $TOKEN\"",
-            "?token=$TOKEN",
-        ),
-        None => (String::new(), "", ""),
-    };
     format!(
         "taskcast demo: simulated workers, a log in memory.\n\n  \
          Open      http://{public}/\n  \
          Metrics   http://{operations}/metrics\n\
-         {token_lines}\n\
+         \nA token of user {USER} that may watch, publish and cancel:\n\n  TOKEN={token}\n\n\
          Publish a task of your own, and see it on the page:\n\n  \
-         curl http://{public}/api/v1/events{header} -H 'Content-Type: application/json' \\\n       \
-         -d '{{\"task_id\":\"hello\",\"user_id\":\"{USER}\",\"title\":\"My first task\",\"progress\":40}}'\n\n\
+         curl http://{public}/api/v1/events -H \"Authorization: Bearer $TOKEN\" \\\n       \
+         -H 'Content-Type: application/json' -d '{{\"task_id\":\"hello\",\"user_id\":\"{USER}\",\"title\":\"My first task\",\"progress\":40}}'\n\n\
          Watch as a program does:\n\n  \
-         websocat \"ws://{public}/ws/tasks/{query}\"\n\n\
+         websocat \"ws://{public}/ws/tasks/?token=$TOKEN\"\n\n\
          Ctrl-C ends it.\n"
     )
 }

@@ -20,10 +20,13 @@ function askForToken(code, message) {
   const reason = AUTHENTICATION_REASONS[code] ?? "The service did not accept this connection.";
   show("unauthorised", `Not signed in${code ? ` (${code})` : ""}`);
   element("sign-in-reason").textContent = message ? `${reason} ${message}` : reason;
+  const isNew = !isAskingForToken();
   element("sign-in").hidden = false;
   draw();
-  element("token").focus();
+  if (isNew) element("token").focus();
 }
+
+const isAskingForToken = () => !element("sign-in").hidden;
 
 /** `countdown` changes every second, so it is kept from screen readers. */
 function show(state, text, countdown = "") {
@@ -242,4 +245,4 @@ setInterval(() => {
   if (document.visibilityState === "visible") draw();
 }, 1_000);
 
-start({ show, askForToken, draw });
+start({ show, askForToken, isAskingForToken, draw });

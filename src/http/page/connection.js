@@ -1,6 +1,6 @@
 // One WebSocket, kept alive: its greeting, its cursor, its ends and its next attempt. Tells the page what became of it.
 
-import { apply, tasks } from "./tasks.js";
+import { apply, forget, settle, supersede, tasks } from "./tasks.js";
 
 const RECONNECT_MIN_MS = 500;
 const RECONNECT_MAX_MS = 30_000;
@@ -37,6 +37,9 @@ export const token = {
 /** What the page does about it; set by `start`. */
 let page;
 
+/** The last time that the service was asked whether it is there. */
+let askedAt = 0;
+
 export const connection = {
   socket: null,
   cursor: null,
@@ -61,6 +64,7 @@ export function connect() {
   closeSocket();
   connection.refusal = null;
   connection.drainDelay = null;
+  connection.liveSince = 0;
   page.show("connecting", "Connecting…");
 
   const address = new URL("ws/tasks/", location.href);
@@ -105,20 +109,25 @@ function stopTimers() {
 
 /** A network that has gone away says nothing: ask, and give up on silence. */
 function heartbeat() {
-  const { socket, limits, lastHeard } = connection;
-  const silence = Date.now() - lastHeard;
-  const patience = socket.readyState === WebSocket.OPEN ? limits.heartbeat * 2 : CONNECT_TIMEOUT_MS;
-  if (silence > patience) {
-    closeSocket();
-    return closed({ code: 1006, reason: "" });
-  }
-  const asked = heartbeat.askedAt > lastHeard;
-  if (silence > limits.heartbeat && !asked && socket.readyState === WebSocket.OPEN && connection.liveSince) {
-    heartbeat.askedAt = Date.now();
+  const { socket, limits, lastHeard, liveSince } = connection;
+  const now = Date.now();
+  const asked = askedAt > lastHeard;
+  if (!liveSince) {
+    const patience = socket.readyState === WebSocket.OPEN ? limits.heartbeat * 2 : CONNECT_TIMEOUT_MS;
+    if (now - lastHeard > patience) giveUp();
+  } else if (asked) {
+    if (now - askedAt > limits.heartbeat) giveUp();
+  } else if (now - lastHeard > limits.heartbeat) {
+    // Timers of a hidden tab run once a minute, so silence alone, however long, is no sign of anything.
+    askedAt = now;
     socket.send('{"type":"ping"}');
   }
 }
-heartbeat.askedAt = 0;
+
+function giveUp() {
+  closeSocket();
+  closed({ code: 1006, reason: "" });
+}
 
 function receive(text) {
   connection.lastHeard = Date.now();
@@ -176,11 +185,15 @@ function established(message) {
 
 /** A page of the snapshot; pages come in the order of the log and add up. */
 function snapshot(message) {
-  if (connection.replacing || message.reset) tasks.clear();
+  if (message.reset) forget();
+  else if (connection.replacing) supersede();
   connection.replacing = false;
   for (const task of Array.isArray(message.tasks) ? message.tasks : []) apply(task);
   keepCursor(message);
-  if (!message.more) page.show("live", "Live");
+  if (!message.more) {
+    settle();
+    page.show("live", "Live");
+  }
   page.draw();
 }
 
@@ -195,6 +208,10 @@ function closed({ code, reason }) {
   connection.socket = null;
   if (connection.liveSince && Date.now() - connection.liveSince > STABLE_MS) connection.failures = 0;
   connection.liveSince = 0;
+  if (page.isAskingForToken()) {
+    // Somebody may be typing one. Whatever ended this connection, the form stays, and the next one is theirs to begin.
+    return signIn(connection.refusal?.error_code ?? "AUTH_REQUIRED", connection.refusal?.message);
+  }
   if (code === 4001 || connection.refusal) {
     const { error_code, message } = connection.refusal ?? {};
     return token.get() === null && !connection.renewed ? renewCookie() : signIn(error_code, message || reason);
@@ -246,7 +263,7 @@ function signIn(code, message) {
   page.askForToken(code, message);
 }
 
-/** Begins; `page` is {show(state, text, countdown), askForToken(code, message), draw()}. */
+/** Begins; `page` is {show(state, text, countdown), askForToken(code, message), isAskingForToken(), draw()}. */
 export function start(thePage) {
   page = thePage;
   token.adopt();
@@ -255,7 +272,7 @@ export function start(thePage) {
 
 /** Another person's tasks are none of this one's. */
 export function startAnew() {
-  tasks.clear();
+  forget();
   connection.cursor = null;
   connection.user = null;
   connection.failures = 0;

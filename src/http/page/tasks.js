@@ -7,10 +7,34 @@ const ENDED = new Set(["succeeded", "failed", "cancelled", "timed_out", "expired
 /** task_id → {task, shown, seen, since}: the newest state, the bar's place, when it was last heard of, the pace. */
 export const tasks = new Map();
 
+/** What a snapshot is replacing, until its last page is here. */
+const former = new Map();
+
+/** A snapshot follows that replaces everything, but the bars of tasks that are still the same do not start over. */
+export function supersede() {
+  for (const [id, entry] of tasks) former.set(id, entry);
+  tasks.clear();
+}
+
+/** The snapshot is whole. */
+export const settle = () => former.clear();
+
+/** Nothing of before means anything any more. */
+export function forget() {
+  tasks.clear();
+  former.clear();
+}
+
+/** An id may come back for another task, which then was made at another time. */
+function formerOf(task) {
+  const entry = former.get(task.task_id);
+  return entry?.task.created_at === task.created_at ? entry : undefined;
+}
+
 export function apply(task) {
   if (typeof task?.task_id !== "string") return;
   const now = Date.now();
-  const before = tasks.get(task.task_id);
+  const before = tasks.get(task.task_id) ?? formerOf(task);
   const sameRun = before && before.task.attempt === task.attempt && before.task.step === task.step;
   const percent = percentOf(task);
   // A bar never goes back within an attempt and a step, whatever arrives.
