@@ -25,7 +25,8 @@ pub struct App {
     address: SocketAddr,
     operations_address: SocketAddr,
     publisher: Publisher,
-    metrics: Arc<Metrics>,
+    /// Holds one token per WebSocket connection.
+    open: TaskTracker,
     drain: std::time::Duration,
     /// Everything that was spawned.
     tasks: TaskTracker,
@@ -51,8 +52,9 @@ impl App {
         let log = Log::open(config.log, metrics.clone())?;
         let hub = Hub::new(config.tasks, metrics.clone());
         let verifier = Verifier::new(config.auth)?;
-        let publisher = Publisher::new(log.clone(), metrics.clone());
+        let publisher = Publisher::new(log.clone());
         let draining = CancellationToken::new();
+        let open = TaskTracker::new();
         let sessions = Sessions {
             hub: hub.clone(),
             verifier: verifier.clone(),
@@ -60,6 +62,7 @@ impl App {
             metrics: metrics.clone(),
             settings: Arc::new(config.sessions),
             draining: draining.clone(),
+            open: open.clone(),
         };
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
@@ -77,7 +80,7 @@ impl App {
             address: local_address(&public)?,
             operations_address: local_address(&operations)?,
             publisher: publisher.clone(),
-            metrics: metrics.clone(),
+            open,
             drain: config.drain,
             tasks: TaskTracker::new(),
             failed: CancellationToken::new(),
@@ -115,8 +118,8 @@ impl App {
         self.publisher.clone()
     }
 
-    /// Runs until `stop` is cancelled, then drains: clients are told to reconnect elsewhere, and what is under way may
-    /// finish within the configured time.
+    /// Runs until `stop` is cancelled, then drains: clients are told to reconnect elsewhere and have the configured time to
+    /// go; requests under way then have [`STOP_TIMEOUT`] to finish.
     ///
     /// # Errors
     /// An internal task that ended although nobody asked it to.
@@ -128,12 +131,8 @@ impl App {
         self.draining.cancel();
         tracing::info!(drain_seconds = self.drain.as_secs(), "draining");
         self.tasks.close();
-        let sessions_gone = async {
-            while self.metrics.connections() > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        };
-        let drained = tokio::time::timeout(self.drain, sessions_gone).await.is_ok();
+        self.open.close();
+        let drained = tokio::time::timeout(self.drain, self.open.wait()).await.is_ok();
         self.stop.cancel();
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_ok();
         tracing::info!(drained, ended, "stopped");
@@ -141,7 +140,6 @@ impl App {
     }
 }
 
-const DRAIN_POLL: std::time::Duration = std::time::Duration::from_millis(20);
 /// How long everything may take to end once told to, before the process exits all the same.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 

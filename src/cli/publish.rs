@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Backend::Amqp { .. } => "amqp",
     };
     let metrics = Arc::new(Metrics::new(kind));
-    let publisher = Publisher::new(Log::open(settings, Arc::clone(&metrics))?, metrics);
+    let publisher = Publisher::new(Log::open(settings, Arc::clone(&metrics))?);
     if arguments.task_id.as_deref() == Some("-") {
         return publish_lines(&publisher).await;
     }

@@ -92,6 +92,10 @@ impl Client {
         }
     }
 
+    fn cursor(&self) -> Cursor {
+        cursor(self.after.major)
+    }
+
     fn states(&self) -> BTreeMap<String, Position> {
         self.seen.iter().map(|frame| (frame.task.task_id.to_string(), frame.position())).collect()
     }
@@ -159,16 +163,16 @@ fn what_exceeds_a_pull_comes_with_the_next() {
 fn ended_and_idle_tasks_are_let_go_and_watchers_are_told() {
     let hub = hub_with(settings());
     let client = Client::attach(&hub, Topic::All);
-    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], LATE);
+    hub.apply(&[arrival(1, status("t1", "u1", Status::Failed)), arrival(2, progress("t2", "u1", 1.0))], 1_000);
     let _ = hub.pull(&client.mailbox, options(Position::START), ALL);
-    assert!(hub.sweep(60_000, 0).is_empty());
+    assert!(hub.sweep(61_000, 0).is_empty());
     assert_eq!(hub.len(), 2);
-    let _ = hub.sweep(61_002, 0);
+    let _ = hub.sweep(61_001, 0);
     assert_eq!(hub.len(), 1);
     let pulled = hub.pull(&client.mailbox, options(cursor(2).position), ALL);
     assert_eq!(pulled.removed.iter().map(|f| f.task.task_id.as_str()).collect::<Vec<_>>(), ["t1"]);
     assert_eq!(hub.check(cursor(1)), Ok(()), "whoever saw the end has missed nothing");
-    let _ = hub.sweep(3_600_003, 0);
+    let _ = hub.sweep(3_601_001, 0);
     assert!(hub.is_empty());
     assert_eq!(hub.check(cursor(1)), Err(ResumeFailure::Trimmed));
 }
@@ -196,16 +200,15 @@ fn a_full_table_lets_go_of_the_longest_ended_and_drops_only_when_none_has() {
 #[test]
 fn silence_is_judged_once_and_the_verdict_falls_if_the_worker_was_heard_since() {
     let hub = hub_with(settings());
-    let mut event = progress("t1", "u1", 97.0);
-    event.heartbeat_timeout_ms = Some(500);
-    hub.apply(&[arrival(1, event)], LATE);
-    assert!(hub.sweep(501, 0).is_empty());
-    let verdict = hub.sweep(502, 0).pop().unwrap();
-    assert!(hub.sweep(503, 0).is_empty(), "not again while the first is under way");
-    hub.apply(&[arrival(600, progress("t1", "u1", 98.0)), arrival(601, verdict)], LATE);
+    let beating = |percent| Event { heartbeat_timeout_ms: Some(500), ..progress("t1", "u1", percent) };
+    hub.apply(&[arrival(1, beating(97.0))], 1_000);
+    assert!(hub.sweep(1_500, 0).is_empty());
+    let verdict = hub.sweep(1_501, 0).pop().unwrap();
+    assert!(hub.sweep(1_502, 0).is_empty(), "not again while the first is under way");
+    hub.apply(&[arrival(2, beating(98.0)), arrival(3, verdict)], 1_600);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Running);
-    let verdict = hub.sweep(1_700, 0).pop().unwrap();
-    hub.apply(&[arrival(1_701, verdict.clone()), arrival(1_702, verdict)], LATE);
+    let verdict = hub.sweep(2_101, 0).pop().unwrap();
+    hub.apply(&[arrival(4, verdict.clone()), arrival(5, verdict)], 2_200);
     assert_eq!(hub.task(&id("t1")).unwrap().task.status, Status::Lost);
 }
 
@@ -230,7 +233,7 @@ fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused
     }
     let missed = |after: u64| {
         let topics = [Topic::Owner(user("u1"))];
-        hub.missed(&topics, cursor(after), cursor(19).position, false).map(|frames| frames.len())
+        hub.missed(&topics, cursor(after), cursor(19).position, false, ALL).map(|frames| frames.len())
     };
     assert_eq!(missed(18), Ok(1));
     assert_eq!(missed(17), Ok(2));
@@ -260,7 +263,7 @@ async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it(
     hub.mark(&changed, &mut Vec::new());
     let mailbox = Arc::new(Mailbox::default());
     let _watch = hub.watch(Topic::All, &mailbox);
-    assert!(hub.catch_up(&Topic::All, Position::START, &mailbox).is_empty());
+    assert!(hub.catch_up(&Topic::All, Position::START, &mailbox, ALL).is_empty());
     mailbox.woken().await;
     assert!(hub.pull(&mailbox, options(Position::START), ALL).frames.is_empty(), "not before it is announced");
     hub.announce(Vec::new());
@@ -358,9 +361,12 @@ proptest! {
                         let old = clients.remove(client);
                         hub.unwatch(&old.watch);
                         let mut new = Client::attach(&hub, old.topic.clone());
-                        let missed = hub.missed(&[old.topic], old.cursor, new.after, false).unwrap();
-                        new.seen = old.seen;
-                        new.seen.extend(missed);
+                        if old.after > Position::START {
+                            let topics = std::slice::from_ref(&old.topic);
+                            let missed = hub.missed(topics, old.cursor(), new.after, false, ALL).unwrap();
+                            new.seen = old.seen;
+                            new.seen.extend(missed);
+                        }
                         clients.push(new);
                     }
                 }
@@ -383,40 +389,43 @@ proptest! {
     }
 }
 
-/// Several sessions on threads of their own, woken and pulling while events are applied as fast as they go.
+/// Several sessions on threads of their own, which do nothing but pull when they are woken, while events are applied as
+/// fast as they go. Each must come to see the last event of its topic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_wake_up_is_lost_between_threads() {
     const EVENTS: u64 = 20_000;
+    let task_of = |n: u64| n as usize % 7;
     let hub = hub_with(settings());
-    let sessions: Vec<_> = (0..8)
+    let sessions: Vec<_> = [7, 6, 5, 3, 7, 6, 5, 3]
+        .into_iter()
         .map(|number| {
             let hub = hub.clone();
+            let concerns = move |n: &u64| match number {
+                7 => true,
+                3 => task_of(*n) == 3,
+                owner => task_of(*n) % 2 == owner - 5,
+            };
+            let last = (1..=EVENTS).rev().find(concerns).unwrap();
+            let mut client = Client::attach(&hub, topic(number));
             tokio::spawn(async move {
-                let mut client = Client::attach(&hub, topic(7 - number % 3));
-                let mut progress = hub.watch_progress();
-                let mut ended = false;
-                loop {
-                    client.pull(&hub, 16, number % 2 == 0);
-                    if ended && !client.mailbox.state().0 {
-                        return (client.states(), client.topic);
-                    }
-                    tokio::select! {
-                        () = client.mailbox.woken(), if !client.mailbox.state().0 => {}
-                        () = async {}, if client.mailbox.state().0 => tokio::task::yield_now().await,
-                        end = async { progress.wait_for(|p| p.marked.major == EVENTS).await.is_ok() }, if !ended => {
-                            ended = end;
-                        }
+                while client.after.major < last {
+                    client.mailbox.woken().await;
+                    // As the pump does: on until nothing more comes.
+                    let mut after = None;
+                    while after.replace(client.after) != Some(client.after) {
+                        client.pull(&hub, 16, number % 2 == 0);
                     }
                 }
+                (client.states(), client.topic)
             })
         })
         .collect();
     let applier = tokio::task::spawn_blocking({
         let hub = hub.clone();
         move || {
-            let events = (1..=EVENTS).map(|n| (n, event_of((n as usize % 7, None, n as f64 / EVENTS as f64 * 99.0))));
-            for chunk in events.collect::<Vec<_>>().chunks(7) {
-                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event.clone())).collect::<Vec<_>>(), LATE);
+            let all: Vec<_> = (1..=EVENTS).map(|n| (n, (task_of(n), None, n as f64 / EVENTS as f64 * 99.0))).collect();
+            for chunk in all.chunks(7) {
+                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event_of(*event))).collect::<Vec<_>>(), LATE);
             }
         }
     });
@@ -425,4 +434,50 @@ async fn no_wake_up_is_lost_between_threads() {
         let (seen, topic) = tokio::time::timeout(Duration::from_secs(20), session).await.expect("a wake-up").unwrap();
         assert_eq!(seen, states(&hub, &topic), "{topic:?}");
     }
+}
+
+#[test]
+fn a_pull_hands_out_no_frame_from_before_the_right_to_see_it() {
+    let hub = hub_with(settings());
+    let mut client = Client::attach(&hub, Topic::Task(id("t")));
+    let tagged = |tag: &str, named: Status| Event { tags: Some([tag.into()].into()), ..status("t", "u1", named) };
+    hub.apply(&[arrival(1, tagged("private", Status::Running)), arrival(2, tagged("public", Status::Waiting))], LATE);
+    let sees = |task: &Task| task.tags.iter().flat_map(|tags| tags.iter()).any(|tag| &**tag == "public");
+    let pulled = hub.pull(&client.mailbox, options(client.after), sees);
+    assert_eq!(pulled.frames.iter().map(|f| f.position().major).collect::<Vec<_>>(), [2]);
+    client.after = cursor(2).position;
+}
+
+#[test]
+fn a_resume_does_not_tell_whether_an_unseen_task_exists() {
+    let hub = hub_with(Settings { ring_frames: 2, ..settings() });
+    for n in 1..20 {
+        let next = if n % 2 == 0 { Status::Waiting } else { Status::Running };
+        hub.apply(&[arrival(n, status("t1", "u1", next))], LATE);
+    }
+    let missed = hub.missed(&[Topic::Task(id("t1"))], cursor(2), cursor(19).position, false, |_| false);
+    assert_eq!(missed.map(|frames| frames.len()), Ok(0));
+}
+
+#[test]
+fn a_task_that_comes_back_after_it_was_let_go_is_not_called_removed() {
+    let hub = hub_with(settings());
+    let client = Client::attach(&hub, Topic::All);
+    hub.apply(&[arrival(1, progress("t1", "u1", 1.0))], LATE);
+    let _ = hub.sweep(LATE + 3_600_001, 0);
+    hub.apply(&[arrival(2, progress("t1", "u1", 2.0))], LATE + 3_600_002);
+    let pulled = hub.pull(&client.mailbox, options(Position::START), ALL);
+    assert!(pulled.removed.is_empty(), "{:?}", pulled.removed);
+    assert_eq!(pulled.frames.last().unwrap().position().major, 2);
+}
+
+#[test]
+fn a_worker_whose_events_are_refused_is_heard_all_the_same() {
+    let hub = hub_with(settings());
+    let beating = |percent| Event { heartbeat_timeout_ms: Some(500), ..progress("t1", "u1", percent) };
+    hub.apply(&[arrival(1, beating(50.0))], 1_000);
+    hub.apply(&[arrival(2, beating(10.0))], 1_400);
+    assert!(hub.sweep(1_900, 0).is_empty());
+    assert!(hub.sweep(3_000, 2_600).is_empty(), "nobody is silent to who was not listening");
+    assert_eq!(hub.sweep(3_101, 2_600).len(), 1);
 }

@@ -79,16 +79,22 @@ impl Hub {
         after: Cursor,
         through: Position,
         every: bool,
+        sees: impl Fn(&Task) -> bool,
     ) -> Result<Vec<Arc<TaskFrame>>, ResumeFailure> {
         self.check(after)?;
         let mut frames = Vec::new();
         for slot in self.under(topics) {
             let state = slot.lock();
+            // Whether an unseen task exists must not show in the answer.
+            if !sees(&state.current().task) {
+                continue;
+            }
             if state.current().position() > after.position && !state.is_whole_after(after.position) {
                 return Err(ResumeFailure::Trimmed);
             }
             state.collect(after.position, through, every, &mut frames);
         }
+        frames.retain(|frame| sees(&frame.task));
         // Something may have been let go while this looked.
         self.check(after)?;
         frames.sort_unstable_by_key(|frame| frame.position());
@@ -106,10 +112,19 @@ impl Hub {
     /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns the frames of the
     /// others: for a watch that begins in the middle of a session.
     #[must_use]
-    pub fn catch_up(&self, topic: &Topic, after: Position, mailbox: &Arc<Mailbox>) -> Vec<Arc<TaskFrame>> {
+    pub fn catch_up(
+        &self,
+        topic: &Topic,
+        after: Position,
+        mailbox: &Arc<Mailbox>,
+        sees: impl Fn(&Task) -> bool,
+    ) -> Vec<Arc<TaskFrame>> {
         let mut known = Vec::new();
         for slot in self.under(std::slice::from_ref(topic)) {
             let current = slot.current();
+            if !sees(&current.task) {
+                continue;
+            }
             if current.position() > after {
                 mailbox.mark(&slot, current.task.status.is_terminal());
             } else {
@@ -170,6 +185,8 @@ impl Hub {
             drop(state);
             sources.push(Source { slot, newest, conflated: collected.conflated, gap, removed });
         }
+        // A task that may be seen now may have been hidden when an older frame was made.
+        pulled.frames.retain(|frame| sees(&frame.task));
         pulled.frames.sort_unstable_by_key(|frame| frame.position());
         let mut through = marked;
         if pulled.frames.len() > options.frames_max {
@@ -187,6 +204,8 @@ impl Hub {
                 pulled.removed.extend(source.removed);
             }
         }
+        // A task that was let go and has been heard of again is alive.
+        pulled.removed.retain(|gone| self.task(&gone.task.task_id).is_none());
         if early {
             self.wake_after(marked, mailbox);
         }

@@ -3,14 +3,10 @@
 //!
 //! Refuses to know: sessions, HTTP.
 
-use std::{sync::Arc, time::Duration};
-
 use bytes::Bytes;
 
 use crate::{
-    clock,
     log::{AppendError, Log, Outgoing},
-    metrics::Metrics,
     proto::{Event, Position},
 };
 
@@ -18,13 +14,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Publisher {
     log: Log,
-    metrics: Arc<Metrics>,
 }
 
 impl Publisher {
     #[must_use]
-    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
-        Self { log, metrics }
+    pub fn new(log: Log) -> Self {
+        Self { log }
     }
 
     /// Appends all events in order and returns once the log has confirmed them.
@@ -36,10 +31,6 @@ impl Publisher {
             .iter()
             .map(|event| Outgoing { task_id: event.task_id.as_str().to_owned(), payload: Bytes::from(event.to_json()) })
             .collect();
-        let started = clock::now().instant;
-        let appended = self.log.append(&outgoing).await;
-        let took: Duration = clock::now().instant.saturating_duration_since(started);
-        self.metrics.appended(took, appended.is_ok());
-        appended
+        self.log.append(&outgoing).await
     }
 }

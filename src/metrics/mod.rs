@@ -31,6 +31,7 @@ pub struct Metrics {
     frames_delivered: IntCounter,
     bytes_delivered: IntCounter,
     frames_conflated: IntCounter,
+    key_frame_gaps: IntCounter,
     resumes: IntCounterVec,
     snapshot_tasks: Histogram,
     pull_batch_frames: Histogram,
@@ -91,7 +92,12 @@ impl Metrics {
             frames_conflated: counter(
                 r,
                 "taskcast_frames_conflated_total",
-                "Task frames that a session skipped because a newer one of the same task stood behind them.",
+                "Task frames that a session passed over because a newer one of the same task stood behind them.",
+            ),
+            key_frame_gaps: counter(
+                r,
+                "taskcast_key_frame_gaps_total",
+                "Pulls that came too late for a change of status: the ring of the task had let go of it.",
             ),
             resumes: counters(
                 r,
@@ -210,10 +216,6 @@ impl Metrics {
         self.closes.with_label_values(&[label.as_str()]).inc();
     }
 
-    pub fn connections(&self) -> u64 {
-        u64::try_from(self.connections.get()).unwrap_or(0)
-    }
-
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes.with_label_values(&[outcome.label()]).inc();
     }
@@ -272,6 +274,10 @@ impl Metrics {
     pub fn pulled(&self, frames: usize, conflated: u64) {
         self.pull_batch_frames.observe(frames as f64);
         self.frames_conflated.inc_by(conflated);
+    }
+
+    pub fn key_frame_gaps(&self, gaps: u64) {
+        self.key_frame_gaps.inc_by(gaps);
     }
 
     pub fn resume(&self, outcome: Result<(), ResumeFailure>) {

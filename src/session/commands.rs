@@ -3,7 +3,7 @@
 //! Refuses to know: how a command was written.
 
 use super::{
-    machine::{Cancel, Listing, Session},
+    machine::{CANCELS_MAX, Cancel, Listing, Session, Stage},
     opening::CELERY_LIST_MAX,
 };
 use crate::{
@@ -13,27 +13,41 @@ use crate::{
     },
 };
 
+/// Why a command is not obeyed.
+type Refusal = (ErrorCode, String);
+
 impl Session {
-    pub(super) fn on_command(&mut self, command: Command, now: Now) {
+    /// Obeys, or says why not; the error's code is for the metric.
+    pub(super) fn on_command(&mut self, command: Command, now: Now) -> Option<ErrorCode> {
         let id = command.id;
-        match command.kind {
-            CommandKind::Subscribe(selector) => self.subscribe(&selector, id.as_ref(), now),
-            CommandKind::Unsubscribe(selector) => self.unsubscribe(&selector, id.as_ref(), now),
-            CommandKind::GetTaskStatus(task_id) => self.task_status(task_id, id, now),
-            CommandKind::GetActiveTasks => self.active_tasks(id, now),
-            CommandKind::CancelTask(task_id) => self.cancel(task_id, id, now),
-            CommandKind::Ping { client_timestamp } => self.reply(&ServerMessage::Pong { client_timestamp, id }, now),
+        let refusal = match command.kind {
+            CommandKind::Subscribe(selector) => self.subscribe(&selector, id.as_ref(), now).err(),
+            CommandKind::Unsubscribe(selector) => {
+                self.unsubscribe(&selector, id.as_ref(), now);
+                None
+            }
+            CommandKind::GetTaskStatus(task_id) => {
+                self.task_status(task_id, id.clone(), now);
+                None
+            }
+            CommandKind::GetActiveTasks => {
+                self.active_tasks(id.clone(), now);
+                None
+            }
+            CommandKind::CancelTask(task_id) => self.cancel(task_id, id.clone(), now).err(),
+            CommandKind::Ping { client_timestamp } => {
+                self.reply(&ServerMessage::Pong { client_timestamp, id: id.clone() }, now);
+                None
+            }
             CommandKind::Authenticate { .. } => {
                 let message = "this connection is authenticated; reconnect to use another token";
-                self.error(ErrorCode::Unavailable, message, id, now);
+                Some((ErrorCode::Unavailable, message.to_owned()))
             }
-            CommandKind::Ignored => {}
-        }
-    }
-
-    fn error(&mut self, error_code: ErrorCode, message: impl Into<String>, id: Option<RequestId>, now: Now) {
-        self.shared.metrics.client_message(error_code.as_str());
-        self.reply(&ServerMessage::Error { error_code, message: message.into(), id }, now);
+            CommandKind::Ignored => None,
+        };
+        let (error_code, message) = refusal?;
+        self.reply(&ServerMessage::Error { error_code, message, id }, now);
+        Some(error_code)
     }
 
     /// The topics that a selector means to this client.
@@ -45,33 +59,38 @@ impl Session {
         }
     }
 
-    fn subscribe(&mut self, selector: &Selector, id: Option<&RequestId>, now: Now) {
+    fn subscribe(&mut self, selector: &Selector, id: Option<&RequestId>, now: Now) -> Result<(), Refusal> {
         for topic in self.topics(selector) {
             if !self.identity.may_subscribe(&topic) {
-                self.error(ErrorCode::Forbidden, "the token does not allow this subscription", id.cloned(), now);
-                continue;
+                return Err((ErrorCode::Forbidden, "the token does not allow this subscription".to_owned()));
             }
             let is_new = !self.watches.contains_key(&topic);
             let limit = self.shared.settings.subscriptions_max;
             if is_new && self.watches.len() >= limit {
                 let message = format!("a connection may hold {limit} subscriptions (subscriptions_max)");
-                self.error(ErrorCode::LimitReached, message, id.cloned(), now);
-                return;
-            }
-            if is_new {
-                let watch = self.shared.hub.watch(topic.clone(), &self.mailbox);
-                self.watches.insert(topic.clone(), watch);
+                return Err((ErrorCode::LimitReached, message));
             }
             self.reply(&ServerMessage::Subscribed { topic: topic.clone(), id: id.cloned() }, now);
-            self.catch_up(&topic);
+            if !is_new {
+                continue;
+            }
+            let watch = self.shared.hub.watch(topic.clone(), &self.mailbox);
+            self.watches.insert(topic.clone(), watch);
+            match self.stage {
+                Stage::Live => self.catch_up(&topic),
+                // The snapshot to come has it.
+                Stage::Waiting { .. } => {}
+                _ => self.late_topics.push(topic),
+            }
         }
+        Ok(())
     }
 
     /// The states that a new subscription starts from. What is beyond the session's cursor is marked and comes as live
-    /// frames; the rest is sent here, under the cursor that the client has already.
-    fn catch_up(&mut self, topic: &Topic) {
-        let mut known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox);
-        known.retain(|frame| self.sees(&frame.task));
+    /// frames; the rest is sent here, under the cursor that the client has already. Only in a live session: while it
+    /// is opening, its cursor moves over what would be marked.
+    pub(super) fn catch_up(&mut self, topic: &Topic) {
+        let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
         if !known.is_empty() {
             self.list(Listing { left: known.into(), with_cursor: true, id: None });
         }
@@ -81,6 +100,9 @@ impl Session {
         for topic in self.topics(selector) {
             if let Some(watch) = self.watches.remove(&topic) {
                 self.shared.hub.unwatch(&watch);
+                self.late_topics.retain(|late| *late != topic);
+                let rest: Vec<Topic> = self.watches.keys().cloned().collect();
+                self.shared.hub.keep_marks(&self.mailbox, &rest);
             }
             self.reply(&ServerMessage::Unsubscribed { topic, id: id.cloned() }, now);
         }
@@ -104,15 +126,21 @@ impl Session {
     }
 
     /// A task that may not be cancelled is answered like one that does not exist.
-    fn cancel(&mut self, task_id: TaskId, id: Option<RequestId>, now: Now) {
+    fn cancel(&mut self, task_id: TaskId, id: Option<RequestId>, now: Now) -> Result<(), Refusal> {
         let task = self.shared.hub.task(&task_id);
-        let allowed = task.is_some_and(|f| !f.task.status.is_terminal() && self.identity.may_cancel(&f.task));
-        if !allowed {
-            return self.reply(&ServerMessage::TaskCancelled { task_id, success: false, id }, now);
+        let task = task.filter(|f| !f.task.status.is_terminal() && self.identity.may_cancel(&f.task));
+        let under_way = task.as_ref().is_some_and(|frame| frame.task.status == Status::Cancelling);
+        if task.is_none() || under_way {
+            self.reply(&ServerMessage::TaskCancelled { task_id, success: under_way, id }, now);
+            return Ok(());
+        }
+        if self.cancels.len() >= CANCELS_MAX {
+            return Err((ErrorCode::LimitReached, format!("{CANCELS_MAX} requests to cancel are waiting for the log")));
         }
         let mut event = Event::new(task_id);
         event.status = Some(Status::Cancelling);
         self.cancels.push_back(Cancel { event, id });
+        Ok(())
     }
 
     /// The log took the request to cancel, or did not.

@@ -25,8 +25,14 @@ use crate::{
 /// Frames per pull: one vectored write takes no more either.
 pub(super) const PULL_FRAMES_MAX: usize = 256;
 
-/// Pings that wait for a slow socket before the oldest is dropped: a flood must not grow memory.
+/// Answers that wait for a slow socket before the connection is closed with 1008: a flood must not grow memory.
 const REPLIES_MAX: usize = 256;
+
+/// While answers of so many bytes wait for a slow socket, nothing more is read from it.
+const REPLIES_MAX_BYTES: usize = 64 * 1024;
+
+/// Requests to cancel that wait for the log.
+pub(super) const CANCELS_MAX: usize = 16;
 
 /// Tasks in listings that wait for a slow socket, likewise.
 const LISTED_MAX: usize = 1_000_000;
@@ -96,6 +102,9 @@ pub(super) struct Session {
     pub(super) preface: VecDeque<Bytes>,
     /// Answers.
     replies: VecDeque<Bytes>,
+    reply_bytes: usize,
+    /// Topics that were subscribed to before the session was live; their states follow once it is.
+    pub(super) late_topics: Vec<Topic>,
     /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
     pub(super) listings: VecDeque<Listing>,
     pub(super) cancels: VecDeque<Cancel>,
@@ -134,6 +143,8 @@ impl Session {
             stage: Stage::Waiting { reset: None },
             preface: VecDeque::new(),
             replies: VecDeque::new(),
+            reply_bytes: 0,
+            late_topics: Vec::new(),
             listings: VecDeque::new(),
             cancels: VecDeque::new(),
             closing: None,
@@ -168,7 +179,13 @@ impl Session {
             self.close(CloseCode::Policy, "too many requests without reading the answers");
             return;
         }
+        self.reply_bytes += frame.len();
         self.replies.push_back(frame);
+    }
+
+    /// The socket cannot keep up with the answers: ask nothing more of this client until it can.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.reply_bytes > REPLIES_MAX_BYTES
     }
 
     /// States to send in pages, when the socket can take them.
@@ -191,6 +208,9 @@ impl Session {
     /// A message arrived.
     pub(super) fn on_inbound(&mut self, inbound: Inbound, now: Now) {
         self.heard_at = now.instant;
+        if self.closing.is_some() {
+            return;
+        }
         let command = match (inbound, self.encoding) {
             (Inbound::Ping(payload), _) => return self.push_reply(frame(Opcode::Pong, &payload)),
             (Inbound::Pong, _) => return,
@@ -219,8 +239,8 @@ impl Session {
         match command {
             Ok(command) => {
                 self.bad_in_a_row = 0;
-                self.shared.metrics.client_message("ok");
-                self.on_command(command, now);
+                let outcome = self.on_command(command, now).map_or("ok", ErrorCode::as_str);
+                self.shared.metrics.client_message(outcome);
             }
             Err(error) => self.on_bad_message(error, now),
         }
@@ -259,8 +279,14 @@ impl Session {
             _ => {}
         }
         output.frames.extend(self.replies.drain(..));
+        self.reply_bytes = 0;
         if self.closing.is_some() || opening {
             return output;
+        }
+        if matches!(self.stage, Stage::Live) {
+            for topic in std::mem::take(&mut self.late_topics) {
+                self.catch_up(&topic);
+            }
         }
         if !self.listings.is_empty() {
             self.listing_page(&mut output, now);
@@ -278,7 +304,12 @@ impl Session {
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
         let answers = !self.replies.is_empty() || !self.listings.is_empty();
-        self.more || answers || !self.is_flowing()
+        let flows = match self.stage {
+            Stage::Waiting { .. } => false,
+            Stage::Live => self.more || !self.late_topics.is_empty(),
+            _ => true,
+        };
+        answers || flows
     }
 
     /// The log was read anew, or has just been read to its end: start over.
@@ -293,6 +324,8 @@ impl Session {
             for listing in &mut self.listings {
                 listing.left.clear();
             }
+            self.more = false;
+            self.late_topics.clear();
             self.stage = Stage::Waiting { reset: progress.reset };
         }
         if let Stage::Waiting { reset } = self.stage
@@ -328,6 +361,7 @@ impl Session {
             PullOptions { after: self.position(), every: self.deliver == Deliver::Every, frames_max: PULL_FRAMES_MAX };
         let pulled = self.shared.hub.pull(&self.mailbox, options, |task| self.identity.may_watch(task));
         self.more = pulled.more;
+        self.shared.metrics.key_frame_gaps(pulled.gaps);
         if !pulled.frames.is_empty() {
             self.pulled_at = Some(now.instant);
             self.shared.metrics.pulled(pulled.frames.len(), pulled.conflated);
@@ -360,14 +394,16 @@ impl Session {
 
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn deadline(&self, now: Now) -> Instant {
-        let dead_at = self.heard_at + self.shared.settings.dead_peer_timeout;
+        let dead_after = self.shared.settings.dead_peer_timeout;
+        let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
         let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
         [Some(self.ping_at), Some(dead_at), self.expires_at, throttled].into_iter().flatten().min().unwrap_or(dead_at)
     }
 
     /// A timer fired: ping, expiry. False when the peer is dead and the socket is to be dropped.
     pub(super) fn on_time(&mut self, now: Now) -> bool {
-        if now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
+        // While nothing is read, nothing can be heard; then progress of the writing is the sign of life.
+        if !self.is_backed_up() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
             return false;
         }
         if self.expires_at.is_some_and(|at| now.instant >= at) {

@@ -170,3 +170,89 @@ fn only_who_may_cancel_a_live_task_does() {
     assert!(stranger.cancels.is_empty());
     assert_eq!(world.frames(&mut stranger).last().unwrap()["success"], false);
 }
+
+#[test]
+fn a_log_that_is_read_anew_leaves_a_session_waiting_and_not_busy() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    for number in 0..=PULL_FRAMES_MAX {
+        world.event(&format!("t{number}"), "u1", Some(1.0), None);
+    }
+    assert_eq!(session.output(world.now).frames.len(), PULL_FRAMES_MAX);
+    assert!(session.has_more());
+    world.shared.hub.reset(ResumeFailure::AnotherLog);
+    assert!(session.output(world.now).frames.is_empty());
+    assert!(!session.has_more());
+}
+
+#[test]
+fn a_subscription_right_after_a_resume_or_in_a_snapshot_misses_no_end() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(10.0), None);
+    let one = Request { scope: Scope::Topic(Topic::Task(task_id("t1"))), ..mine() };
+    let cursor = last_cursor(&world.frames(&mut world.open("u1", &one)));
+    world.event("ended", "u1", None, Some(Status::Failed));
+    world.event("t1", "u1", Some(20.0), None);
+    for request in [Request { cursor: Some(cursor), ..one.clone() }, one] {
+        let mut session = world.open("u1", &request);
+        world.say(&mut session, &json!({"type": "subscribe", "task_id": "ended"}));
+        let frames = world.frames(&mut session);
+        assert!(Value::from(frames.clone()).to_string().contains("\"failed\""), "{frames:?}");
+    }
+}
+
+#[test]
+fn nothing_comes_after_unsubscribed() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(1.0), None);
+    world.say(&mut session, &json!({"type": "unsubscribe", "task_id": "*"}));
+    world.event("t1", "u1", Some(2.0), None);
+    assert_eq!(types(&world.frames(&mut session)), ["unsubscribed"]);
+}
+
+#[test]
+fn a_session_that_is_closing_obeys_no_more() {
+    let mut world = World::new();
+    world.event("t1", "u1", Some(1.0), None);
+    let mut session = world.open("u1", &mine());
+    session.identity.rights.cancel = true;
+    session.close(CloseCode::Restart, "");
+    world.say(&mut session, &json!({"type": "cancel_task", "task_id": "t1"}));
+    assert!(session.cancels.is_empty());
+}
+
+#[test]
+fn a_cancellation_under_way_is_not_appended_again_and_few_wait_at_once() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &mine());
+    session.identity.rights.cancel = true;
+    world.event("t", "u1", None, Some(Status::Cancelling));
+    world.say(&mut session, &json!({"type": "cancel_task", "task_id": "t"}));
+    assert!(session.cancels.is_empty());
+    assert_eq!(world.frames(&mut session).last().unwrap()["success"], true);
+    for number in 0..=CANCELS_MAX {
+        world.event(&format!("t{number}"), "u1", Some(1.0), None);
+        world.say(&mut session, &json!({"type": "cancel_task", "task_id": format!("t{number}")}));
+    }
+    assert_eq!(session.cancels.len(), CANCELS_MAX);
+    let refused = world.frames(&mut session).into_iter().find(|frame| frame["type"] == "error");
+    assert_eq!(refused.unwrap()["error_code"], "LIMIT_REACHED");
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answers_is_asked_no_more() {
+    let mut world = World::new();
+    world.event("t", "u1", Some(1.0), None);
+    let mut session = world.open("u1", &mine());
+    let mut asked = 0;
+    while !session.is_backed_up() && asked < REPLIES_MAX {
+        world.say(&mut session, &json!({"type": "get_task_status", "task_id": "t".repeat(250)}));
+        asked += 1;
+    }
+    assert!(session.is_backed_up() && session.closing().is_none(), "after {asked}");
+    session.output(world.now);
+    assert!(!session.is_backed_up());
+}

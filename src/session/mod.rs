@@ -14,7 +14,7 @@ mod websocket;
 use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Verifier,
@@ -96,6 +96,8 @@ pub struct Sessions {
     pub settings: Arc<Settings>,
     /// Cancelled when connections are to be ended with 1012.
     pub draining: CancellationToken,
+    /// Holds one token per connection, so that a drain can wait for the last.
+    pub open: TaskTracker,
 }
 
 impl Sessions {
@@ -104,8 +106,27 @@ impl Sessions {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        self.metrics.connection_opened();
-        let code = pump::run(self, socket, &early, request).await;
-        self.metrics.connection_closed(code);
+        let _open = self.open.token();
+        let mut counted = Counted::open(&self.metrics);
+        counted.code = pump::run(self, socket, &early, request).await;
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    code: Option<u16>,
+}
+
+impl<'a> Counted<'a> {
+    fn open(metrics: &'a Metrics) -> Self {
+        metrics.connection_opened();
+        Self { metrics, code: None }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.connection_closed(self.code);
     }
 }

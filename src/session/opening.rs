@@ -13,7 +13,7 @@ use crate::{
     clock::{self, Now},
     proto::{
         ClientLimits, CloseCode, ConnectionEstablished, Cursor, Encoding, ErrorCode, ResumeFailure, ServerMessage,
-        TaskFrame, Topic,
+        Task, TaskFrame, Topic,
     },
 };
 
@@ -91,10 +91,9 @@ impl Session {
         let Some(applied) = progress.applied.filter(|_| progress.replayed) else {
             return Err(if progress.replayed { ResumeFailure::AnotherLog } else { ResumeFailure::NotReady });
         };
-        self.shared.hub.check(cursor)?;
         let every = self.deliver == Deliver::Every;
-        let mut missed = self.shared.hub.missed(topics, cursor.position, applied.position, every)?;
-        missed.retain(|frame| self.sees(&frame.task));
+        let sees = |task: &Task| self.sees(task);
+        let missed = self.shared.hub.missed(topics, cursor, applied.position, every, sees)?;
         Ok((cursor, missed))
     }
 

@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Request, Sessions,
-    machine::{Output, Session},
+    machine::{Cancel, Output, Session},
     websocket::{Inbound, Reader, Violation},
 };
 use crate::{
     auth::{AuthenticationError, Identity},
     clock,
+    input::Publisher,
     proto::{CloseCode, Command, CommandKind, Encoding, close_frame},
 };
 
@@ -55,6 +56,8 @@ struct Pump<S> {
     reader: Reader,
     inbox: VecDeque<Inbound>,
     outbox: VecDeque<Bytes>,
+    /// Whether to read at all: not while the peer does not take its answers.
+    reads: bool,
     written: u64,
     /// When the oldest unwritten byte last had company that moved.
     progress_at: Instant,
@@ -67,6 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             reader: Reader::new(message_max),
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
+            reads: true,
             written: 0,
             progress_at: clock::now().instant,
         }
@@ -92,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 Poll::Pending => {}
             }
         }
-        self.poll_read(cx)
+        if self.reads { self.poll_read(cx) } else { Poll::Pending }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,17 +150,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
+    /// Empties the inbox; was there a close frame in it?
+    fn heard_close(&mut self) -> bool {
+        self.inbox.drain(..).any(|inbound| matches!(inbound, Inbound::Close(_)))
+    }
+
     /// Sends a close frame after what waits and gives the peer a moment to answer, so that it reads the code and not a
     /// reset.
     async fn close(&mut self, code: CloseCode, reason: &str, peer_closed: bool) {
         self.queue([close_frame(code, reason)]);
+        self.reads = true;
         let farewell = async {
-            while !matches!(self.turn().await, Event::Flushed | Event::Gone) {}
-            let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await;
-            while !peer_closed && !self.inbox.drain(..).any(|inbound| matches!(inbound, Inbound::Close(_))) {
-                if !matches!(self.turn().await, Event::Read) {
-                    break;
+            let mut answered = peer_closed;
+            loop {
+                match self.turn().await {
+                    Event::Flushed | Event::Gone => break,
+                    // What still comes is not kept.
+                    Event::Read | Event::Violated(_) => answered |= self.heard_close(),
                 }
+            }
+            let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await;
+            answered |= self.heard_close();
+            while !answered && matches!(self.turn().await, Event::Read) {
+                answered |= self.heard_close();
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
@@ -249,36 +265,38 @@ where
 {
     let mailbox = session.mailbox();
     let mut in_flight = Output::default();
+    let mut cancelling: Option<Cancelling> = None;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut armed_for = None;
-    let mut peer_closed = false;
+    let mut peer_code = None;
     loop {
-        while let Some(inbound) = pump.inbox.pop_front() {
-            peer_closed |= matches!(inbound, Inbound::Close(_));
-            session.on_inbound(inbound, clock::now());
+        listen(pump, session, &mut peer_code).await;
+        if cancelling.is_none()
+            && let Some(cancel) = session.cancels.pop_front()
+        {
+            cancelling = Some(Box::pin(append(sessions.publisher.clone(), cancel)));
         }
-        run_cancels(sessions, session).await;
         if pump.outbox.is_empty() {
             in_flight = session.output(clock::now());
             pump.queue(std::mem::take(&mut in_flight.frames));
         }
-        if pump.outbox.is_empty()
-            && let Some((code, reason)) = session.closing()
-        {
+        let idle = pump.outbox.is_empty();
+        if idle && let Some((code, reason)) = session.closing() {
             let (code, reason) = (code, reason.to_owned());
-            pump.close(code, &reason, peer_closed).await;
-            return Some(code.number());
+            pump.close(code, &reason, peer_code.is_some()).await;
+            return peer_code.flatten().or(Some(code.number()));
         }
-        let now = clock::now();
+        if idle && session.has_more() {
+            // A session that has more and gives nothing would be a mistake; it must not cost others their thread.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        pump.reads = !session.is_backed_up();
         let stalled_at = pump.progress_at + sessions.settings.write_timeout;
-        let deadline =
-            if pump.outbox.is_empty() { session.deadline(now) } else { stalled_at.min(session.deadline(now)) };
+        let deadline = session.deadline(clock::now());
+        let deadline = if idle { deadline } else { deadline.min(stalled_at) };
         if armed_for.replace(deadline) != Some(deadline) {
             timer.as_mut().reset(deadline.into());
-        }
-        let idle = pump.outbox.is_empty();
-        if idle && session.has_more() {
-            continue;
         }
         tokio::select! {
             event = pump.turn() => match event {
@@ -288,6 +306,10 @@ where
                 Event::Violated(Violation(code, reason)) => session.close(code, reason),
             },
             () = mailbox.woken(), if idle => {}
+            (cancel, done) = finished(&mut cancelling) => {
+                cancelling = None;
+                session.on_cancelled(cancel, done, clock::now());
+            }
             () = &mut timer => {
                 armed_for = None;
                 let now = clock::now();
@@ -296,8 +318,40 @@ where
                     return None;
                 }
             }
-            () = sessions.draining.cancelled(), if session.closing().is_none() => session.close(CloseCode::Restart, "the service restarts; reconnect"),
+            () = sessions.draining.cancelled(), if session.closing().is_none() => {
+                session.close(CloseCode::Restart, "the service restarts; reconnect");
+            }
         }
+    }
+}
+
+/// Hands what the peer said to the session, as long as it can keep up with the answers.
+async fn listen<S>(pump: &mut Pump<S>, session: &mut Session, peer_code: &mut Option<Option<u16>>) {
+    while !session.is_backed_up()
+        && let Some(inbound) = pump.inbox.pop_front()
+    {
+        if let Inbound::Close(code) = inbound {
+            peer_code.get_or_insert(code);
+        }
+        session.on_inbound(inbound, clock::now());
+        // One read can hold many commands, and each may look at many tasks.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A request to cancel on its way to the log, which bounds how long that takes.
+type Cancelling = Pin<Box<dyn Future<Output = (Cancel, bool)> + Send>>;
+
+async fn append(publisher: Publisher, cancel: Cancel) -> (Cancel, bool) {
+    let appended = publisher.publish(std::slice::from_ref(&cancel.event)).await;
+    (cancel, appended.is_ok())
+}
+
+/// Never, while there is none.
+async fn finished(cancelling: &mut Option<Cancelling>) -> (Cancel, bool) {
+    match cancelling {
+        Some(appending) => appending.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -306,12 +360,4 @@ fn flushed<S>(sessions: &Sessions, pump: &mut Pump<S>, output: &Output) {
     let now_ms = clock::now().unix_ms;
     let waited = output.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
     sessions.metrics.frames_delivered(output.task_frames, waited);
-}
-
-/// Appends requests to cancel, one after the other; the log's own time limit bounds the wait.
-async fn run_cancels(sessions: &Sessions, session: &mut Session) {
-    while let Some(cancel) = session.cancels.pop_front() {
-        let appended = sessions.publisher.publish(std::slice::from_ref(&cancel.event)).await;
-        session.on_cancelled(cancel, appended.is_ok(), clock::now());
-    }
 }

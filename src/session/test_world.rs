@@ -61,10 +61,11 @@ pub(super) fn sessions() -> Sessions {
     Sessions {
         hub,
         verifier: Verifier::new(AuthSettings::None { user: None }).unwrap(),
-        publisher: Publisher::new(log, metrics.clone()),
+        publisher: Publisher::new(log),
         metrics,
         settings: Arc::new(settings),
         draining: tokio_util::sync::CancellationToken::new(),
+        open: tokio_util::task::TaskTracker::new(),
     }
 }
 
