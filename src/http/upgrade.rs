@@ -177,8 +177,14 @@ fn websocket_key(head: &Head, can_upgrade: bool) -> Result<SecWebsocketKey, Http
         return Err(HttpError::method_not_allowed("GET"));
     }
     let asked = head.list(&header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"));
-    if !can_upgrade || !asked {
+    let connection = head.list(&header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    if !can_upgrade || !asked || !connection {
         return Err(upgrade_required("This address speaks WebSocket; ask for it with `Connection: Upgrade`."));
+    }
+    // A body would be read as the first frames, by this end or by a proxy between.
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
+    if !empty || head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(HttpError::bad_request("A WebSocket handshake has no body."));
     }
     if head.list(&header::SEC_WEBSOCKET_VERSION).ne(["13"]) {
         let error = upgrade_required("Only version 13 of the WebSocket protocol is spoken here.");

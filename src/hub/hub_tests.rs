@@ -1,13 +1,11 @@
-//! The hub against a naive model, and under threads.
+//! What the hub promises, one by one.
 
 use std::collections::BTreeMap;
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::proto::{Status, Task, TaskFrame, Topic, UserId};
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         max: 1_000,
         ring_frames: 64,
@@ -18,61 +16,61 @@ fn settings() -> Settings {
 }
 
 /// A time of reading after everything that the tests date.
-const LATE: u64 = 1_000_000_000;
+pub(super) const LATE: u64 = 1_000_000_000;
 
-fn hub_with(settings: Settings) -> Hub {
+pub(super) fn hub_with(settings: Settings) -> Hub {
     let hub = Hub::new(settings, Arc::new(Metrics::new("memory")));
     hub.set_replayed(true);
     hub
 }
 
-fn id(text: &str) -> TaskId {
+pub(super) fn id(text: &str) -> TaskId {
     TaskId::parse(text).unwrap()
 }
 
-fn user(text: &str) -> UserId {
+pub(super) fn user(text: &str) -> UserId {
     UserId::parse(text).unwrap()
 }
 
-fn cursor(major: u64) -> Cursor {
+pub(super) fn cursor(major: u64) -> Cursor {
     Cursor { position: Position { major, minor: 0 }, proof: major as u32 }
 }
 
-fn arrival(major: u64, event: Event) -> Arrival {
+pub(super) fn arrival(major: u64, event: Event) -> Arrival {
     Arrival { cursor: cursor(major), appended_at_ms: Some(major), event: Some(event) }
 }
 
-fn progress(task: &str, owner: &str, percent: f64) -> Event {
+pub(super) fn progress(task: &str, owner: &str, percent: f64) -> Event {
     let mut event = Event::new(id(task));
     event.user_id = Some(user(owner));
     event.progress = Some(percent);
     event
 }
 
-fn status(task: &str, owner: &str, status: Status) -> Event {
+pub(super) fn status(task: &str, owner: &str, status: Status) -> Event {
     let mut event = Event::new(id(task));
     event.user_id = Some(user(owner));
     event.status = Some(status);
     event
 }
 
-const ALL: fn(&Task) -> bool = |_| true;
+pub(super) const ALL: fn(&Task) -> bool = |_| true;
 
-fn options(after: Position) -> PullOptions {
+pub(super) fn options(after: Position) -> PullOptions {
     PullOptions { after, every: false, frames_max: 1_000 }
 }
 
 /// A session reduced to what the hub promises it.
-struct Client {
-    mailbox: Arc<Mailbox>,
-    topic: Topic,
-    watch: Watch,
-    after: Position,
-    seen: Vec<Arc<TaskFrame>>,
+pub(super) struct Client {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) topic: Topic,
+    pub(super) watch: Watch,
+    pub(super) after: Position,
+    pub(super) seen: Vec<Arc<TaskFrame>>,
 }
 
 impl Client {
-    fn attach(hub: &Hub, topic: Topic) -> Self {
+    pub(super) fn attach(hub: &Hub, topic: Topic) -> Self {
         let mailbox = Arc::new(Mailbox::default());
         let watch = hub.watch(topic.clone(), &mailbox);
         let applied = hub.progress().applied.map_or(Position::START, |cursor| cursor.position);
@@ -82,7 +80,7 @@ impl Client {
         Self { mailbox, topic, watch, after: applied, seen }
     }
 
-    fn pull(&mut self, hub: &Hub, frames_max: usize, every: bool) {
+    pub(super) fn pull(&mut self, hub: &Hub, frames_max: usize, every: bool) {
         let options = PullOptions { after: self.after, every, frames_max };
         let pulled = hub.pull(&self.mailbox, options, ALL);
         for frame in pulled.frames {
@@ -92,16 +90,16 @@ impl Client {
         }
     }
 
-    fn cursor(&self) -> Cursor {
+    pub(super) fn cursor(&self) -> Cursor {
         cursor(self.after.major)
     }
 
-    fn states(&self) -> BTreeMap<String, Position> {
+    pub(super) fn states(&self) -> BTreeMap<String, Position> {
         self.seen.iter().map(|frame| (frame.task.task_id.to_string(), frame.position())).collect()
     }
 }
 
-fn states(hub: &Hub, topic: &Topic) -> BTreeMap<String, Position> {
+pub(super) fn states(hub: &Hub, topic: &Topic) -> BTreeMap<String, Position> {
     let frames = hub.tasks(std::slice::from_ref(topic));
     frames.iter().map(|frame| (frame.task.task_id.to_string(), frame.position())).collect()
 }
@@ -280,160 +278,6 @@ async fn an_end_wakes_even_a_session_that_left_its_last_mark_lying() {
     hub.apply(&[arrival(2, status("a", "u1", Status::Failed))], LATE);
     tokio::time::timeout(Duration::from_secs(5), client.mailbox.woken()).await.expect("a wake-up");
     assert_eq!(client.mailbox.state(), (true, true));
-}
-
-#[derive(Debug, Clone)]
-enum Act {
-    /// Events, and which client pulls after each marking.
-    Apply(Vec<(usize, Option<Status>, f64)>, usize),
-    Attach(usize),
-    Pull {
-        client: usize,
-        frames_max: usize,
-        every: bool,
-    },
-    Resume(usize),
-}
-
-fn any_act() -> impl Strategy<Value = Act> {
-    const STATUSES: [Status; 4] = [Status::Running, Status::Waiting, Status::Succeeded, Status::Failed];
-    let status = prop::option::weighted(0.3, prop::sample::select(&STATUSES[..]));
-    let event = (0..6_usize, status, 0.0..100.0_f64);
-    prop_oneof![
-        4 => (prop::collection::vec(event, 1..8), 0..6_usize).prop_map(|(events, puller)| Act::Apply(events, puller)),
-        1 => (0..8_usize).prop_map(Act::Attach),
-        4 => (0..6_usize, 1..6_usize, any::<bool>())
-            .prop_map(|(client, frames_max, every)| Act::Pull { client, frames_max, every }),
-        1 => (0..6_usize).prop_map(Act::Resume),
-    ]
-}
-
-fn topic(number: usize) -> Topic {
-    match number {
-        0..=4 => Topic::Task(id(&format!("t{number}"))),
-        5 | 6 => Topic::Owner(user(&format!("u{}", number - 5))),
-        _ => Topic::All,
-    }
-}
-
-/// Every task has the owner of its number, whatever the generator says, so that owners never clash.
-fn event_of((task, named, percent): (usize, Option<Status>, f64)) -> Event {
-    let mut event = progress(&format!("t{task}"), &format!("u{}", task % 2), percent);
-    event.status = named;
-    event
-}
-
-proptest! {
-    #[test]
-    fn whatever_the_order_of_events_and_pulls_every_client_ends_with_the_state_of_the_hub(
-        acts in prop::collection::vec(any_act(), 1..80)
-    ) {
-        let hub = hub_with(settings());
-        let mut clients: Vec<Client> = Vec::new();
-        // The naive model: every frame there ever was.
-        let mut frames: Vec<Arc<TaskFrame>> = Vec::new();
-        let mut at = 0;
-        for act in acts {
-            match act {
-                Act::Apply(events, puller) => {
-                    let batch: Vec<_> = events.into_iter().map(|e| { at += 1; arrival(at, event_of(e)) }).collect();
-                    let changed = hub.change(&batch, LATE);
-                    frames.extend(changed.iter().map(|one| one.frame.clone()));
-                    let mut to_wake = Vec::new();
-                    for one in &changed {
-                        hub.mark(std::slice::from_ref(one), &mut to_wake);
-                        if let Some(client) = clients.get_mut(puller) {
-                            client.pull(&hub, 2, false);
-                        }
-                    }
-                    hub.announce(to_wake);
-                }
-                Act::Attach(number) if clients.len() < 6 => clients.push(Client::attach(&hub, topic(number))),
-                Act::Attach(_) => {}
-                Act::Pull { client, frames_max, every } => {
-                    if let Some(client) = clients.get_mut(client) {
-                        client.pull(&hub, frames_max, every);
-                    }
-                }
-                Act::Resume(client) => {
-                    // Drops the connection and carries on from its cursor over a new one.
-                    if client < clients.len() {
-                        let old = clients.remove(client);
-                        hub.unwatch(&old.watch);
-                        let mut new = Client::attach(&hub, old.topic.clone());
-                        if old.after > Position::START {
-                            let topics = std::slice::from_ref(&old.topic);
-                            let missed = hub.missed(topics, old.cursor(), new.after, false, ALL).unwrap();
-                            new.seen = old.seen;
-                            new.seen.extend(missed);
-                        }
-                        clients.push(new);
-                    }
-                }
-            }
-        }
-        for client in &mut clients {
-            for _ in 0..200 {
-                client.pull(&hub, 3, false);
-            }
-            prop_assert_eq!(client.states(), states(&hub, &client.topic));
-            let first = client.seen.first().map(|frame| frame.position());
-            let keys = frames.iter().filter(|f| f.is_key && Some(f.position()) > first);
-            for key in keys.filter(|f| topics::heard(&f.task).contains(&client.topic)) {
-                let known = client.seen.iter().any(|f| f.cursor == key.cursor);
-                // What a first snapshot showed already stands for everything before it.
-                let snapshot = client.seen.iter().any(|f| f.task.task_id == key.task.task_id && f.position() > key.position());
-                prop_assert!(known || snapshot, "a key frame was folded away: {:?}", key);
-            }
-        }
-    }
-}
-
-/// Several sessions on threads of their own, which do nothing but pull when they are woken, while events are applied as
-/// fast as they go. Each must come to see the last event of its topic.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_wake_up_is_lost_between_threads() {
-    const EVENTS: u64 = 20_000;
-    let task_of = |n: u64| n as usize % 7;
-    let hub = hub_with(settings());
-    let sessions: Vec<_> = [7, 6, 5, 3, 7, 6, 5, 3]
-        .into_iter()
-        .map(|number| {
-            let hub = hub.clone();
-            let concerns = move |n: &u64| match number {
-                7 => true,
-                3 => task_of(*n) == 3,
-                owner => task_of(*n) % 2 == owner - 5,
-            };
-            let last = (1..=EVENTS).rev().find(concerns).unwrap();
-            let mut client = Client::attach(&hub, topic(number));
-            tokio::spawn(async move {
-                while client.after.major < last {
-                    client.mailbox.woken().await;
-                    // As the pump does: on until nothing more comes.
-                    let mut after = None;
-                    while after.replace(client.after) != Some(client.after) {
-                        client.pull(&hub, 16, number % 2 == 0);
-                    }
-                }
-                (client.states(), client.topic)
-            })
-        })
-        .collect();
-    let applier = tokio::task::spawn_blocking({
-        let hub = hub.clone();
-        move || {
-            let all: Vec<_> = (1..=EVENTS).map(|n| (n, (task_of(n), None, n as f64 / EVENTS as f64 * 99.0))).collect();
-            for chunk in all.chunks(7) {
-                hub.apply(&chunk.iter().map(|(n, event)| arrival(*n, event_of(*event))).collect::<Vec<_>>(), LATE);
-            }
-        }
-    });
-    applier.await.unwrap();
-    for session in sessions {
-        let (seen, topic) = tokio::time::timeout(Duration::from_secs(20), session).await.expect("a wake-up").unwrap();
-        assert_eq!(seen, states(&hub, &topic), "{topic:?}");
-    }
 }
 
 #[test]

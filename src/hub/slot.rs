@@ -35,6 +35,7 @@ pub(super) struct State {
 
 /// The times of an event, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "units come last in a name")]
 pub(super) struct Dates {
     /// When the log took it, as far as anybody says.
     pub(super) at_ms: u64,

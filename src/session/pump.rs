@@ -58,6 +58,9 @@ struct Pump<S> {
     outbox: VecDeque<Bytes>,
     /// Whether to read at all: not while the peer does not take its answers.
     reads: bool,
+    /// The peer sent a close frame, and the code that was in it.
+    peer_closed: bool,
+    peer_code: Option<u16>,
     written: u64,
     /// When the oldest unwritten byte last had company that moved.
     progress_at: Instant,
@@ -71,6 +74,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             reads: true,
+            peer_closed: false,
+            peer_code: None,
             written: 0,
             progress_at: clock::now().instant,
         }
@@ -157,11 +162,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
 
     /// Sends a close frame after what waits and gives the peer a moment to answer, so that it reads the code and not a
     /// reset.
-    async fn close(&mut self, code: CloseCode, reason: &str, peer_closed: bool) {
+    async fn close(&mut self, code: CloseCode, reason: &str) {
         self.queue([close_frame(code, reason)]);
         self.reads = true;
         let farewell = async {
-            let mut answered = peer_closed;
+            let mut answered = self.peer_closed;
             loop {
                 match self.turn().await {
                     Event::Flushed | Event::Gone => break,
@@ -186,7 +191,7 @@ where
 {
     let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
     if let Event::Violated(Violation(code, reason)) = pump.feed(early) {
-        pump.close(code, reason, false).await;
+        pump.close(code, reason).await;
         return Some(code.number());
     }
     let mut session = match authenticate(sessions, &mut pump, &request).await {
@@ -268,9 +273,8 @@ where
     let mut cancelling: Option<Cancelling> = None;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut armed_for = None;
-    let mut peer_code = None;
     loop {
-        listen(pump, session, &mut peer_code).await;
+        listen(pump, session).await;
         if cancelling.is_none()
             && let Some(cancel) = session.cancels.pop_front()
         {
@@ -283,8 +287,8 @@ where
         let idle = pump.outbox.is_empty();
         if idle && let Some((code, reason)) = session.closing() {
             let (code, reason) = (code, reason.to_owned());
-            pump.close(code, &reason, peer_code.is_some()).await;
-            return peer_code.flatten().or(Some(code.number()));
+            pump.close(code, &reason).await;
+            return pump.peer_code.or(Some(code.number()));
         }
         if idle && session.has_more() {
             // A session that has more and gives nothing would be a mistake; it must not cost others their thread.
@@ -326,12 +330,13 @@ where
 }
 
 /// Hands what the peer said to the session, as long as it can keep up with the answers.
-async fn listen<S>(pump: &mut Pump<S>, session: &mut Session, peer_code: &mut Option<Option<u16>>) {
+async fn listen<S>(pump: &mut Pump<S>, session: &mut Session) {
     while !session.is_backed_up()
         && let Some(inbound) = pump.inbox.pop_front()
     {
         if let Inbound::Close(code) = inbound {
-            peer_code.get_or_insert(code);
+            pump.peer_closed = true;
+            pump.peer_code = code;
         }
         session.on_inbound(inbound, clock::now());
         // One read can hold many commands, and each may look at many tasks.

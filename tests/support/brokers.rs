@@ -8,6 +8,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -17,9 +18,17 @@ const REDIS_READY: Duration = Duration::from_secs(20);
 const RABBIT_READY: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago and that this process hands out once. Below the range from which the system takes
+/// the near end of connections, or one of those could take it before it is listened on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let candidate = |_| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Test binaries that run at the same time begin in different places.
+        (10_000 + (std::process::id().wrapping_mul(37) + number) % 20_000) as u16
+    };
+    (0..20_000).map(candidate).find(is_free).expect("a free port")
 }
 
 /// A folder and the processes that work in it. A small shell holds the other end of a pipe; when the pipe closes,

@@ -93,11 +93,13 @@ impl Appender {
         let now = clock::now().instant;
         if let Some(link) = link.as_mut() {
             let ping = redis::cmd("PING");
-            let lives = now.duration_since(link.confirmed) < RESTED
+            // Whoever waited for the lock behind a PING has its answer already.
+            let lives = now.saturating_duration_since(link.confirmed) < RESTED
                 || timeout(SIGN_OF_LIFE, ping.query_async::<Value>(&mut link.connection))
                     .await
                     .is_ok_and(|pong| pong.is_ok());
             if lives {
+                link.confirmed = clock::now().instant.max(link.confirmed);
                 return Ok(link.connection.clone());
             }
         }

@@ -22,6 +22,10 @@ use crate::{
 const BLOCK_MS: usize = 1_000;
 /// How often the stream is asked whether it is still the same.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Entries of the first read, before anything is known of their size.
+const READ_FIRST: u16 = 8;
+/// Reads are halved beyond this many bytes of events, and doubled below a quarter of it.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A reply that takes this much longer than it may means that the connection is dead.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,7 +48,7 @@ pub(super) async fn read(log: Arc<RedisLog>, out: Out) {
     loop {
         let trouble = match log.connect().await {
             Ok(connection) => {
-                let mut session = Session { log: &log, out: &out, connection, target: None };
+                let mut session = Session { log: &log, out: &out, connection, count: READ_FIRST, target: None };
                 session.run(&mut tally, &mut backoff).await
             }
             Err(trouble) => trouble,
@@ -59,6 +63,8 @@ struct Session<'a> {
     log: &'a RedisLog,
     out: &'a Out,
     connection: MultiplexedConnection,
+    /// Entries to ask for.
+    count: u16,
     /// The last entry that stood in the stream on connecting, while it has not been handed over.
     target: Option<Position>,
 }
@@ -105,7 +111,7 @@ impl Session<'_> {
         }
         let mut both = redis::pipe();
         both.atomic().cmd("XINFO").arg("STREAM").arg(key);
-        both.cmd("XRANGE").arg(key).arg("-").arg("+").arg("COUNT").arg(self.count());
+        both.cmd("XRANGE").arg(key).arg("-").arg("+").arg("COUNT").arg(self.count);
         let query = both.query_async::<(Value, Value)>(&mut self.connection);
         let (info, entries) = self.log.answer(REPLY_TIMEOUT, query).await?;
         let info = wire::info(&info).ok_or_else(|| self.log.unreadable())?;
@@ -149,7 +155,7 @@ impl Session<'_> {
         let check_at = clock::now().instant + CHECK_EVERY;
         loop {
             let mut command = redis::cmd("XREAD");
-            command.arg("COUNT").arg(self.count()).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+            command.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
             command.arg(&self.log.settings.key).arg(tally.position().to_string());
             let query = command.query_async::<Value>(&mut self.connection);
             let reply = self.log.answer(REPLY_TIMEOUT, query).await?;
@@ -171,6 +177,7 @@ impl Session<'_> {
     }
 
     async fn hand_over(&mut self, tally: &mut Tally, records: Vec<Record>) {
+        self.fit(&records);
         tally.read(&records);
         self.out.records(records).await;
         if self.target.is_some_and(|target| target <= tally.position()) {
@@ -187,8 +194,15 @@ impl Session<'_> {
         self.log.reporter.lag(Lag { events, seconds });
     }
 
-    fn count(&self) -> u16 {
-        self.log.settings.read_batch.max(1)
+    /// Fits the next read to the size of the last one: events may be as large as their workers like, and a batch of
+    /// them must not fill the memory.
+    fn fit(&mut self, records: &[Record]) {
+        let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
+        if bytes > READ_BYTES_MAX {
+            self.count = (self.count / 2).max(1);
+        } else if bytes < READ_BYTES_MAX / 4 {
+            self.count = (self.count * 2).min(self.log.settings.read_batch.max(1));
+        }
     }
 
     /// `None` when there is no stream yet.
