@@ -40,6 +40,8 @@ pub(super) async fn find(log: &AmqpLog, connection: &Connection) -> Result<End, 
         Err(_) => false,
     };
     Ok(match last {
+        // A broker that has not even begun to deliver says nothing of the stream.
+        None if !silent => return Err(Trouble::Lost(format!("RabbitMQ at {} does not answer in time", log.address))),
         None => End::Empty,
         Some(offset) if silent => End::At(offset),
         Some(offset) => End::Beyond(offset),
