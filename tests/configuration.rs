@@ -242,8 +242,8 @@ fn checks_that_need_several_keys() {
         (valid().set("auth.algorithms", "RS256"), "auth.algorithms", "as a secret is configured"),
         (valid().set("auth.algorithms", ""), "auth.algorithms", "at least one"),
         (valid().set("auth.secret", "short"), "auth.secret", "16 bytes"),
-        (valid().set("auth.public_key_file", "k"), "auth.public_key_file", "not both"),
-        (Given::new().set("auth.public_key_file", "k"), "auth.algorithms", "RS256"),
+        (valid().with_file("k", b"").set("auth.public_key_file", "k"), "auth.public_key_file", "not both"),
+        (Given::new().with_file("k", b"").set("auth.public_key_file", "k"), "auth.algorithms", "RS256"),
         (
             Given::new().set("auth.public_key_file", "k").set("auth.algorithms", "RS256"),
             "auth.public_key_file",
@@ -270,6 +270,41 @@ fn checks_that_need_several_keys() {
         let mistake = given.mistake();
         assert_eq!(mistake.key, key, "{mistake:?}");
         assert!(mistake.expected.contains(expected), "{mistake:?}");
+    }
+}
+
+#[test]
+fn no_mistake_in_how_tokens_are_checked_hides_another() {
+    let short = Given::new().set("auth.secret", "short");
+    for (given, expected) in [
+        (
+            Given::new()
+                .file("[auth]\nmode = \"introspection\"\nalgorithms = [\"HS256\", \"RS256\"]\nsecret = \"short\""),
+            &[("auth.mode", "introspection"), ("auth.algorithms", "one family"), ("auth.secret", "16 bytes")][..],
+        ),
+        (Given::new().set("auth.mode", "none").set("auth.algorithms", "x"), &[("auth.algorithms", "`x` is none of")]),
+        (
+            short.clone().set("auth.public_key_file", "nowhere"),
+            &[
+                ("auth.secret", "16 bytes"),
+                ("auth.public_key_file", "can be read"),
+                ("auth.public_key_file", "not both"),
+            ],
+        ),
+        (short.set("auth.algorithms", "RS256"), &[("auth.secret", "16 bytes"), ("auth.algorithms", "as a secret is")]),
+        // What is needed depends on the mode, so that nothing is missing while that is wrong.
+        (Given::new().set("auth.mode", "jwks"), &[("auth.mode", "one of jwt, none")]),
+        (
+            Given::new().with_file("k", b"no").set("auth.public_key_file", "k").set("auth.algorithms", "x"),
+            &[("auth.algorithms", "`x` is none of")],
+        ),
+    ] {
+        let mistakes = given.mistakes();
+        assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+        for (mistake, (key, text)) in mistakes.iter().zip(expected) {
+            assert_eq!(mistake.key, *key, "{mistakes:#?}");
+            assert!(mistake.expected.contains(text), "{mistakes:#?}");
+        }
     }
 }
 
