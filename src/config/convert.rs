@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, LogFormat, layers::Layers};
+use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers};
 use crate::{
     auth::{self, Family},
     http, hub, log,
@@ -176,6 +176,10 @@ fn secret(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::Key> 
         Some(Family::Secret { recommended_bytes }) => recommended_bytes,
         _ => SECRET_RECOMMENDED_BYTES,
     };
+    if secret.contains(SECRET_EXAMPLE) {
+        layers.refuse("auth.secret", format!("what {SECRET_EXAMPLE} prints in a shell, not these very words"));
+        return None;
+    }
     if secret.len() < SECRET_MIN_BYTES {
         let expected = format!("at least {SECRET_MIN_BYTES} bytes; {recommended_bytes} random ones are recommended");
         layers.refuse("auth.secret", expected);
