@@ -71,13 +71,12 @@ fn example_near(text: &str, source: &Source) -> String {
     let mut lines = lines.into_iter().rev();
     let broken = lines.next().unwrap_or_default();
     let header = |line: &str| line.starts_with('[').then(|| line.trim_matches(['[', ']', ' ']).to_owned());
-    let key = match header(broken) {
-        Some(table) => first_key(&table),
-        None => {
-            let name = broken.split(['=', ' ']).next().unwrap_or_default();
-            let path = lines.find_map(header).map_or(name.to_owned(), |table| format!("{table}.{name}"));
-            keys::find(&path)
-        }
+    let key = if let Some(table) = header(broken) {
+        first_key(&table)
+    } else {
+        let name = broken.split(['=', ' ']).next().unwrap_or_default();
+        let path = lines.find_map(header).map_or(name.to_owned(), |table| format!("{table}.{name}"));
+        keys::find(&path)
     };
     key.map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), |key| example(key, source))
 }
