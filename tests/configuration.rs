@@ -653,7 +653,7 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
 
     assert_eq!(taskcast(&["token", "--user", "u1"], &[]).status.code(), Some(64));
     assert_eq!(taskcast(&["token", "--watch", "owm"], &[secret]).status.code(), Some(1));
-    assert_eq!(taskcast(&["serve", "--no-such-flag"], &[]).status.code(), Some(2));
+    assert_eq!(taskcast(&["serve", "--no-such-flag"], &[]).status.code(), Some(64));
     // A port that nothing listens on: port 1 needs rights that no test has.
     assert_eq!(taskcast(&["healthcheck", "--operations-listen", "127.0.0.1:1"], &[]).status.code(), Some(1));
     let memory = taskcast(&["publish", "t1", "--progress", "40"], &[]);
@@ -662,9 +662,33 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     for number in ["nan", "inf", "-inf"] {
         for flag in ["--progress", "--current", "--total"] {
             let output = taskcast(&["publish", "t1", &format!("{flag}={number}")], &[]);
-            assert_eq!(output.status.code(), Some(2), "{flag}={number}");
+            assert_eq!(output.status.code(), Some(64), "{flag}={number}");
         }
     }
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_help_0() {
+    for wrong in [&[][..], &["sreve"], &["serve", "--no-such-flag"], &["publish"], &["publish", "t", "--result", "{"]] {
+        let output = taskcast(wrong, &[]);
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{wrong:?}");
+    }
+    for asked in [&["--help"][..], &["--version"], &["help", "serve"], &["publish", "--help"]] {
+        let output = taskcast(asked, &[]);
+        assert_eq!(output.status.code(), Some(0), "{asked:?}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty(), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_status_is_refused_and_the_names_are_listed() {
+    let output = taskcast(&["publish", "t", "--status", "succeded"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("queued, running") && stderr.contains("succeeded") && !stderr.contains("lost"), "{stderr}");
+    let alias = taskcast(&["publish", "t", "--status", "SUCCESS", "--error", "x", "--result", "[1]"], &[]);
+    assert_eq!(alias.status.code(), Some(1), "only the log in memory is in the way");
 }
 
 #[test]
@@ -673,5 +697,5 @@ fn the_demo_offers_only_what_it_heeds() {
     let shown = text(&help.stdout);
     assert!(shown.contains("--operations-listen") && shown.contains("127.0.0.1:6161"), "{shown}");
     assert!(!shown.contains("TASKCAST_"), "{shown}");
-    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(2));
+    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(64));
 }
