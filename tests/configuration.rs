@@ -186,7 +186,7 @@ connections_max = [1]
         ("tasks.max", Some("\"many\""), "a whole number from 1", "max = 100000"),
         ("tasks.ring_frames", Some("0"), "a whole number from 1 to 1024", "ring_frames = 16"),
         ("tasks.resume_window", Some("1.5"), "not a number with a fraction", "resume_window = 500000"),
-        ("[session]", None, "did you mean [sessions]?", ""),
+        ("[session]", Some("{…}"), "did you mean [sessions]?", "[sessions]"),
         ("http.missing_origin", Some("\"maybe\""), "one of allow, deny", "missing_origin = "),
         ("http.connections_max", Some("[1]"), "not a list", "connections_max = 20000"),
         ("drain_seconds", Some("-1"), "a whole number from 0 to 3600", "TASKCAST_DRAIN_SECONDS=20"),
@@ -205,7 +205,7 @@ connections_max = [1]
         let shown = mistake.value.as_deref().map(|value| value.trim_end_matches('/'));
         assert_eq!(shown, value.map(|value| value.trim_end_matches('/')), "{mistake:?}");
         assert!(mistake.expected.contains(expectation), "{mistake:?}");
-        assert!(mistake.example.as_deref().unwrap_or_default().contains(example), "{mistake:?}");
+        assert!(mistake.example.contains(example), "{mistake:?}");
     }
     assert_eq!(mistakes.len(), all.len(), "{mistakes:#?}");
     let line = |key: &str| mistakes.iter().find(|m| m.key == key).and_then(|m| m.source.clone());
@@ -215,12 +215,57 @@ connections_max = [1]
 }
 
 #[test]
+fn every_mistake_has_an_example_near_to_what_was_meant() {
+    let any = "`taskcast default-config` lists every key";
+    let file = |toml: &str| Given::valid().file(toml);
+    for (given, key, expected, example) in [
+        (file("channel_capacity = 100"), "channel_capacity", "known", any),
+        (file("[nope]"), "[nope]", "one of the tables [auth]", any),
+        (file("[auth]\njwks = \"https://x\""), "auth.jwks", "not supported", "public_key_file = "),
+        (file("[log]\nurl = \"amqp://\""), "log.url", "amqp://", "url = \"amqp://user"),
+        (file("[log]\nurl = \"rediss://\""), "log.url", "rediss://", "url = \"rediss://"),
+        (file("[tasks]\nmax = 1O0"), "configuration file", "TOML", "[tasks]\nmax = 100000"),
+        (file("listen = 127.0.0.1:1"), "configuration file", "TOML", "listen = \"0.0.0.0:6161\""),
+        (file("what is = this"), "configuration file", "TOML", any),
+        (Given::valid().variable("TASKCAST_CONFIG", "no"), "configuration file", "can be read", "TASKCAST_CONFIG="),
+        (Given::valid().variable("TASKCAST_LOGG", "x"), "TASKCAST_LOGG", "mean TASKCAST_LOG?", "TASKCAST_LOG=redis://"),
+        (Given::valid().variable("TASKCAST_WHATEVER", "x"), "TASKCAST_WHATEVER", "known", any),
+        (
+            Given::valid().variable("TASKCAST_SESSIONS", "100"),
+            "TASKCAST_SESSIONS",
+            "a table, whose settings are TASKCAST_SESSIONS_…",
+            "TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS=25000",
+        ),
+        (Given::valid().set("sessions", "100"), "sessions", "settings are sessions.…", "--set sessions.heartbeat"),
+    ] {
+        for mistake in given.mistakes() {
+            assert_eq!(mistake.key, key, "{mistake:?}");
+            assert!(mistake.value.is_some(), "{mistake:?}");
+            assert!(mistake.expected.contains(expected), "{mistake:?}");
+            assert!(mistake.example.contains(example), "{mistake:?}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_a_secret_is_none_where_no_shell_reads_it() {
+    let toml = config::default_config();
+    let secret = toml.lines().find(|line| line.starts_with("#secret = ")).unwrap();
+    let mistake = Given::new().file(&format!("[auth]\n{}", &secret[1..])).mistake();
+    assert_eq!((mistake.key.as_str(), mistake.value.as_deref()), ("auth.secret", Some("(hidden)")));
+    assert!(mistake.expected.contains("in a shell"), "{mistake:?}");
+    assert!(toml.contains("at least 16 bytes; 32 random ones are recommended"));
+    let short = Given::new().set("auth.secret", "short").mistake().expected;
+    assert_eq!(short, "at least 16 bytes; 32 random ones are recommended");
+}
+
+#[test]
 fn each_example_of_a_mistake_is_one_that_works() {
     for effective in &Given::valid().load().unwrap().effective {
         // An empty text is wrong for every key but the lists, for which nothing is.
         let given = Given::valid().file("").set(effective.key, " ");
         let Err(mistakes) = given.load() else { continue };
-        let example = mistakes.0[0].example.clone().unwrap();
+        let example = mistakes.0[0].example.clone();
         let (key, value) = example.strip_prefix("--set ").unwrap().split_once('=').unwrap();
         let again = Given::valid().set(key, value).load();
         let still_wrong = again.err().into_iter().flat_map(|mistakes| mistakes.0);
@@ -242,8 +287,8 @@ fn checks_that_need_several_keys() {
         (valid().set("auth.algorithms", "RS256"), "auth.algorithms", "as a secret is configured"),
         (valid().set("auth.algorithms", ""), "auth.algorithms", "at least one"),
         (valid().set("auth.secret", "short"), "auth.secret", "16 bytes"),
-        (valid().set("auth.public_key_file", "k"), "auth.public_key_file", "not both"),
-        (Given::new().set("auth.public_key_file", "k"), "auth.algorithms", "RS256"),
+        (valid().with_file("k", b"").set("auth.public_key_file", "k"), "auth.public_key_file", "not both"),
+        (Given::new().with_file("k", b"").set("auth.public_key_file", "k"), "auth.algorithms", "RS256"),
         (
             Given::new().set("auth.public_key_file", "k").set("auth.algorithms", "RS256"),
             "auth.public_key_file",
@@ -270,6 +315,41 @@ fn checks_that_need_several_keys() {
         let mistake = given.mistake();
         assert_eq!(mistake.key, key, "{mistake:?}");
         assert!(mistake.expected.contains(expected), "{mistake:?}");
+    }
+}
+
+#[test]
+fn no_mistake_in_how_tokens_are_checked_hides_another() {
+    let short = Given::new().set("auth.secret", "short");
+    for (given, expected) in [
+        (
+            Given::new()
+                .file("[auth]\nmode = \"introspection\"\nalgorithms = [\"HS256\", \"RS256\"]\nsecret = \"short\""),
+            &[("auth.mode", "introspection"), ("auth.algorithms", "one family"), ("auth.secret", "16 bytes")][..],
+        ),
+        (Given::new().set("auth.mode", "none").set("auth.algorithms", "x"), &[("auth.algorithms", "`x` is none of")]),
+        (
+            short.clone().set("auth.public_key_file", "nowhere"),
+            &[
+                ("auth.secret", "16 bytes"),
+                ("auth.public_key_file", "can be read"),
+                ("auth.public_key_file", "not both"),
+            ],
+        ),
+        (short.set("auth.algorithms", "RS256"), &[("auth.secret", "16 bytes"), ("auth.algorithms", "as a secret is")]),
+        // What is needed depends on the mode, so that nothing is missing while that is wrong.
+        (Given::new().set("auth.mode", "jwks"), &[("auth.mode", "one of jwt, none")]),
+        (
+            Given::new().with_file("k", b"no").set("auth.public_key_file", "k").set("auth.algorithms", "x"),
+            &[("auth.algorithms", "`x` is none of")],
+        ),
+    ] {
+        let mistakes = given.mistakes();
+        assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+        for (mistake, (key, text)) in mistakes.iter().zip(expected) {
+            assert_eq!(mistake.key, *key, "{mistakes:#?}");
+            assert!(mistake.expected.contains(text), "{mistakes:#?}");
+        }
     }
 }
 
@@ -573,7 +653,7 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
 
     assert_eq!(taskcast(&["token", "--user", "u1"], &[]).status.code(), Some(64));
     assert_eq!(taskcast(&["token", "--watch", "owm"], &[secret]).status.code(), Some(1));
-    assert_eq!(taskcast(&["serve", "--no-such-flag"], &[]).status.code(), Some(2));
+    assert_eq!(taskcast(&["serve", "--no-such-flag"], &[]).status.code(), Some(64));
     // A port that nothing listens on: port 1 needs rights that no test has.
     assert_eq!(taskcast(&["healthcheck", "--operations-listen", "127.0.0.1:1"], &[]).status.code(), Some(1));
     let memory = taskcast(&["publish", "t1", "--progress", "40"], &[]);
@@ -582,9 +662,33 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     for number in ["nan", "inf", "-inf"] {
         for flag in ["--progress", "--current", "--total"] {
             let output = taskcast(&["publish", "t1", &format!("{flag}={number}")], &[]);
-            assert_eq!(output.status.code(), Some(2), "{flag}={number}");
+            assert_eq!(output.status.code(), Some(64), "{flag}={number}");
         }
     }
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_help_0() {
+    for wrong in [&[][..], &["sreve"], &["serve", "--no-such-flag"], &["publish"], &["publish", "t", "--result", "{"]] {
+        let output = taskcast(wrong, &[]);
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{wrong:?}");
+    }
+    for asked in [&["--help"][..], &["--version"], &["help", "serve"], &["publish", "--help"]] {
+        let output = taskcast(asked, &[]);
+        assert_eq!(output.status.code(), Some(0), "{asked:?}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty(), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_status_is_refused_and_the_names_are_listed() {
+    let output = taskcast(&["publish", "t", "--status", "succeded"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("queued, running") && stderr.contains("succeeded") && !stderr.contains("lost"), "{stderr}");
+    let alias = taskcast(&["publish", "t", "--status", "SUCCESS", "--error", "x", "--result", "[1]"], &[]);
+    assert_eq!(alias.status.code(), Some(1), "only the log in memory is in the way");
 }
 
 #[test]
@@ -593,5 +697,5 @@ fn the_demo_offers_only_what_it_heeds() {
     let shown = text(&help.stdout);
     assert!(shown.contains("--operations-listen") && shown.contains("127.0.0.1:6161"), "{shown}");
     assert!(!shown.contains("TASKCAST_"), "{shown}");
-    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(2));
+    assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(64));
 }

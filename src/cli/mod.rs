@@ -1,8 +1,8 @@
 //! The command line: one file per command. Only here and in `main` the process's arguments, environment, disk and
 //! standard streams are touched.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 a bad configuration (`EX_USAGE` of sysexits.h), 130 and 143 ended by
-//! a second signal.
+//! Exit codes: 0 done, 1 failed, 64 a wrong command line or a bad configuration (`EX_USAGE` of sysexits.h), 130 and 143
+//! ended by a second signal.
 
 mod arguments;
 mod check_config;
@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Mistakes};
 
-/// A bad configuration.
+/// A wrong command line, or a bad configuration.
 pub const EXIT_CONFIGURATION: u8 = 64;
 
 /// Why a command failed.
@@ -74,7 +74,14 @@ enum Command {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and the version come this way too, for stdout. A reader that went away is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::SUCCESS };
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Failure::Other(format!("no runtime: {error}"))),

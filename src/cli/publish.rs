@@ -11,7 +11,7 @@ use crate::{
     input::Publisher,
     log::{Backend, Log},
     metrics::Metrics,
-    proto::{ContentType, Event, Malformed},
+    proto::{ContentType, Event, Malformed, Status},
 };
 
 /// Lines appended together, when as many are waiting.
@@ -27,41 +27,57 @@ pub(super) struct Arguments {
     /// A whole event, instead of the flags below.
     #[arg(long, value_name = "EVENT", conflicts_with_all = [
         "user", "status", "progress", "current", "total", "unit", "name", "title", "step", "message", "attempt",
-        "parent", "root", "tag",
+        "parent", "root", "tag", "error", "result",
     ])]
     json: Option<String>,
     /// The owner.
     #[arg(long)]
     user: Option<String>,
-    /// queued, running, waiting, retrying, cancelling, succeeded, failed, cancelled, `timed_out`, expired.
-    #[arg(long)]
-    status: Option<String>,
-    /// Percent.
-    #[arg(long, value_parser = arguments::finite)]
+    /// queued, running, waiting, retrying, cancelling, succeeded, failed, cancelled, `timed_out` or expired.
+    #[arg(long, value_parser = status)]
+    status: Option<Status>,
+    /// How much is done, in percent.
+    #[arg(long, value_name = "PERCENT", value_parser = arguments::finite)]
     progress: Option<f64>,
-    #[arg(long, value_parser = arguments::finite)]
+    /// How much is done, counted in --unit.
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::finite)]
     current: Option<f64>,
-    #[arg(long, value_parser = arguments::finite)]
+    /// How much there is to do, counted in --unit.
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::finite)]
     total: Option<f64>,
+    /// What --current and --total count: rows, bytes.
     #[arg(long)]
     unit: Option<String>,
+    /// The kind of task, for programs: `invoices.export`.
     #[arg(long)]
     name: Option<String>,
+    /// What people see the task called.
     #[arg(long)]
     title: Option<String>,
+    /// What is being done, for programs: upload.
     #[arg(long)]
     step: Option<String>,
+    /// What is being done, for people.
     #[arg(long)]
     message: Option<String>,
-    #[arg(long)]
+    /// Which attempt this is; the first is 1.
+    #[arg(long, value_name = "NUMBER")]
     attempt: Option<u32>,
-    #[arg(long)]
+    /// The task that this one is a part of.
+    #[arg(long, value_name = "TASK_ID")]
     parent: Option<String>,
-    #[arg(long)]
+    /// The task at the top of the family that this one belongs to.
+    #[arg(long, value_name = "TASK_ID")]
     root: Option<String>,
-    /// May be repeated.
+    /// A group that the task is in, which a token may allow to watch; may be repeated.
     #[arg(long)]
     tag: Vec<String>,
+    /// Why it failed, for people.
+    #[arg(long, value_name = "MESSAGE")]
+    error: Option<String>,
+    /// What came of it.
+    #[arg(long, value_name = "JSON", value_parser = json_value)]
+    result: Option<Value>,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -100,7 +116,7 @@ fn event_of(arguments: &Arguments) -> Value {
     let text = |text: &Option<String>| text.clone().map(Value::from);
     put("task_id", text(&arguments.task_id));
     put("user_id", text(&arguments.user));
-    put("status", text(&arguments.status));
+    put("status", arguments.status.map(|status| status.as_str().into()));
     put("progress", arguments.progress.map(|number| json!(number)));
     put("current", arguments.current.map(|number| json!(number)));
     put("total", arguments.total.map(|number| json!(number)));
@@ -113,7 +129,22 @@ fn event_of(arguments: &Arguments) -> Value {
     put("parent_id", text(&arguments.parent));
     put("root_id", text(&arguments.root));
     put("tags", (!arguments.tag.is_empty()).then(|| json!(arguments.tag)));
+    put("error", arguments.error.as_ref().map(|message| json!({ "message": message })));
+    put("result", arguments.result.clone());
     Value::Object(event)
+}
+
+/// Reads the name of a status. Events of other programs may bring words that are not known and are taken for running; who
+/// types one here has misspelt it.
+fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| {
+        let names = Status::ALL.into_iter().filter(|status| *status != Status::Lost).map(Status::as_str);
+        format!("one of {}", names.collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn json_value(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|why| format!("JSON ({why}); a text has quotes of its own: '\"done\"'"))
 }
 
 /// An event that the log's readers will take too.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, LogFormat, layers::Layers};
+use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers};
 use crate::{
     auth::{self, Family},
     http, hub, log,
@@ -16,6 +16,9 @@ use crate::{
 
 /// Fewer bytes than this can be guessed; RFC 7518 section 3.2 asks for as many as the hash has.
 const SECRET_MIN_BYTES: usize = 16;
+
+/// For HS256, and while nobody knows the algorithm.
+const SECRET_RECOMMENDED_BYTES: usize = 32;
 
 /// `None` only after a mistake was noted.
 pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
@@ -86,18 +89,20 @@ fn must_be_local(layers: &Layers<'_>) -> bool {
 
 /// `None` only after a mistake was noted.
 pub(super) fn auth(layers: &mut Layers<'_>) -> Option<auth::Settings> {
-    if layers.is_mistaken("auth.mode") {
-        return None;
-    }
-    if layers.text("auth.mode").as_deref() == Some("none") {
+    let mode = layers.text("auth.mode").filter(|_| !layers.is_mistaken("auth.mode"));
+    // Each on its own, whatever the mode and the others are: one run tells all that is wrong.
+    let family = family(layers);
+    let secret = secret(layers, family);
+    let public_key = public_key(layers, family);
+    if mode.as_deref() == Some("none") {
         return open(layers);
     }
+    check_fit(layers, family, mode.is_some());
     if layers.is_given("auth.user") {
         layers.warnings.push("auth.user has no effect: it is for auth.mode = \"none\"".to_owned());
     }
-    let key = key(layers);
     Some(auth::Settings::Jwt(Box::new(auth::JwtSettings {
-        key: key?,
+        key: secret.or(public_key)?,
         algorithms: layers.list("auth.algorithms"),
         user_claim: layers.text("auth.user_claim"),
         audience: layers.list("auth.audience"),
@@ -127,57 +132,57 @@ fn open(layers: &mut Layers<'_>) -> Option<auth::Settings> {
     }
 }
 
-/// The key that tokens are checked with, fit for the algorithms.
-fn key(layers: &mut Layers<'_>) -> Option<auth::Key> {
+/// The family of the algorithms; `None` after a mistake in them was noted.
+fn family(layers: &mut Layers<'_>) -> Option<Family> {
+    if layers.is_mistaken("auth.algorithms") {
+        return None;
+    }
+    auth::family(&layers.list("auth.algorithms")).map_err(|why| layers.refuse("auth.algorithms", why)).ok()
+}
+
+/// Exactly one key, and of the algorithms' family. Without a mode nobody knows whether a key is needed.
+fn check_fit(layers: &mut Layers<'_>, family: Option<Family>, is_key_needed: bool) {
     let has_secret = layers.is_given("auth.secret") || layers.is_given("auth.secret_file");
     let has_public_key = layers.is_given("auth.public_key_file");
-    let family = match auth::family(&layers.list("auth.algorithms")) {
-        Ok(family) => Some(family),
-        Err(why) => {
-            layers.refuse("auth.algorithms", why);
-            None
-        }
-    };
     match (has_secret, has_public_key, family) {
         (true, true, _) => {
             layers.refuse("auth.public_key_file", "either a public key or a secret (auth.secret), not both");
-            None
         }
-        (false, false, Some(Family::Secret { .. }) | None) => {
-            layers.missing(
-                "auth.secret",
-                "the secret that tokens are signed with (HS256); or auth.public_key_file with auth.algorithms RS256, \
-                 ES256 or EdDSA; or auth.mode = \"none\", for development on one machine",
-                "TASKCAST_AUTH_SECRET=$(openssl rand -hex 32)",
-            );
-            None
-        }
-        (false, false, Some(_)) => {
-            layers.missing(
-                "auth.public_key_file",
-                "the PEM file with the public key that tokens of auth.algorithms are checked with",
-                "TASKCAST_AUTH_PUBLIC_KEY_FILE=/etc/taskcast/public.pem",
-            );
-            None
-        }
-        (true, false, Some(Family::Secret { recommended_bytes })) => secret(layers, recommended_bytes),
+        (false, false, _) if !is_key_needed => {}
+        (false, false, Some(Family::Secret { .. }) | None) => layers.missing(
+            "auth.secret",
+            "the secret that tokens are signed with (HS256); or auth.public_key_file with auth.algorithms RS256, \
+             ES256 or EdDSA; or auth.mode = \"none\", for development on one machine",
+            "TASKCAST_AUTH_SECRET=$(openssl rand -hex 32)",
+        ),
+        (false, false, Some(_)) => layers.missing(
+            "auth.public_key_file",
+            "the PEM file with the public key that tokens of auth.algorithms are checked with",
+            "TASKCAST_AUTH_PUBLIC_KEY_FILE=/etc/taskcast/public.pem",
+        ),
         (false, true, Some(Family::Secret { .. })) => {
             layers.refuse("auth.algorithms", "RS256, ES256 or EdDSA, as a public key is configured");
-            None
         }
-        (true, false, Some(_)) => {
+        (true, false, Some(Family::Rsa | Family::EllipticCurve | Family::Edwards)) => {
             layers.refuse("auth.algorithms", "HS256, HS384 or HS512, as a secret is configured");
-            None
         }
-        (false, true, Some(_)) => public_key(layers),
-        (_, _, None) => None,
+        (true, false, Some(Family::Secret { .. })) | (false, true, Some(_)) | (_, _, None) => {}
     }
 }
 
-fn secret(layers: &mut Layers<'_>, recommended_bytes: usize) -> Option<auth::Key> {
+fn secret(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::Key> {
     let secret = layers.text("auth.secret")?;
+    let recommended_bytes = match family {
+        Some(Family::Secret { recommended_bytes }) => recommended_bytes,
+        _ => SECRET_RECOMMENDED_BYTES,
+    };
+    if secret.contains(SECRET_EXAMPLE) {
+        layers.refuse("auth.secret", format!("what {SECRET_EXAMPLE} prints in a shell, not these very words"));
+        return None;
+    }
     if secret.len() < SECRET_MIN_BYTES {
-        layers.refuse("auth.secret", format!("{SECRET_MIN_BYTES} bytes or more; best {recommended_bytes} random ones"));
+        let expected = format!("at least {SECRET_MIN_BYTES} bytes; {recommended_bytes} random ones are recommended");
+        layers.refuse("auth.secret", expected);
         return None;
     }
     if secret.len() < recommended_bytes {
@@ -189,9 +194,13 @@ fn secret(layers: &mut Layers<'_>, recommended_bytes: usize) -> Option<auth::Key
     Some(auth::Key::Secret(secret.into_bytes()))
 }
 
-fn public_key(layers: &mut Layers<'_>) -> Option<auth::Key> {
+fn public_key(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::Key> {
     let path = PathBuf::from(layers.text("auth.public_key_file")?);
     let pem = read(layers, "auth.public_key_file", &path)?;
+    // For algorithms that take none, or that are none, no key would be right.
+    if matches!(family, None | Some(Family::Secret { .. })) {
+        return None;
+    }
     if let Err(why) = auth::check_public_key(&layers.list("auth.algorithms"), &pem) {
         layers.refuse("auth.public_key_file", format!("a public key for auth.algorithms; {why}"));
         return None;

@@ -3,7 +3,7 @@
 use super::{
     keys::{self, KEYS, LATER},
     layers::Layers,
-    mistake::{Mistake, Source},
+    mistake::{self, EXAMPLE_OF_NOTHING_KNOWN, Mistake, Source},
     value::Raw,
 };
 
@@ -25,11 +25,11 @@ pub(super) fn read(layers: &mut Layers<'_>) {
         let source = Source::Variable(name.to_owned());
         let Some(value) = value.to_str() else {
             layers.mistakes.push(Mistake {
+                example: key.map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), |key| mistake::example(key, &source)),
                 key: key.map_or(name, |key| key.path).to_owned(),
                 value: Some("(not UTF-8)".to_owned()),
                 source: Some(source),
                 expected: "UTF-8 text".to_owned(),
-                example: None,
             });
             continue;
         };
@@ -58,7 +58,7 @@ fn path_of(name: &str) -> String {
         return (*path).to_owned();
     }
     let rest = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-    let by_rule = KEYS.iter().map(|key| key.path).chain(LATER.iter().map(|(path, _)| *path));
+    let by_rule = KEYS.iter().map(|key| key.path).chain(LATER.iter().map(|(path, ..)| *path));
     if let Some(path) = by_rule.into_iter().find(|path| keys::variable_by_rule(path) == name) {
         return path.to_owned();
     }

@@ -8,7 +8,7 @@ use super::{
     environment::CONFIG,
     keys::{self, TABLES},
     layers::Layers,
-    mistake::{Mistake, Source, without_credentials},
+    mistake::{EXAMPLE_OF_NOTHING_KNOWN, Mistake, Source, example, without_credentials},
     suggest,
     value::Raw,
 };
@@ -32,27 +32,57 @@ impl File {
 /// Takes the file named by `--config` or `TASKCAST_CONFIG`, if there is one.
 pub(super) fn read(layers: &mut Layers<'_>) {
     let Some((path, named_by)) = location(layers) else { return };
-    let mut broken = |value: String, source: Source, expected: String| {
+    let mut broken = |value: String, source: Source, expected: String, example: String| {
         layers.file_is_broken = true;
         let key = "configuration file".to_owned();
-        layers.mistakes.push(Mistake { key, value: Some(value), source: Some(source), expected, example: None });
+        layers.mistakes.push(Mistake { key, value: Some(value), source: Some(source), expected, example });
     };
+    let another = match &named_by {
+        Source::Variable(name) => format!("{name}=taskcast.toml"),
+        _ => "--config taskcast.toml".to_owned(),
+    };
+    let another = format!("{another} (`taskcast default-config > taskcast.toml` writes one)");
     let text = match (layers.sources.read)(&path).map(String::from_utf8) {
         Ok(Ok(text)) => text,
-        Ok(Err(_)) => return broken(path.display().to_string(), named_by, "a file with UTF-8 text".to_owned()),
+        Ok(Err(_)) => {
+            return broken(path.display().to_string(), named_by, "a file with UTF-8 text".to_owned(), another);
+        }
         Err(error) => {
-            return broken(path.display().to_string(), named_by, format!("a file that can be read ({error})"));
+            return broken(path.display().to_string(), named_by, format!("a file that can be read ({error})"), another);
         }
     };
     let file = File { path, text };
     let (table, errors) = DeTable::parse_recoverable(&file.text);
     for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
         let name = file.path.display().to_string();
-        broken(name, file.source(error.span()), format!("TOML ({})", error.message()));
+        let source = file.source(error.span());
+        let example = example_near(&file.text, &source);
+        broken(name, source, format!("TOML ({})", error.message()), example);
     }
     if errors.is_empty() {
         take_root(layers, &file, table.get_ref());
     }
+}
+
+/// How the key of a line that is no TOML would be set well: the line's name, in the table that it stands in.
+fn example_near(text: &str, source: &Source) -> String {
+    let Source::File { line, .. } = source else { return EXAMPLE_OF_NOTHING_KNOWN.to_owned() };
+    let lines: Vec<&str> = text.lines().take(*line).map(str::trim).collect();
+    let mut lines = lines.into_iter().rev();
+    let broken = lines.next().unwrap_or_default();
+    let header = |line: &str| line.starts_with('[').then(|| line.trim_matches(['[', ']', ' ']).to_owned());
+    let key = if let Some(table) = header(broken) {
+        first_key(&table)
+    } else {
+        let name = broken.split(['=', ' ']).next().unwrap_or_default();
+        let path = lines.find_map(header).map_or(name.to_owned(), |table| format!("{table}.{name}"));
+        keys::find(&path)
+    };
+    key.map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), |key| example(key, source))
+}
+
+fn first_key(table: &str) -> Option<&'static keys::Key> {
+    keys::KEYS.iter().find(|key| key.split().0 == table && !table.is_empty())
 }
 
 fn location(layers: &Layers<'_>) -> Option<(PathBuf, Source)> {
@@ -103,26 +133,28 @@ fn not_a_table(layers: &mut Layers<'_>, name: &str, raw: &Raw, source: &Source) 
         Raw::Integer(_) | Raw::Boolean(_) if name != "auth" => raw.shown(keys::Kind::Text),
         _ => "(hidden)".to_owned(),
     };
-    let first = keys::KEYS.iter().find(|key| key.split().0 == name);
     layers.mistakes.push(Mistake {
         key: name.to_owned(),
         value: Some(value),
         source: Some(source.clone()),
         expected: format!("a table [{name}], not {}", raw.type_name()),
-        example: first.map(|key| super::mistake::example(key, source)),
+        example: first_key(name).map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), |key| example(key, source)),
     });
 }
 
 fn unknown_table(layers: &mut Layers<'_>, name: &str, source: Source) {
     let names = TABLES.iter().filter(|(table, _)| !table.is_empty()).map(|(table, _)| (*table).to_owned());
     let known: Vec<String> = names.clone().map(|table| format!("[{table}]")).collect();
-    let hint = suggest::nearest(name, names).map(|near| format!("; did you mean [{near}]?")).unwrap_or_default();
+    let near = suggest::nearest(name, names);
+    let hint = near.as_ref().map(|near| format!("; did you mean [{near}]?")).unwrap_or_default();
+    let key = near.as_deref().and_then(first_key);
+    let example = key.map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), |key| example(key, &source));
     layers.mistakes.push(Mistake {
         key: format!("[{name}]"),
-        value: None,
+        value: Some("{…}".to_owned()),
         source: Some(source),
         expected: format!("one of the tables {}{hint}", known.join(", ")),
-        example: None,
+        example,
     });
 }
 

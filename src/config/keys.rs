@@ -47,9 +47,12 @@ pub(super) const TABLES: [(&str, &str); 6] = [
     ("http", "Limits of the public listener."),
 ];
 
-/// Keys that a later version brings, and what to use until then.
-pub(super) const LATER: [(&str, &str); 1] =
-    [("auth.jwks", "nothing: key sets are not supported by this version; use auth.public_key_file")];
+/// Keys that a later version brings, the key to use until then, and so in words.
+pub(super) const LATER: [(&str, &str, &str); 1] = [(
+    "auth.jwks",
+    "auth.public_key_file",
+    "nothing: key sets are not supported by this version; use auth.public_key_file",
+)];
 
 /// Values that a later version brings, and what to use until then.
 pub(super) const LATER_VALUES: [(&str, &str, &str); 1] = [(
@@ -100,6 +103,9 @@ const fn number(path: &'static str, min: u64, default: &'static str, max: u64, d
     set(path, Kind::Integer { min, max }, default, doc)
 }
 
+/// Makes a secret where a shell reads it; a place that takes it literally has to refuse it, as everybody knows it.
+pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
+
 const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 const HOUR_MS: u64 = 3_600_000;
 
@@ -143,8 +149,8 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "auth.secret",
         Kind::Secret,
-        "(openssl rand -hex 32)",
-        "The secret of HS256, HS384 and HS512, 32 bytes or more.",
+        SECRET_EXAMPLE,
+        "The secret of HS256, HS384 and HS512: at least 16 bytes; 32 random ones are recommended (HS384: 48, HS512: 64).",
     ),
     unset(
         "auth.secret_file",

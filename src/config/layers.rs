@@ -11,7 +11,7 @@ use std::{
 use super::{
     environment, file,
     keys::{self, Key, LATER, LATER_VALUES},
-    mistake::{self, Mistake, Mistakes, Source},
+    mistake::{self, EXAMPLE_OF_NOTHING_KNOWN, Mistake, Mistakes, Source},
     suggest,
     value::{self, Raw, Value},
 };
@@ -91,42 +91,53 @@ impl<'a> Layers<'a> {
                     (*instead).clone_into(&mut expected);
                 }
                 self.mistaken.insert(key.path);
-                self.mistakes.push(Mistake::of(key, raw.shown(key.kind), source, expected));
+                let mut mistake = Mistake::of(key, raw.shown(key.kind), source.clone(), expected);
+                if let (keys::Kind::LogUrl, Raw::Untyped(text) | Raw::Text(text)) = (key.kind, raw) {
+                    mistake.example = mistake::example_with(key, &source, example_of_log(text.trim()));
+                }
+                self.mistakes.push(mistake);
             }
         }
     }
 
     /// Notes a key that does not exist. Its value is shown only if what was probably meant is no secret.
     pub(super) fn unknown(&mut self, path: &str, name: &str, raw: &Raw, source: Source) {
-        if let Some((_, instead)) = LATER.iter().find(|(later, _)| *later == path) {
-            let expected = (*instead).to_owned();
-            let (value, key) = (Some("(hidden)".to_owned()), name.to_owned());
-            self.mistakes.push(Mistake { key, value, source: Some(source), expected, example: None });
+        let example = |key: &'static Key| mistake::example(key, &source);
+        let (key, hidden) = (name.to_owned(), "(hidden)".to_owned());
+        if let Some((_, instead, expected)) = LATER.iter().find(|(later, ..)| *later == path) {
+            let (value, expected) = (Some(hidden), (*expected).to_owned());
+            let example = keys::find(instead).map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), example);
+            self.mistakes.push(Mistake { key, value, source: Some(source), expected, example });
             return;
         }
-        let meant = suggest::nearest(path, keys::KEYS.iter().map(|key| key.path.to_owned()));
-        let meant = meant.as_deref().and_then(keys::find);
+        if let Some(first) = keys::KEYS.iter().find(|key| key.split().0 == path) {
+            // Only of numbers it is plain that they are no secrets.
+            let value = match raw {
+                Raw::Untyped(text) if path != "auth" && text.parse::<i64>().is_ok() => mistake::cut(text),
+                _ => hidden,
+            };
+            let separator = if name == path { '.' } else { '_' };
+            let expected = format!("nothing: {path} is a table, whose settings are {name}{separator}…");
+            let example = example(first);
+            self.mistakes.push(Mistake { key, value: Some(value), source: Some(source), expected, example });
+            return;
+        }
+        let is_variable = matches!(source, Source::Variable(_));
+        let meant = meant(path, is_variable);
         let sounds_secret = ["secret", "password", "token", "key"].iter().any(|word| path.contains(word));
         let value = match (meant, raw) {
             (Some(key), raw) if !sounds_secret => raw.shown(key.kind),
             (None, Raw::Integer(_) | Raw::Boolean(_)) if !sounds_secret => raw.shown(keys::Kind::Text),
-            _ => "(hidden)".to_owned(),
+            _ => hidden,
         };
         let (expected, example) = match meant {
             Some(key) => {
-                let is_variable = matches!(source, Source::Variable(_));
                 let meant = if is_variable { key.variable() } else { key.path.to_owned() };
-                (format!("a name that is known; did you mean {meant}?"), Some(mistake::example(key, &source)))
+                (format!("a name that is known; did you mean {meant}?"), example(key))
             }
-            None => ("a name that is known; `taskcast default-config` lists them".to_owned(), None),
+            None => ("a name that is known".to_owned(), EXAMPLE_OF_NOTHING_KNOWN.to_owned()),
         };
-        self.mistakes.push(Mistake {
-            key: name.to_owned(),
-            value: Some(value),
-            source: Some(source),
-            expected,
-            example,
-        });
+        self.mistakes.push(Mistake { key, value: Some(value), source: Some(source), expected, example });
     }
 
     fn take_flag(&mut self, flag: &Flag) {
@@ -137,7 +148,7 @@ impl<'a> Layers<'a> {
                 value: None,
                 source: Some(source),
                 expected: "a key, `=` and a value".to_owned(),
-                example: Some("--set tasks.max=50000".to_owned()),
+                example: "--set tasks.max=50000".to_owned(),
             });
             return;
         };
@@ -192,7 +203,7 @@ impl<'a> Layers<'a> {
             value: None,
             source: None,
             expected: expected.to_owned(),
-            example: Some(example.to_owned()),
+            example: example.to_owned(),
         });
     }
 
@@ -272,5 +283,26 @@ impl<'a> Layers<'a> {
     /// All mistakes, or none.
     pub(super) fn finish(&mut self) -> Result<(), Mistakes> {
         if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(std::mem::take(&mut self.mistakes))) }
+    }
+}
+
+/// The key whose path is nearest, or whose variable is: `TASKCAST_LOG` is not named after its path.
+fn meant(path: &str, is_variable: bool) -> Option<&'static Key> {
+    let by_path = suggest::nearest(path, keys::KEYS.iter().map(|key| key.path.to_owned()));
+    if by_path.is_some() || !is_variable {
+        return by_path.as_deref().and_then(keys::find);
+    }
+    let name = |key: &Key| key.variable().trim_start_matches(environment::PREFIX).to_ascii_lowercase();
+    let near = suggest::nearest(&path.replace('.', "_"), keys::KEYS.iter().map(name))?;
+    keys::KEYS.iter().find(|key| name(key) == near)
+}
+
+/// An address of the scheme that was begun with.
+fn example_of_log(text: &str) -> &'static str {
+    match text.split(':').next() {
+        Some("amqp") => "amqp://user:password@localhost:5672/%2F",
+        Some("amqps") => "amqps://user:password@rabbitmq.example.com:5671/%2F",
+        Some("rediss") => "rediss://:password@redis.example.com:6379/0",
+        _ => "redis://localhost:6379/0",
     }
 }

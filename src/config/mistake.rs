@@ -43,20 +43,20 @@ impl fmt::Display for Source {
 pub struct Mistake {
     /// Dotted, or the name of what is not a key.
     pub key: String,
-    /// As it was given, secrets hidden. `None`: it is missing.
+    /// As it was given, secrets hidden. `None`: nothing was given.
     pub value: Option<String>,
     /// `None`: nothing was given.
     pub source: Option<Source>,
     /// What would be right.
     pub expected: String,
     /// Something that would work.
-    pub example: Option<String>,
+    pub example: String,
 }
 
 impl Mistake {
     /// A key with a wrong value.
     pub(super) fn of(key: &'static Key, value: String, source: Source, expected: impl Into<String>) -> Self {
-        let example = Some(example(key, &source));
+        let example = example(key, &source);
         Self { key: key.path.to_owned(), value: Some(value), source: Some(source), expected: expected.into(), example }
     }
 }
@@ -80,9 +80,7 @@ impl fmt::Display for Mistakes {
                 writeln!(f, "   from:     {source}")?;
             }
             writeln!(f, "   expected: {}", mistake.expected)?;
-            if let Some(example) = &mistake.example {
-                writeln!(f, "   example:  {}", example.replace('\n', "\n             "))?;
-            }
+            writeln!(f, "   example:  {}", mistake.example.replace('\n', "\n             "))?;
         }
         Ok(())
     }
@@ -90,16 +88,27 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// For what resembles no key.
+pub(super) const EXAMPLE_OF_NOTHING_KNOWN: &str = "`taskcast default-config` lists every key with a value";
+
 /// How the key is set well in the place that `source` is.
 pub(super) fn example(key: &Key, source: &Source) -> String {
+    example_with(key, source, key.example)
+}
+
+/// As [`example`], with a value that is nearer to what was meant.
+pub(super) fn example_with(key: &Key, source: &Source, value: &str) -> String {
     match source {
-        Source::Variable(_) => format!("{}={}", key.variable(), key.example),
-        Source::Flag(flag) if flag == "--set" => format!("--set {}={}", key.path, key.example),
-        Source::Flag(flag) => format!("{flag} {}", key.example),
-        Source::SecretFile(_) => key.example.to_owned(),
+        Source::Variable(_) => format!("{}={value}", key.variable()),
+        Source::Flag(flag) if flag == "--set" => format!("--set {}={value}", key.path),
+        Source::Flag(flag) => format!("{flag} {value}"),
+        Source::SecretFile(path) if matches!(key.kind, Kind::Secret) => {
+            format!("openssl rand -hex 32 > {}", path.display())
+        }
+        Source::SecretFile(_) => value.to_owned(),
         Source::Default | Source::File { .. } => {
             let (table, name) = key.split();
-            let line = format!("{name} = {}", value::to_toml(key.kind, key.example));
+            let line = format!("{name} = {}", value::to_toml(key.kind, value));
             if table.is_empty() { line } else { format!("[{table}]\n{line}") }
         }
     }

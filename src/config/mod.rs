@@ -126,5 +126,11 @@ fn load_part<T>(sources: &Sources<'_>, convert: impl Fn(&mut Layers<'_>) -> Opti
 
 fn unexplained() -> Mistake {
     let expected = "a configuration that can be run; that this one cannot is a fault of taskcast".to_owned();
-    Mistake { key: "configuration".to_owned(), value: None, source: None, expected, example: None }
+    Mistake {
+        key: "configuration".to_owned(),
+        value: None,
+        source: None,
+        expected,
+        example: "`taskcast check-config` shows what was read".to_owned(),
+    }
 }

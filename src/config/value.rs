@@ -155,17 +155,19 @@ fn check_log_url(text: &str) -> Result<(), String> {
         return Err(expected(Kind::LogUrl));
     };
     let url = Url::parse(text).map_err(|why| {
-        format!("a {scheme}:// address ({why}); `@ : / ? #` and `%` in a password are written %40 %3A %2F %3F %23 %25")
+        format!(
+            "an address {scheme}://… ({why}); `@ : / ? #` and `%` in a password are written %40 %3A %2F %3F %23 %25"
+        )
     })?;
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("a {scheme}:// address with the name of a host"));
+        return Err(format!("an address {scheme}://… with the name of a host"));
     }
     let database = url.path().trim_start_matches('/');
     if scheme.starts_with("redis") && !database.is_empty() && database.parse::<u32>().is_err() {
-        return Err(format!("a {scheme}:// address that ends in the number of a database, or in none"));
+        return Err(format!("an address {scheme}://… that ends in the number of a database, or in none"));
     }
     if scheme.starts_with("amqp") && database.contains('/') {
-        return Err(format!("a {scheme}:// address with one virtual host; `/` within its name is written %2F"));
+        return Err(format!("an address {scheme}://… with one virtual host; `/` within its name is written %2F"));
     }
     Ok(())
 }

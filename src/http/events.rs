@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     log::AppendError,
+    metrics::Metrics,
     proto::{ContentType, Event, Malformed, MalformedReason, Position},
 };
 
@@ -61,7 +62,7 @@ where
         HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", "The body did not arrive.")
             .with_header(header::CONNECTION, HeaderValue::from_static("close"))
     })??;
-    let events = decode(layout, &body, context.settings.events_per_request_max)?;
+    let events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
     if events.is_empty() {
         return Ok(accepted(&[]));
     }
@@ -127,8 +128,9 @@ where
     Ok(whole)
 }
 
-fn decode(layout: Layout, body: &[u8], events_max: usize) -> Result<Vec<Event>, HttpError> {
-    let parts = parts(layout, body)?;
+/// Counts what is odd as the log's reader does: that one gets the event written anew, without the oddities.
+fn decode(layout: Layout, body: &[u8], events_max: usize, metrics: &Metrics) -> Result<Vec<Event>, HttpError> {
+    let parts = parts(layout, body, metrics)?;
     if parts.len() > events_max {
         let count = parts.len();
         return Err(HttpError::too_large(format!("A request has at most {events_max} events; this one has {count}.")));
@@ -138,16 +140,24 @@ fn decode(layout: Layout, body: &[u8], events_max: usize) -> Result<Vec<Event>, 
         Layout::Lines => ContentType::Json,
         Layout::Protobuf => ContentType::Protobuf,
     };
-    all_or_errors(&parts, |part| {
+    let read = |part: &[u8]| {
         let event = Event::decode(content_type, part)?;
         event.fits_the_log()?;
         // What the service itself observed is not for others to claim.
         Ok(Event { observed: None, ..event })
-    })
+    };
+    let events = all_or_errors(&parts, |part| {
+        read(part).inspect_err(|malformed: &Malformed| metrics.event_malformed(malformed))
+    })?;
+    // Not before all are accepted: a request that is refused comes again.
+    for event in &events {
+        metrics.unknown_fields(event.unknown_fields);
+    }
+    Ok(events)
 }
 
 /// The bytes of each event.
-fn parts(layout: Layout, body: &[u8]) -> Result<Vec<&[u8]>, HttpError> {
+fn parts<'a>(layout: Layout, body: &'a [u8], metrics: &Metrics) -> Result<Vec<&'a [u8]>, HttpError> {
     match layout {
         Layout::Lines => {
             Ok(body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()).collect())
@@ -155,7 +165,9 @@ fn parts(layout: Layout, body: &[u8]) -> Result<Vec<&[u8]>, HttpError> {
         Layout::Json(_) if body.trim_ascii_start().starts_with(b"[") => {
             let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
                 let detail = format!("The body is not a JSON array: {error}.");
-                malformed(vec![problem(None, &Malformed { reason: MalformedReason::Syntax, field: None, detail })])
+                let error = Malformed { reason: MalformedReason::Syntax, field: None, detail };
+                metrics.event_malformed(&error);
+                malformed(vec![problem(None, &error)])
             })?;
             Ok(elements.into_iter().map(|element| element.get().as_bytes()).collect())
         }

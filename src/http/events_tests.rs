@@ -5,6 +5,10 @@ use warp::hyper::body::Bytes;
 
 use super::{super::head::tests::head, *};
 
+fn metrics() -> Metrics {
+    Metrics::new("memory")
+}
+
 fn layout_of(content_type: &str) -> Result<Layout, HttpError> {
     layout(&head("", &[("content-type", content_type)]))
 }
@@ -38,7 +42,7 @@ fn the_content_type_says_how_a_body_is_read() {
 fn a_body_is_cut_into_events() {
     let json = Layout::Json(ContentType::Json);
     let cut = |layout, body: &'static str| {
-        let parts = parts(layout, body.as_bytes()).unwrap();
+        let parts = parts(layout, body.as_bytes(), &metrics()).unwrap();
         parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>()
     };
     assert_eq!(cut(json, r#"{"task_id":"a"}"#), [r#"{"task_id":"a"}"#]);
@@ -47,9 +51,9 @@ fn a_body_is_cut_into_events() {
     assert_eq!(cut(Layout::Lines, "{}\r\n\n{\"a\":1}\n"), ["{}", "{\"a\":1}"]);
     assert_eq!(cut(Layout::Protobuf, "[x"), ["[x"]);
     for broken in ["[", "[{}", "[{},]", "[]x", "[\"\u{0}\"]"] {
-        assert_eq!(parts(json, broken.as_bytes()).unwrap_err().status(), 400, "{broken}");
+        assert_eq!(parts(json, broken.as_bytes(), &metrics()).unwrap_err().status(), 400, "{broken}");
     }
-    assert_eq!(parts(json, &b"[".repeat(100_000)).unwrap_err().status(), 400);
+    assert_eq!(parts(json, &b"[".repeat(100_000), &metrics()).unwrap_err().status(), 400);
 }
 
 #[test]
@@ -73,8 +77,24 @@ fn every_bad_event_is_named_and_none_is_let_through() {
 }
 
 #[test]
+fn what_is_odd_about_events_is_counted_once_they_are_accepted_or_refused() {
+    let metrics = metrics();
+    let counted = |line: &str| metrics.render().unwrap().lines().any(|found| found == line);
+    let json = Layout::Json(ContentType::Json);
+    decode(json, br#"[{"task_id":"a","colour":1},{"task_id":"b","size":2}]"#, 9, &metrics).unwrap();
+    assert!(counted("taskcast_event_unknown_fields_total 2"), "{:?}", metrics.render());
+    decode(json, br#"[{"task_id":"a","colour":1},{"task_id":7},[]]"#, 9, &metrics).unwrap_err();
+    decode(json, b"[{]", 9, &metrics).unwrap_err();
+    assert!(counted("taskcast_event_unknown_fields_total 2"), "{:?}", metrics.render());
+    let text = metrics.render().unwrap();
+    let malformed = text.lines().filter(|line| line.contains("outcome=\"malformed\""));
+    let count: u64 = malformed.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    assert_eq!(count, 3, "{text}");
+}
+
+#[test]
 fn too_many_events_are_refused_before_any_is_read() {
-    let error = decode(Layout::Json(ContentType::Json), b"[1,2,3,4]", 3).unwrap_err();
+    let error = decode(Layout::Json(ContentType::Json), b"[1,2,3,4]", 3, &metrics()).unwrap_err();
     assert_eq!(error.status(), 413);
 }
 
@@ -85,10 +105,10 @@ fn an_event_that_would_be_too_large_in_the_log_is_refused_with_its_reason() {
     let mut event =
         Event::decode(ContentType::Json, format!(r#"{{"task_id":"t","result":"{result}"}}"#).as_bytes()).unwrap();
     event.message = Some(control.as_str().into());
-    assert!(decode(Layout::Protobuf, &event.to_protobuf(), 1).is_ok());
+    assert!(decode(Layout::Protobuf, &event.to_protobuf(), 1, &metrics()).is_ok());
     event.error =
         Some(std::sync::Arc::new(crate::proto::TaskError { message: event.message.clone(), ..Default::default() }));
-    let error = decode(Layout::Protobuf, &event.to_protobuf(), 1).unwrap_err();
+    let error = decode(Layout::Protobuf, &event.to_protobuf(), 1, &metrics()).unwrap_err();
     assert_eq!(error.status(), 400);
     assert!(format!("{error:?}").contains("too_large"), "{error:?}");
 }

@@ -93,9 +93,13 @@ impl Teller {
             let percent = from + (to - from) * beat / beats;
             let current = work.total * (from * beats + (to - from) * beat) / (100 * beats);
             let (step, message, _) = work.step_at(percent);
-            let mut fields = json!({
-                "status": "running", "current": current, "unit": work.unit, "step": step, "message": message,
-            });
+            let mut fields = json!({ "status": "running", "step": step, "message": message });
+            if work.unit.is_empty() {
+                fields["progress"] = json!(percent);
+            } else {
+                fields["current"] = json!(current);
+                fields["unit"] = json!(work.unit);
+            }
             if work.tells_total {
                 fields["total"] = json!(work.total);
             }
@@ -108,6 +112,7 @@ impl Teller {
 struct Work {
     steps: &'static [Step],
     total: u64,
+    /// Empty: nothing is counted, progress is told in percent.
     unit: &'static str,
     tells_total: bool,
 }
@@ -219,7 +224,7 @@ fn family(run: u64, vary: u64, unique: &str) -> Vec<Beat> {
         beats.append(&mut child.beats);
     }
     let steps = &[("parts", "Waiting for the parts", 90), ("bind", "Binding", 10)];
-    let work = Work { steps, total: 100, unit: "percent", tells_total: true };
+    let work = Work { steps, total: 100, unit: "", tells_total: false };
     parent.climb(&work, (0, 95), end_ms, 500);
     parent.say(600, json!({ "status": "succeeded", "message": "The report is ready" }));
     beats.append(&mut parent.beats);

@@ -11,19 +11,31 @@ const AUTHENTICATION_REASONS = {
   AUTH_REQUIRED: "The service needs a token to know whose tasks to show.",
   INVALID_TOKEN: "The token was refused.",
   EXPIRED_TOKEN: "The token has expired.",
-  NO_USER_AVAILABLE: "The token names no user.",
 };
 
 const element = (id) => document.getElementById(id);
 
+/** The refusal of a service that looks at no token: none would help. */
+const NO_USER = "The service runs without authentication and has no user: set auth.user (TASKCAST_AUTH_USER).";
+
 function askForToken(code, message) {
+  if (code === "NO_USER_AVAILABLE") {
+    show("closed", NO_USER);
+    return draw();
+  }
   const reason = AUTHENTICATION_REASONS[code] ?? "The service did not accept this connection.";
   show("unauthorised", `Not signed in${code ? ` (${code})` : ""}`);
-  element("sign-in-reason").textContent = message ? `${reason} ${message}` : reason;
+  element("sign-in-reason").textContent = message ? `${reason} ${sentence(message)}` : reason;
   const isNew = !isAskingForToken();
   element("sign-in").hidden = false;
   draw();
   if (isNew) element("token").focus();
+}
+
+/** The service's words begin small and end without a full stop, as its log does. */
+function sentence(words) {
+  const begun = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 const isAskingForToken = () => !element("sign-in").hidden;

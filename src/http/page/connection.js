@@ -12,6 +12,7 @@ const CONNECT_TIMEOUT_MS = 15_000;
 /** Closes after which another attempt would end the same way. */
 const FINAL_CLOSES = {
   1000: "the service ended the connection",
+  1002: "the service could not read what this page sent",
   1003: "the service could not read what this page sent",
   1007: "the service could not read what this page sent",
   1009: "this page sent too much",
