@@ -11,13 +11,15 @@ use super::{
 };
 use crate::{
     metrics::Outcome,
-    proto::{Cursor, Event, Position, Task, TaskFrame},
+    proto::{Cursor, Event, Position, Task, TaskFrame, Topic},
 };
 
 /// A task that an event changed, and the frame that came of it.
 pub(super) struct Changed {
     pub(super) slot: Arc<Slot>,
     pub(super) frame: Arc<TaskFrame>,
+    /// What it was listed under before and is no longer: those who watch there must hear that it left.
+    pub(super) left: Vec<Topic>,
 }
 
 impl Hub {
@@ -57,10 +59,10 @@ impl Hub {
 
     /// Step three: the watchers of what changed are looked up and marked.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
-        for Changed { slot, frame } in changed {
+        for Changed { slot, frame, left } in changed {
             let urgent = frame.task.status.is_terminal();
-            for topic in topics::heard(&frame.task) {
-                self.0.topics.mark(&topic, slot, urgent, to_wake);
+            for topic in topics::heard(&frame.task).iter().chain(left) {
+                self.0.topics.mark(topic, slot, urgent, to_wake);
             }
         }
     }
@@ -84,7 +86,7 @@ impl Hub {
             }
             let slot = self.insert(event, cursor, dates)?;
             let frame = slot.current();
-            return Ok(Changed { slot, frame });
+            return Ok(Changed { slot, frame, left: Vec::new() });
         };
         let (before, frame) = {
             let mut state = slot.lock();
@@ -93,8 +95,8 @@ impl Hub {
         };
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
         self.note_end(&slot, Some(&before), Some(&frame));
-        self.relist(&slot, &before.task, &frame.task);
-        Ok(Changed { slot, frame })
+        let left = self.relist(&slot, &before.task, &frame.task);
+        Ok(Changed { slot, frame, left })
     }
 
     fn insert(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Arc<Slot>, Outcome> {
@@ -113,16 +115,19 @@ impl Hub {
         Ok(slot)
     }
 
-    fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) {
+    /// Moves a task between the lists; those that it left.
+    fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) -> Vec<Topic> {
         if before.user_id == after.user_id && before.tags == after.tags && before.group() == after.group() {
-            return;
+            return Vec::new();
         }
-        let (old, new) = (topics::listed(before), topics::listed(after));
-        for topic in old.iter().filter(|topic| !new.contains(topic)) {
+        let (mut old, new) = (topics::listed(before), topics::listed(after));
+        for topic in new.iter().filter(|topic| !old.contains(topic)) {
+            self.0.topics.list(topic.clone(), slot);
+        }
+        old.retain(|topic| !new.contains(topic));
+        for topic in &old {
             self.0.topics.unlist(topic, &slot.id);
         }
-        for topic in new.into_iter().filter(|topic| !old.contains(topic)) {
-            self.0.topics.list(topic, slot);
-        }
+        old
     }
 }

@@ -325,3 +325,17 @@ fn a_worker_whose_events_are_refused_is_heard_all_the_same() {
     assert!(hub.sweep(3_000, 2_600).is_empty(), "nobody is silent to who was not listening");
     assert_eq!(hub.sweep(3_101, 2_600).len(), 1);
 }
+
+#[test]
+fn a_task_that_leaves_a_tag_is_removed_for_those_who_see_only_that() {
+    let hub = hub_with(settings());
+    let mut client = Client::attach(&hub, Topic::Tag("nightly".into()));
+    let tagged = |tag: &str| Event { tags: Some([tag.into()].into()), ..progress("t", "u1", 1.0) };
+    let sees = |task: &Task| task.tags.iter().flat_map(|tags| tags.iter()).any(|tag| &**tag == "nightly");
+    hub.apply(&[arrival(1, tagged("nightly"))], LATE);
+    client.pull(&hub, 10, false);
+    hub.apply(&[arrival(2, tagged("other"))], LATE);
+    let pulled = hub.pull(&client.mailbox, options(client.after), sees);
+    assert!(pulled.frames.is_empty());
+    assert_eq!(pulled.removed.iter().map(|f| f.task.task_id.as_str()).collect::<Vec<_>>(), ["t"]);
+}

@@ -153,6 +153,11 @@ impl State {
         Collected { conflated, pending: newest > through }
     }
 
+    /// The newest frame up to `through`, as far as the ring holds it.
+    pub(super) fn latest_until(&self, through: Position) -> Option<&Arc<TaskFrame>> {
+        self.frames.iter().rev().find(|frame| frame.position() <= through)
+    }
+
     /// Nothing that must not be folded away is missing between `after` and now.
     pub(super) fn is_whole_after(&self, after: Position) -> bool {
         self.key_floor <= after

@@ -23,7 +23,7 @@ pub struct Pulled {
     pub conflated: u64,
     /// Tasks whose ring had to let go of a change of status since `after`.
     pub gaps: u64,
-    /// Tasks that are no longer kept: their last state.
+    /// Tasks that are no longer kept, or no longer to be seen: the last state that was.
     pub removed: Vec<Arc<TaskFrame>>,
     /// There was more than the limit; pull again.
     pub more: bool,
@@ -171,6 +171,9 @@ impl Hub {
             let state = slot.lock();
             let current = state.current();
             if !sees(&current.task) {
+                // It was moved out of this client's sight, which must not look as if it stood still.
+                let shown = state.latest_until(options.after).filter(|frame| sees(&frame.task));
+                pulled.removed.extend(shown.cloned());
                 continue;
             }
             let collected = state.collect(options.after, marked, options.every, &mut pulled.frames);
@@ -205,7 +208,7 @@ impl Hub {
             }
         }
         // A task that was let go and has been heard of again is alive.
-        pulled.removed.retain(|gone| self.task(&gone.task.task_id).is_none());
+        pulled.removed.retain(|gone| self.task(&gone.task.task_id).is_none_or(|frame| !sees(&frame.task)));
         if early {
             self.wake_after(marked, mailbox);
         }
