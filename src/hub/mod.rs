@@ -11,6 +11,8 @@
 //! - A new watcher first watches, then reads `applied`, then collects everything up to it. What is not beyond `applied`
 //!   is collected; what is beyond is looked up later, and so is marked.
 //! - A pull that meets a newer state than `marked` marks the task again and is woken once `marked` has moved.
+//! - A watch that begins in a live session marks what is beyond the session's cursor itself and is handed the rest. Before
+//!   a session is live its cursor still moves over what would be marked, so such a watch waits until it is.
 
 mod apply;
 mod mailbox;
