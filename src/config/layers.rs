@@ -128,6 +128,8 @@ impl<'a> Layers<'a> {
         let value = match (meant, raw) {
             (Some(key), raw) if !sounds_secret => raw.shown(key.kind),
             (None, Raw::Integer(_) | Raw::Boolean(_)) if !sounds_secret => raw.shown(keys::Kind::Text),
+            // From a flag or a variable even a number is text.
+            (None, Raw::Untyped(text)) if !sounds_secret && text.parse::<i32>().is_ok() => text.clone(),
             _ => hidden,
         };
         let (expected, example) = match meant {
