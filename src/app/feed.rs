@@ -22,9 +22,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Malformed events are logged at most this often; each is counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far ahead a worker's clock is believed, in milliseconds.
-const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
-
 /// Runs until `stop` is cancelled.
 pub(super) async fn run(
     log: Log,
@@ -108,8 +105,8 @@ impl Decoder {
         let event = match Event::decode(record.content_type, &record.payload) {
             Ok(mut event) => {
                 self.metrics.unknown_fields(event.unknown_fields);
-                // A clock of the year 9999 would make everything after it look late.
-                let latest_ms = clock::now().unix_ms.saturating_add(CLOCK_TOLERANCE_MS);
+                // Nothing is said after the log took it: one clock that is ahead would make all that follows look late.
+                let latest_ms = record.appended_at_ms.unwrap_or_else(|| clock::now().unix_ms);
                 event.timestamp_ms = event.timestamp_ms.map(|ms| ms.min(latest_ms));
                 Some(event)
             }

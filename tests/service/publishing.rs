@@ -186,3 +186,17 @@ async fn a_task_needs_no_owner_but_then_only_wide_eyes_see_it() {
         assert_eq!(!snapshot["tasks"].as_array().unwrap().is_empty(), sees, "{watch:?} at {path}");
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_is_far_ahead_once_does_not_hold_up_what_follows() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&[("TASKCAST_LOG", &redis.url())]).await;
+    let mut owner = service.attach("/ws/tasks/", "u1").await;
+    let far = r#"{"task_id":"t","user_id":"u1","progress":1,"timestamp":"9999-12-31T00:00:00Z"}"#;
+    redis.cli(&["XADD", "taskcast:events", "*", "event", far]).await;
+    let first = owner.until("task_progress").await;
+    let right = first["timestamp"].as_str().unwrap();
+    let next = format!(r#"{{"task_id":"t","message":"and on","timestamp":"{right}"}}"#);
+    redis.cli(&["XADD", "taskcast:events", "*", "event", &next]).await;
+    assert_eq!(owner.until("task_progress").await["message"], "and on");
+}
