@@ -4,15 +4,17 @@
 //! Refuses to know: who counts, and why.
 
 mod labels;
+mod register;
 
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -333,42 +335,6 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut out).map_err(|error| error.to_string())?;
         String::from_utf8(out).map_err(|error| error.to_string())
     }
-}
-
-#[cfg(target_os = "linux")]
-fn register_process(registry: &Registry) {
-    // Its own namespace; the only way for this to fail is a second one in the same registry.
-    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
-}
-
-#[cfg(not(target_os = "linux"))]
-fn register_process(_: &Registry) {}
-
-#[expect(clippy::expect_used, reason = "names are literals below; the test that makes a Metrics shows a clash")]
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let metric = made.expect("a metric's name and labels are valid");
-    registry.register(Box::new(metric.clone())).expect("a metric's name is taken once");
-    metric
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
 }
 
 #[cfg(test)]
