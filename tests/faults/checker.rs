@@ -34,13 +34,13 @@ pub fn check_clients(row: &mut Row, clients: &[Client]) {
     row.clients = clients.len();
     row.longest_gap = Some(longest);
     let missed = row.endings_expected - row.endings_delivered;
-    let (wrong, duplicates, misled, keys) =
+    let (wrong, duplicates, untrue, keys) =
         (row.states_wrong, row.duplicates_delivered, row.wrong_resumed, row.key_frames_missed);
     row.promise(row.endings_expected > 0, || "nothing was there to be checked".to_owned());
     row.promise(missed == 0, || format!("{missed} endings did not reach a client"));
     row.promise(wrong == 0, || format!("{wrong} final states are wrong: {}", examples.join("; ")));
     row.promise(duplicates == 0, || format!("{duplicates} frames came twice or backwards"));
-    row.promise(misled == 0, || format!("{misled} times `resumed: true` was not true"));
+    row.promise(untrue == 0, || format!("{untrue} times `resumed: true` was not true"));
     row.promise(keys == 0, || format!("{keys} changes of status were left out"));
     odd.truncate(EXAMPLES_MAX);
     for odd in odd {
@@ -82,7 +82,7 @@ pub async fn check_replicas(row: &mut Row, world: &World) {
         let anew = world.metric(place, "taskcast_log_restarts_total").await.unwrap_or_default();
         let (published, refused) = (row.events as u64, applied - applied_only);
         row.duplicates_applied += applied_only.saturating_sub(published);
-        row.measure(&format!("replica {place} applied"), format!("{applied_only} and refused {refused}"));
+        row.measure(&format!("replica {place} applied"), &format!("{applied_only} and refused {refused}"));
         row.promise(anew == 0, || format!("replica {place} read the log anew {anew} times"));
         row.promise(applied_only <= published, || {
             format!("replica {place} applied {applied_only} of {published} events")

@@ -22,7 +22,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::script::{Random, Script};
+use crate::script::{Random, Script, user_name};
 
 pub const SECRET: &str = "a-secret-of-the-tests-32-bytes-long-or-more";
 
@@ -133,7 +133,8 @@ struct Frame {
 
 #[derive(Deserialize)]
 struct Task {
-    task_id: String,
+    #[serde(rename = "task_id")]
+    id: String,
     status: String,
     message: Option<String>,
     attempt: u32,
@@ -262,7 +263,7 @@ struct Lost {
 impl Runner {
     fn new(plan: Plan, account: Arc<Mutex<Account>>, random: Random) -> Self {
         let watch = if plan.watches == Watches::All { "all" } else { "own" };
-        let bearer = format!("Bearer {}", token(&plan.script.user_name(plan.owner), watch, false));
+        let bearer = format!("Bearer {}", token(&user_name(plan.owner), watch, false));
         Self {
             plan,
             account,
@@ -371,7 +372,9 @@ impl Runner {
         if self.failures == 0 {
             self.lost = Some(Lost { at: now, told: Duration::ZERO, told_first: None });
         }
-        Ended { code, wait: back_at.map(|at| at.saturating_duration_since(now)) }
+        // The turns are spread already.
+        let jitter = Duration::from_millis(self.random.below(self.reconnect.min_ms + 1));
+        Ended { code, wait: back_at.map(|at| at.saturating_duration_since(now) + jitter) }
     }
 
     /// When to come back, if that was told.
@@ -443,7 +446,7 @@ impl Runner {
     }
 
     fn read(&self, task: &Task) -> Option<(usize, Shown)> {
-        let index = self.plan.script.task(&task.task_id)?;
+        let index = self.plan.script.task(&task.id)?;
         let number = task.message.as_ref()?.parse().ok()?;
         let shown = Shown { number, status: task.status.clone(), attempt: task.attempt, progress: task.progress };
         Some((index, shown))
@@ -451,7 +454,7 @@ impl Runner {
 
     fn on_task(&mut self, frame: &Frame) {
         let task = Task {
-            task_id: frame.task_id.clone().unwrap_or_default(),
+            id: frame.task_id.clone().unwrap_or_default(),
             status: frame.status.clone().unwrap_or_default(),
             message: frame.message.clone(),
             attempt: frame.attempt.unwrap_or_default(),
@@ -459,7 +462,7 @@ impl Runner {
         };
         self.cursor = frame.cursor.clone().or(self.cursor.take());
         let Some((index, mut shown)) = self.read(&task) else {
-            return self.account(|account| account.odd(format!("a task that nobody published: {}", task.task_id)));
+            return self.account(|account| account.odd(format!("a task that nobody published: {}", task.id)));
         };
         let line = &self.plan.script.parts[index].lines[shown.number];
         let is_first = std::mem::take(&mut self.fresh);

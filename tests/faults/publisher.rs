@@ -57,7 +57,7 @@ impl Publisher {
     /// Publishes the tasks of the script, spread evenly over this time.
     pub fn start(road: Road, script: Arc<Script>, tasks: Vec<usize>, over: Duration, mut random: Random) -> Self {
         let tally = Arc::<Tally>::default();
-        let counted = tally.clone();
+        let ours = tally.clone();
         let running = tokio::spawn(async move {
             let order = interleave(&script, tasks, &mut random);
             let mut sender = Sender { road, link: Link::None };
@@ -73,12 +73,12 @@ impl Publisher {
                 let batch: Vec<String> =
                     order[sent..until].iter().map(|(task, number)| script.event(*task, *number).to_string()).collect();
                 while let Err(failure) = sender.send(&batch).await {
-                    let counter = if failure == Failure::Refused { &counted.refused } else { &counted.unknown };
+                    let counter = if failure == Failure::Refused { &ours.refused } else { &ours.unknown };
                     counter.fetch_add(1, Ordering::Relaxed);
                     sender.link = Link::None;
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
-                counted.confirmed.fetch_add(batch.len(), Ordering::Relaxed);
+                ours.confirmed.fetch_add(batch.len(), Ordering::Relaxed);
                 sent = until;
             }
         });
@@ -133,7 +133,7 @@ enum Failure {
 enum Link {
     None,
     Redis(MultiplexedConnection),
-    Rabbit { channel: Channel, _connection: Connection },
+    Rabbit { channel: Box<Channel>, _connection: Box<Connection> },
 }
 
 struct Sender {
@@ -174,7 +174,7 @@ impl Sender {
             let connection = Connection::connect(url, ConnectionProperties::default()).await.map_err(refused)?;
             let channel = connection.create_channel().await.map_err(refused)?;
             channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(refused)?;
-            self.link = Link::Rabbit { channel, _connection: connection };
+            self.link = Link::Rabbit { channel: Box::new(channel), _connection: Box::new(connection) };
         }
         let Link::Rabbit { channel, .. } = &self.link else { return Err(Failure::Refused) };
         let options = BasicPublishOptions { mandatory: true, immediate: false };

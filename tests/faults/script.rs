@@ -99,17 +99,13 @@ impl Script {
         (number < self.parts.len()).then_some(number)
     }
 
-    pub fn user_name(&self, owner: usize) -> String {
-        format!("user-{owner}")
-    }
-
     /// The event as a worker sends it.
     pub fn event(&self, task: usize, number: usize) -> Value {
         let part = &self.parts[task];
         let line = &part.lines[number];
         let task_id = self.task_id(task);
         let mut event = json!({
-            "task_id": task_id, "event_id": format!("{task_id}-{number}"), "user_id": self.user_name(part.owner),
+            "task_id": task_id, "event_id": format!("{task_id}-{number}"), "user_id": user_name(part.owner),
             "seq": number + 1, "attempt": line.attempt, "status": line.status, "message": number.to_string(),
         });
         if line.status == "running" {
@@ -117,6 +113,10 @@ impl Script {
         }
         event
     }
+}
+
+pub fn user_name(owner: usize) -> String {
+    format!("user-{owner}")
 }
 
 /// A life of a task: queued, running, now and then a failure and another attempt, and an end for all but a few.

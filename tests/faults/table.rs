@@ -1,6 +1,10 @@
 //! What a scenario found, as a row of the table and as JSON.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -31,7 +35,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn measure(&mut self, what: &str, value: impl ToString) {
+    pub fn measure(&mut self, what: &str, value: &dyn Display) {
         self.measured.push((what.to_owned(), value.to_string()));
     }
 

@@ -328,9 +328,12 @@ pub async fn http(port: u16, method: &str, path: &str, headers: &str, body: &str
     Some((status, body.to_owned()))
 }
 
+/// When a place changed, and to what.
+type Changes = Vec<(Instant, bool)>;
+
 /// When each place was ready, as an outsider sees it who asks all the time.
 pub struct Readiness {
-    changes: Arc<Mutex<Vec<Vec<(Instant, bool)>>>>,
+    changes: Arc<Mutex<Vec<Changes>>>,
     asking: Vec<JoinHandle<()>>,
 }
 
@@ -345,7 +348,7 @@ impl Readiness {
                     let ready = asked.unwrap_or(false);
                     {
                         let mut changes = changes.lock().expect("no panic under the lock");
-                        let known: &mut Vec<(Instant, bool)> = &mut changes[index];
+                        let known: &mut Changes = &mut changes[index];
                         if known.last().is_none_or(|(_, before)| *before != ready) {
                             known.push((clock::now().instant, ready));
                         }

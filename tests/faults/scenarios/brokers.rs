@@ -63,7 +63,7 @@ pub async fn away(settings: Settings, kind: Kind) -> Row {
         let words = |delay: Option<Duration>| delay.map_or("never".to_owned(), |delay| format!("{delay:.1?}"));
         row.measure(
             &format!("replica {place}"),
-            format!("unready {} after the broker went, ready {} after it came", words(unready), words(ready)),
+            &format!("unready {} after the broker went, ready {} after it came", words(unready), words(ready)),
         );
         let in_time = |delay: Option<Duration>| delay.is_some_and(|delay| delay <= READINESS_LIMIT);
         row.promise(in_time(unready), || format!("replica {place} was unready only after {}", words(unready)));

@@ -31,7 +31,7 @@ pub async fn run(settings: Settings) -> Row {
     });
     join_all(all).await;
     let (mut row, _) = load.end().await;
-    row.measure("flaps", format!("{flaps} of {lasting:?}"));
+    row.measure("flaps", &format!("{flaps} of {lasting:?}"));
     let failures: u32 = row.resume_failures.values().sum();
     let resumed = row.resumed;
     row.promise(resumed > flaps, || format!("only {resumed} connections were lost and resumed"));

@@ -45,10 +45,16 @@ pub fn shape(kind: Kind) -> Shape {
 impl Load {
     /// A world with clients in it, and workers that take `over` for all they have to say.
     pub async fn begin(settings: Settings, shape: &Shape, over: Duration) -> Self {
-        Self::begin_mutated(settings, shape, over, Mutation::None).await
+        Self::begin_mutated(settings, shape, over, |_| Mutation::None).await
     }
 
-    pub async fn begin_mutated(settings: Settings, shape: &Shape, over: Duration, mutation: Mutation) -> Self {
+    /// With clients that have mistakes in them, by their number.
+    pub async fn begin_mutated(
+        settings: Settings,
+        shape: &Shape,
+        over: Duration,
+        mutation: impl Fn(usize) -> Mutation,
+    ) -> Self {
         let mut random = Random::new(settings.seed);
         let (clients, events) = settings.pick((80, 3_000), (500, 50_000));
         let world = World::start(shape).await;
@@ -56,7 +62,7 @@ impl Load {
         let script = Arc::new(Script::new("task", clients / CLIENTS_PER_USER, events, &mut random));
         let clients: Vec<Client> = (0..clients)
             .map(|index| {
-                let plan = plan(&script, index, world.front.port, mutation);
+                let plan = plan(&script, index, world.front.port, mutation(index));
                 Client::start(plan, random.fork())
             })
             .collect();
@@ -66,7 +72,19 @@ impl Load {
 
     /// Nothing is broken any more: waits until everything is published and everyone knows, and checks.
     pub async fn end(mut self) -> (Row, Self) {
-        let mut row = Row { events: self.script.events(), ..Row::default() };
+        let mut row = Row::default();
+        self.settle(&mut row).await;
+        checker::check_clients(&mut row, &self.clients);
+        checker::check_replicas(&mut row, &self.world).await;
+        self.check_newcomers(&mut row).await;
+        row.longest_outage = Some(self.world.readiness.longest_outage(self.started));
+        self.count_closes(&mut row);
+        (row, self)
+    }
+
+    /// The same without the checks.
+    pub async fn settle(&mut self, row: &mut Row) {
+        row.events = self.script.events();
         let (mut confirmed, mut unknown, mut refused) = (0, 0, 0);
         for publisher in std::mem::take(&mut self.publishers) {
             let tally = publisher.finish().await;
@@ -77,16 +95,10 @@ impl Load {
         assert_eq!(confirmed, row.events, "everything has been published");
         let published = clock::now().instant;
         settle(&self.clients, self.settles_within).await;
-        row.measure("settled after the last event in", format!("{:.1?}", clock::now().instant - published));
+        row.measure("settled after the last event in", &format!("{:.1?}", clock::now().instant - published));
         tokio::time::sleep(AFTERMATH).await;
-        checker::check_clients(&mut row, &self.clients);
-        checker::check_replicas(&mut row, &self.world).await;
-        self.check_newcomers(&mut row).await;
-        row.longest_outage = Some(self.world.readiness.longest_outage(self.started));
-        row.measure("batches sent again: unanswered", unknown);
-        row.measure("refused", refused);
-        self.count_closes(&mut row);
-        (row, self)
+        row.measure("batches sent again: unanswered", &unknown);
+        row.measure("refused", &refused);
     }
 
     fn count_closes(&self, row: &mut Row) {
@@ -109,10 +121,10 @@ impl Load {
         }
         let removed = self.most(|account| account.removed);
         row.promise(removed == 0, || "a client was told that a task is no longer kept".to_owned());
-        row.measure("connections lost by code", format!("{closes:?}"));
-        row.measure("handshakes refused", refusals);
-        row.measure("source_degraded heard", degraded);
-        row.measure("longest wait beyond the first told delay", format!("{wait:.1?}"));
+        row.measure("connections lost by code", &format!("{closes:?}"));
+        row.measure("handshakes refused", &refusals);
+        row.measure("source_degraded heard", &degraded);
+        row.measure("longest wait beyond the first told delay", &format!("{wait:.1?}"));
     }
 
     /// Whoever comes now, to whichever replica, must be shown the same.

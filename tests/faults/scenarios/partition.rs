@@ -24,8 +24,8 @@ pub async fn run(settings: Settings) -> Row {
     let recovered = clock::now().instant - healed;
     let (mut row, _) = load.end().await;
     let words = noticed.map_or("not at all".to_owned(), |delay| format!("after {delay:.1?}"));
-    row.measure("the cut-off replica noticed", words);
-    row.measure("ready again after", format!("{recovered:.1?}"));
+    row.measure("the cut-off replica noticed", &words);
+    row.measure("ready again after", &format!("{recovered:.1?}"));
     row.promise(row.longest_outage.is_some_and(|outage| outage < Duration::from_secs(1)), || {
         "a replica that was not cut off was not ready either".to_owned()
     });

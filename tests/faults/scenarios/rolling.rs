@@ -38,8 +38,8 @@ pub async fn run(settings: Settings) -> Row {
         let in_order = matches!(exit, Some((Some(0), took)) if took <= drain + EXIT_MARGIN);
         row.promise(in_order, || format!("the process in place {place} did not end in order: {exit:?}"));
     }
-    row.measure("processes replaced", 2 * rounds);
-    row.measure("drain window", format!("{drain:?}"));
+    row.measure("processes replaced", &(2 * rounds));
+    row.measure("drain window", &format!("{drain:?}"));
     let wait = load.most(|account| account.longest_wait);
     row.promise(wait <= WAIT_LIMIT, || format!("a client waited {wait:.1?} longer than it was told"));
     row

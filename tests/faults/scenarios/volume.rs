@@ -42,13 +42,13 @@ pub async fn run(settings: Settings) -> Row {
     let megabytes = |name: &str| format!("{:.1} MB", number(name) as f64 / 1e6);
 
     let mut row = Row { events: events as usize, ..Row::default() };
-    row.measure("events a second", number("events_per_second"));
-    row.measure("resident at half time", megabytes("half_bytes"));
-    row.measure("at most in the second half", megabytes("second_half_max_bytes"));
-    row.measure("at the end", megabytes("end_bytes"));
-    row.measure("tasks held at most", number("tasks_max"));
-    row.measure("applied", number("applied"));
-    row.measure("frames pulled by watchers", number("pulled"));
+    row.measure("events a second", &number("events_per_second"));
+    row.measure("resident at half time", &megabytes("half_bytes"));
+    row.measure("at most in the second half", &megabytes("second_half_max_bytes"));
+    row.measure("at the end", &megabytes("end_bytes"));
+    row.measure("tasks held at most", &number("tasks_max"));
+    row.measure("applied", &number("applied"));
+    row.measure("frames pulled by watchers", &number("pulled"));
     let limit = (number("half_bytes") as f64 * GROWTH) as u64 + SLACK_BYTES;
     row.promise(number("applied") == events, || format!("{} events were applied", number("applied")));
     row.promise(number("second_half_max_bytes") <= limit, || "memory grew in the second half".to_owned());
