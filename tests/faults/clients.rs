@@ -178,7 +178,7 @@ pub struct Plan {
     pub owner: usize,
     pub watches: Watches,
     pub mutation: Mutation,
-    /// Come back after a close? Otherwise the first connection is the only one.
+    /// Come back after a close? Otherwise the first connection that is greeted is the only one.
     pub returns: bool,
 }
 
@@ -306,7 +306,8 @@ impl Runner {
             if stops {
                 self.account(|account| account.odd(format!("closed with {:?}, which ends it", ended.code)));
             }
-            if stops || !self.plan.returns {
+            let was_in = self.account(|account| account.greetings > 0);
+            if stops || (was_in && !self.plan.returns) {
                 return;
             }
             tokio::time::sleep(wait).await;
@@ -367,7 +368,9 @@ impl Runner {
         let name = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.account(|account| {
             *account.closes.entry(name).or_default() += 1;
-            account.first_close.get_or_insert((now, code));
+            if account.greetings > 0 {
+                account.first_close.get_or_insert((now, code));
+            }
         });
         if self.failures == 0 {
             self.lost = Some(Lost { at: now, told: Duration::ZERO, told_first: None });

@@ -272,7 +272,7 @@ fn start_proxy(kennel: &mut Kennel, port: u16, places: &[Place]) -> Child {
     let mut configuration = format!(
         "global\n  maxconn 9000\n  nbthread 1\n\
          defaults\n  mode http\n  timeout connect 1s\n  timeout client 75s\n  timeout server 75s\n  timeout tunnel 1h\n  \
-         retries 2\n  option redispatch 1\n\
+         timeout check 2s\n  retries 2\n  option redispatch 1\n\
          frontend clients\n  bind 127.0.0.1:{port}\n  default_backend replicas\n\
          backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n  \
          default-server check inter {}ms fall 1 rise 1\n",
