@@ -5,7 +5,10 @@ use std::{
     fmt::Write,
     path::Path,
     process::Child,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,7 @@ use crate::{
     clients::SECRET,
     network::Network,
     publisher::Road,
-    support::brokers::{self, Kennel, RabbitServer, RedisServer, find_program, free_port},
+    support::brokers::{self, Kennel, RabbitServer, RedisServer, find_program},
 };
 
 /// Nothing that is awaited here takes longer unless something is broken.
@@ -150,10 +153,10 @@ impl World {
         let mut places = Vec::new();
         for _ in 0..shape.places {
             let network = Network::to(([127, 0, 0, 1], broker.port()).into()).await;
-            places.push(Place { port: free_port(), operations_port: free_port(), network, child: None });
+            places.push(Place { port: port(), operations_port: port(), network, child: None });
         }
         let mut kennel = Kennel::new("faults");
-        let proxy_port = free_port();
+        let proxy_port = port();
         let proxy = start_proxy(&mut kennel, proxy_port, &places);
         let front = Network::to(([127, 0, 0, 1], proxy_port).into()).await;
         let readiness = Readiness::watch(places.iter().map(|place| place.operations_port).collect());
@@ -216,7 +219,13 @@ impl World {
 
     pub async fn until_ready(&self, place: usize, ready: bool) {
         let port = self.places[place].operations_port;
-        until(&format!("replica {place} is ready: {ready}"), async || is_ready(port).await == ready).await;
+        let waited = timeout(PATIENCE, async {
+            while is_ready(port).await != ready {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let is_so = waited.await.is_ok();
+        assert!(is_so, "never happened: replica {place} is ready: {ready}; its last words:\n{}", self.log(place));
     }
 
     /// The sum of a metric's series whose text holds `part`; nothing if the replica does not answer.
@@ -260,7 +269,7 @@ fn launch(
 /// RabbitMQ 3.10 forgets a stream when it is killed without ever having been stopped since the stream was made: the
 /// stream is made, and the broker stopped once.
 async fn remember_the_stream(rabbit: &mut RabbitServer, kennel: &mut Kennel, environment: &[(&'static str, String)]) {
-    let (port, operations_port) = (free_port(), free_port());
+    let (port, operations_port) = (port(), port());
     let mut child = launch(kennel, 99, &rabbit.url(), port, operations_port, environment);
     until("the stream is made", async || is_ready(operations_port).await).await;
     brokers::kill_group(&mut child);
@@ -291,6 +300,15 @@ fn start_proxy(kennel: &mut Kennel, port: u16, places: &[Place]) -> Child {
     kennel.start(&program, "haproxy.log", |command| {
         command.arg("-db").arg("-f").arg(&file);
     })
+}
+
+/// A port that nobody else takes: what is started here listens only after others had time to look for a free one, so this
+/// is above the range from which other tests and the system take theirs.
+fn port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let candidate = |_| (61_000 + (std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed)) % 4_500) as u16;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..4_500).map(candidate).find(is_free).expect("a free port")
 }
 
 /// Asks again and again until it is so.
