@@ -2,6 +2,7 @@
 //!
 //! Refuses to know: the command line.
 
+mod canary;
 mod feed;
 mod freshness;
 
@@ -12,13 +13,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Verifier,
+    clock,
     config::Config,
     http::{self, Context},
     hub::Hub,
     input::Publisher,
     log::{Backend, Log},
     metrics::Metrics,
-    session::{Drain, Sessions},
+    proto::TaskId,
+    session::{Canary, Drain, Sessions},
 };
 
 /// A running service.
@@ -65,6 +68,10 @@ impl App {
             drain: drain.clone(),
             open: open.clone(),
         };
+        let canary = config.canary.map(|settings| {
+            let id = TaskId::canary(clock::unique_id());
+            Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
+        });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
         let context = Context {
@@ -72,9 +79,10 @@ impl App {
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
-            sessions,
+            sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
+            canary: canary.clone(),
             draining: drain.begun().clone(),
         };
         let app = Self {
@@ -91,6 +99,9 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        if let Some(canary) = canary {
+            app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
+        }
         app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
