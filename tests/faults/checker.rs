@@ -77,10 +77,11 @@ fn check_states(row: &mut Row, client: &Client, account: &Account, index: usize,
 /// What the replicas counted: nobody applied more than what was published, and nobody had to read the log anew.
 pub async fn check_replicas(row: &mut Row, world: &World) {
     for place in 0..world.places.len() {
-        let Some(applied) = world.metric(place, "taskcast_events_total{").await else { continue };
+        let Some(all) = world.metric(place, "taskcast_events_total{").await else { continue };
         let applied_only = world.metric(place, "outcome=\"applied\"").await.unwrap_or_default();
+        let canaries = world.metric(place, "outcome=\"canary\"").await.unwrap_or_default();
         let anew = world.metric(place, "taskcast_log_restarts_total").await.unwrap_or_default();
-        let (published, refused) = (row.events as u64, applied - applied_only);
+        let (published, refused) = (row.events as u64, all - applied_only - canaries);
         row.duplicates_applied += applied_only.saturating_sub(published);
         row.measure(&format!("replica {place} applied"), &format!("{applied_only} and refused {refused}"));
         row.promise(anew == 0, || format!("replica {place} read the log anew {anew} times"));

@@ -8,7 +8,10 @@ use super::{
     Settings,
     load::{Load, shape},
 };
-use crate::{table::Row, world::Kind};
+use crate::{
+    table::Row,
+    world::{Kind, Shape},
+};
 
 /// Within this readiness follows the broker, both ways.
 const READINESS_LIMIT: Duration = Duration::from_secs(2);
@@ -42,7 +45,14 @@ pub async fn restarts(settings: Settings, kind: Kind) -> Row {
 /// Away for so long that everybody notices; the clients stay.
 pub async fn away(settings: Settings, kind: Kind) -> Row {
     let (away, over) = settings.pick((8, 10), (60, 70));
-    let mut load = Load::begin(settings, &shape(kind), Duration::from_secs(over)).await;
+    // In small too the broker is away for longer than a canary may be.
+    let (interval, overdue) = settings.pick((2, 6), (10, 30));
+    let environment = vec![
+        ("TASKCAST_CANARY_INTERVAL_SECONDS", interval.to_string()),
+        ("TASKCAST_CANARY_TIMEOUT_SECONDS", overdue.to_string()),
+    ];
+    let shape = Shape { environment, ..shape(kind) };
+    let mut load = Load::begin(settings, &shape, Duration::from_secs(over)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let gone = clock::now().instant;
     load.world.broker.kill();
