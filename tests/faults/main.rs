@@ -36,6 +36,8 @@ const USAGE: &str = "Usage: faults [--size small|full] [--seed N] [--minutes N] 
 Exits with 1 when a promise is broken. The table is also written to target/faults.json.
 Scenarios:";
 
+const JSON_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/faults.json");
+
 /// Set for the process that has raised its limit of open files.
 const RAISED: &str = "TESTS_FAULTS_RAISED";
 
@@ -118,9 +120,11 @@ async fn run(arguments: &Arguments) -> ExitCode {
             eprintln!("faults: {name}: {broken}");
         }
         rows.push(row);
+        // After each, so that a run which is ended half-way has told something.
+        write_json(*settings, &rows);
     }
     println!("\n{}", table::render(&rows));
-    write_json(*settings, &rows);
+    println!("faults: also in {JSON_PATH}");
     let broken = rows.iter().filter(|row| !row.broken.is_empty()).count();
     println!("faults: {} scenarios, {broken} with a broken promise", rows.len());
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -131,9 +135,7 @@ fn write_json(settings: Settings, rows: &[table::Row]) {
     let whole = serde_json::json!({
         "size": format!("{:?}", settings.size).to_lowercase(), "seed": settings.seed, "scenarios": rows,
     });
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/faults.json");
-    match std::fs::write(path, format!("{whole:#}\n")) {
-        Ok(()) => println!("faults: written to {path}"),
-        Err(error) => eprintln!("faults: {path}: {error}"),
+    if let Err(error) = std::fs::write(JSON_PATH, format!("{whole:#}\n")) {
+        eprintln!("faults: {JSON_PATH}: {error}");
     }
 }

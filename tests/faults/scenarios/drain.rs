@@ -17,7 +17,7 @@ const EXIT_MARGIN: Duration = Duration::from_secs(3);
 const SLOT: Duration = Duration::from_secs(1);
 const RESTART: u16 = 1012;
 /// How far from the told moment a connection may be closed; a busy machine is late.
-const PUNCTUALITY: Duration = Duration::from_secs(1);
+const PUNCTUALITY: Duration = Duration::from_secs(2);
 
 pub async fn run(settings: Settings) -> Row {
     let (count, drain) = settings.pick((300, 4), (5_000, 20));

@@ -62,7 +62,7 @@ pub const FULL_ONLY: [&str; 1] = ["broker-away-rabbitmq"];
 /// Runs one; a panic or a hang breaks the promise as well.
 pub async fn run(name: &str, settings: Settings) -> Row {
     let started = clock::now().instant;
-    let minutes = settings.minutes.unwrap_or_default() + settings.pick(4, 20);
+    let minutes = settings.minutes.unwrap_or_default() + settings.pick(4, 60);
     let scenario = async {
         match name {
             "checker" => checker_fails::run(settings).await,
