@@ -52,6 +52,7 @@ pub async fn run(settings: Settings) -> Row {
         ("TASKCAST_LOG_MAX_EVENTS", "2000".to_owned()),
         // The proxy keeps connections for its next requests.
         ("TASKCAST_HTTP_KEEP_ALIVE_TIMEOUT_MS", "1000".to_owned()),
+        ("TASKCAST_HTTP_HEADER_TIMEOUT_MS", "1000".to_owned()),
     ];
     let world = World::start(&Shape { environment, ..shape(Kind::Redis) }).await;
     let mut random = Random::new(settings.seed);
