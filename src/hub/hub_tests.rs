@@ -8,6 +8,8 @@ use crate::proto::{Status, Task, TaskFrame, Topic, UserId};
 pub(super) fn settings() -> Settings {
     Settings {
         max: 1_000,
+        max_bytes: 0,
+        max_per_owner: 0,
         ring_frames: 64,
         retain_ended: Duration::from_secs(60),
         retain_idle: Duration::from_secs(3600),

@@ -9,12 +9,20 @@ pub enum Handshake {
     BadRequest,
     OriginRefused,
     OverCapacity,
+    /// Memory is short.
+    Overloaded,
     Draining,
 }
 
 impl Handshake {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Draining];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::BadRequest,
+        Self::OriginRefused,
+        Self::OverCapacity,
+        Self::Overloaded,
+        Self::Draining,
+    ];
 
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -22,6 +30,7 @@ impl Handshake {
             Self::BadRequest => "bad_request",
             Self::OriginRefused => "origin_refused",
             Self::OverCapacity => "over_capacity",
+            Self::Overloaded => "overloaded",
             Self::Draining => "draining",
         }
     }
@@ -39,13 +48,25 @@ pub enum Outcome {
     IllegalEnded,
     /// Names another owner than the task's.
     IllegalOwner,
-    /// A limit was reached; the task is not kept.
+    /// The limit of tasks was reached; the task is not kept.
     Dropped,
+    /// The limit of bytes was.
+    DroppedBytes,
+    /// The limit of its owner was.
+    DroppedOwner,
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Applied, Self::Duplicate, Self::Stale, Self::IllegalEnded, Self::IllegalOwner, Self::Dropped];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Applied,
+        Self::Duplicate,
+        Self::Stale,
+        Self::IllegalEnded,
+        Self::IllegalOwner,
+        Self::Dropped,
+        Self::DroppedBytes,
+        Self::DroppedOwner,
+    ];
 
     pub(super) fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -55,6 +76,8 @@ impl Outcome {
             Self::IllegalEnded => ("illegal", "ended"),
             Self::IllegalOwner => ("illegal", "owner"),
             Self::Dropped => ("dropped", "limit"),
+            Self::DroppedBytes => ("dropped", "bytes"),
+            Self::DroppedOwner => ("dropped", "owner_limit"),
         }
     }
 }
@@ -65,14 +88,20 @@ pub enum Eviction {
     Ended,
     Idle,
     Limit,
+    Bytes,
+    OwnerLimit,
 }
 
 impl Eviction {
+    pub(super) const ALL: [Self; 5] = [Self::Ended, Self::Idle, Self::Limit, Self::Bytes, Self::OwnerLimit];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Ended => "ended",
             Self::Idle => "idle",
             Self::Limit => "limit",
+            Self::Bytes => "bytes",
+            Self::OwnerLimit => "owner_limit",
         }
     }
 }
@@ -82,4 +111,24 @@ impl Eviction {
 pub struct Lag {
     pub events: u64,
     pub seconds: f64,
+}
+
+/// Why a client that does not read was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowReader {
+    /// It took nothing.
+    Stalled,
+    /// It took less than the least.
+    TooSlow,
+}
+
+impl SlowReader {
+    pub(super) const ALL: [Self; 2] = [Self::Stalled, Self::TooSlow];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::TooSlow => "too_slow",
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub(super) fn sessions() -> Sessions {
     };
     let hub = HubSettings {
         max: 1000,
+        max_bytes: 0,
+        max_per_owner: 0,
         ring_frames: 16,
         retain_ended: Duration::from_secs(60),
         retain_idle: Duration::from_secs(3600),
