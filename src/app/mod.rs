@@ -3,6 +3,7 @@
 //! Refuses to know: the command line.
 
 mod feed;
+mod memory;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -66,6 +67,7 @@ impl App {
         };
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
+        let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
             hub: hub.clone(),
@@ -74,6 +76,7 @@ impl App {
             sessions,
             metrics: metrics.clone(),
             health: log.health(),
+            overloaded,
             draining: draining.clone(),
         };
         let app = Self {
@@ -90,6 +93,7 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }

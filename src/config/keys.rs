@@ -275,7 +275,13 @@ pub(super) static KEYS: &[Key] = &[
     // [sessions]
     number("sessions.heartbeat_interval_ms", 10, "25000", HOUR_MS, "How often a silent connection is pinged."),
     number("sessions.dead_peer_timeout_ms", 20, "60000", HOUR_MS, "A client silent for this long is dropped."),
-    number("sessions.write_timeout_ms", 10, "20000", HOUR_MS, "A client that takes nothing for this long is dropped."),
+    number(
+        "sessions.write_timeout_ms",
+        10,
+        "20000",
+        HOUR_MS,
+        "A client that takes less than 16 KiB in this time, and not all that waits, is dropped.",
+    ),
     number(
         "sessions.first_frame_timeout_ms",
         10,

@@ -108,6 +108,8 @@ pub struct Context {
     pub sessions: Sessions,
     pub metrics: Arc<Metrics>,
     pub health: tokio::sync::watch::Receiver<Health>,
+    /// Memory is short: what would take more of it is refused with 503.
+    pub overloaded: tokio::sync::watch::Receiver<bool>,
     /// Cancelled when new connections are to be refused with 503.
     pub draining: CancellationToken,
 }

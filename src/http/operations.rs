@@ -35,11 +35,13 @@ pub(super) fn live() -> Response {
 /// `/readyz`.
 pub(super) fn ready(context: &Context) -> Response {
     let health = context.health.borrow().clone();
-    readiness(&health, context.draining.is_cancelled())
+    let overloaded = *context.overloaded.borrow();
+    readiness(&health, context.draining.is_cancelled(), overloaded)
 }
 
-/// Ready means: connected to the log, everything in it read, and not about to end.
-fn readiness(health: &Health, draining: bool) -> Response {
+/// Ready means: connected to the log, everything in it read, and not about to end. Short of memory is ready all the
+/// same: every replica holds the same tasks, so one after the other would be taken out of service.
+fn readiness(health: &Health, draining: bool, overloaded: bool) -> Response {
     let ready = health.connected && health.replayed && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
@@ -47,6 +49,7 @@ fn readiness(health: &Health, draining: bool) -> Response {
         "connected": health.connected,
         "replayed": health.replayed,
         "draining": draining,
+        "overloaded": overloaded,
         "detail": health.detail,
     });
     let mut response = respond(status, "application/json", body.to_string());
@@ -81,9 +84,11 @@ mod tests {
             [(true, true, false, 200), (false, true, false, 503), (true, false, false, 503), (true, true, true, 503)]
         {
             let health = Health { connected, replayed, detail: "reading".to_owned() };
-            let response = readiness(&health, draining);
-            assert_eq!(response.status(), status);
-            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
+            for overloaded in [false, true] {
+                let response = readiness(&health, draining, overloaded);
+                assert_eq!(response.status(), status);
+                assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
+            }
         }
     }
 }

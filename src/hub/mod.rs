@@ -37,11 +37,11 @@ use std::{
 
 use tokio::sync::watch;
 
+use self::{limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
 };
-use self::{limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 use crate::{
     metrics::Metrics,
     proto::{Cursor, Event, Position, ResumeFailure, TaskId, UserId},

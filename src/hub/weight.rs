@@ -8,16 +8,16 @@ use std::sync::Arc;
 use crate::proto::{JsonText, Task, TaskFrame, TaskId, UserId};
 
 /// A slot, its place in the table, in the list of ended tasks and among the topics, without what is counted below.
-const SLOT_BYTES: usize = 560;
+const SLOT_BYTES: usize = 400;
 
 /// A place in a topic's list; the topic is often of this task alone.
-const LISTING_BYTES: usize = 420;
+const LISTING_BYTES: usize = 160;
 
 /// A frame's JSON besides its texts: names, numbers, the cursor, the header.
 const JSON_BYTES: usize = 480;
 
 /// What an allocation takes besides its content: reference counts, the allocator's header, rounding.
-const ALLOCATION_BYTES: usize = 32;
+const ALLOCATION_BYTES: usize = 24;
 
 /// The slot of a task, besides its frames. `event_ids_bytes` is what the rules remember.
 pub(super) fn of_slot(task: &Task, event_ids_bytes: usize) -> usize {

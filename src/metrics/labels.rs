@@ -15,14 +15,8 @@ pub enum Handshake {
 }
 
 impl Handshake {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Accepted,
-        Self::BadRequest,
-        Self::OriginRefused,
-        Self::OverCapacity,
-        Self::Overloaded,
-        Self::Draining,
-    ];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Overloaded, Self::Draining];
 
     pub(super) fn label(self) -> &'static str {
         match self {
