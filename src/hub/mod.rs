@@ -23,6 +23,7 @@ mod slot;
 mod topics;
 mod trail;
 mod view;
+mod walk;
 mod weight;
 
 use std::{
@@ -41,6 +42,7 @@ use self::{limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
+    walk::Walk,
 };
 use crate::{
     metrics::Metrics,

@@ -6,6 +6,7 @@
 mod commands;
 mod machine;
 mod opening;
+mod paging;
 mod pump;
 #[cfg(test)]
 mod test_world;
