@@ -9,6 +9,7 @@ mod support;
 mod browsers;
 mod harness;
 mod lives;
+mod overload;
 mod publishing;
 mod resuming;
 mod strangers;
