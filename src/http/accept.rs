@@ -50,7 +50,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes that wait in the kernel for a peer to make room, about. What waits here instead is shared, and folded.
-const UNSENT_MAX_BYTES: u32 = 64 * 1024;
+const UNSENT_MAX_BYTES: u32 = 16 * 1024;
 
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

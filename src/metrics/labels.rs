@@ -106,23 +106,3 @@ pub struct Lag {
     pub events: u64,
     pub seconds: f64,
 }
-
-/// Why a client that does not read was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowReader {
-    /// It took nothing.
-    Stalled,
-    /// It took less than the least.
-    TooSlow,
-}
-
-impl SlowReader {
-    pub(super) const ALL: [Self; 2] = [Self::Stalled, Self::TooSlow];
-
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Stalled => "stalled",
-            Self::TooSlow => "too_slow",
-        }
-    }
-}

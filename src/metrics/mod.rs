@@ -14,7 +14,7 @@ use prometheus::{
     TextEncoder,
 };
 
-pub use self::labels::{Eviction, Handshake, Lag, Outcome, SlowReader};
+pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};

@@ -2,11 +2,11 @@
 //!
 //! Refuses to know: what the limits are.
 
-use prometheus::{IntCounterVec, IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::{
-    Metrics, SlowReader,
-    register::{counters, gauge},
+    Metrics,
+    register::{counter, gauge},
 };
 
 pub(super) struct Overload {
@@ -14,13 +14,13 @@ pub(super) struct Overload {
     memory_bytes: IntGauge,
     memory_max_bytes: IntGauge,
     overloaded: IntGauge,
-    readers_dropped: IntCounterVec,
+    readers_dropped: IntCounter,
 }
 
 impl Overload {
     pub(super) fn new(registry: &Registry) -> Self {
         let r = registry;
-        let overload = Self {
+        Self {
             tasks_bytes: gauge(r, "taskcast_tasks_bytes", "What the tasks held now take in memory, by estimate."),
             memory_bytes: gauge(r, "taskcast_memory_bytes", "Resident memory, as admission control last read it."),
             memory_max_bytes: gauge(
@@ -29,17 +29,12 @@ impl Overload {
                 "Resident memory beyond which nothing new is admitted; 0 without a limit.",
             ),
             overloaded: gauge(r, "taskcast_overloaded", "1 while nothing new is admitted because memory is short."),
-            readers_dropped: counters(
+            readers_dropped: counter(
                 r,
                 "taskcast_readers_dropped_total",
-                "WebSocket connections dropped because the client did not read, by reason.",
-                &["reason"],
+                "WebSocket connections dropped because the client did not read, or too slowly.",
             ),
-        };
-        for reason in SlowReader::ALL {
-            overload.readers_dropped.with_label_values(&[reason.label()]).inc_by(0);
         }
-        overload
     }
 }
 
@@ -58,8 +53,8 @@ impl Metrics {
         self.overload.overloaded.set(i64::from(overloaded));
     }
 
-    pub fn reader_dropped(&self, reason: SlowReader) {
-        self.overload.readers_dropped.with_label_values(&[reason.label()]).inc();
+    pub fn reader_dropped(&self) {
+        self.overload.readers_dropped.inc();
     }
 }
 

@@ -23,7 +23,6 @@ use crate::{
     auth::{AuthenticationError, Identity},
     clock,
     input::Publisher,
-    metrics::SlowReader,
     proto::{CloseCode, Command, CommandKind, Encoding, close_frame},
 };
 
@@ -331,8 +330,7 @@ where
                 let now = clock::now();
                 let stalled = !idle && now.instant >= stalled_at;
                 if stalled {
-                    let is_still = pump.taken == 0;
-                    sessions.metrics.reader_dropped(if is_still { SlowReader::Stalled } else { SlowReader::TooSlow });
+                    sessions.metrics.reader_dropped();
                 }
                 if stalled || !session.on_time(now) {
                     return None;
@@ -382,3 +380,7 @@ fn flushed<S>(sessions: &Sessions, pump: &mut Pump<S>, output: &Output) {
     let waited = output.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
     sessions.metrics.frames_delivered(output.task_frames, waited);
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -275,12 +275,12 @@ impl Client {
         Ok(Self { socket, frames: Vec::new() })
     }
 
-    /// A client of `user` that has room for a few thousand bytes, so that its socket is soon full when it does not read.
-    pub async fn connect_narrow(port: u16, path: &str, user: &str) -> Self {
+    /// A client of `user` that has room for so many bytes, about, so that its socket is soon full when it does not read.
+    pub async fn connect_narrow(port: u16, path: &str, user: &str, room: u32) -> Self {
         let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
         request.headers_mut().insert("Authorization", format!("Bearer {}", token(user)).parse().unwrap());
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_recv_buffer_size(room).unwrap();
         let stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
         let handshake = tokio_tungstenite::client_async(request, MaybeTlsStream::Plain(stream));
         let (socket, _) = tokio::time::timeout(PATIENCE, handshake).await.unwrap().expect("a handshake");
