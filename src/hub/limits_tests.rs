@@ -161,3 +161,66 @@ fn batches_of_any_size_make_the_same_tasks_under_every_limit() {
     assert_eq!(run(7), one_by_one);
     assert_eq!(run(1_000), one_by_one);
 }
+
+#[test]
+fn a_batch_marks_each_task_once_and_wakes_first_those_who_wait_for_an_end() {
+    let hub = hub_with(settings());
+    let client = |topic: Topic| Client::attach(&hub, topic);
+    let mut crowd: Vec<Client> = (0..3).map(|_| client(Topic::Task(id("storm")))).collect();
+    let mut waiting = client(Topic::Task(id("ends")));
+    let mut batch: Vec<_> = (1..=100).map(|n| arrival(n, progress("storm", "u1", n as f64 / 2.0))).collect();
+    batch.push(arrival(101, status("ends", "u1", Status::Failed)));
+    batch.extend((102..=200).map(|n| arrival(n, progress("storm", "u1", n as f64 / 3.0))));
+    let changed = hub.change(&batch, LATE);
+    assert!(changed.len() > 100, "{} changes", changed.len());
+    let mut to_wake = Vec::new();
+    hub.mark(&changed, &mut to_wake);
+    assert_eq!(to_wake.len(), 4, "each watcher is woken once");
+    assert!(Arc::ptr_eq(&to_wake[0], &waiting.mailbox), "the end comes first");
+    hub.announce(to_wake);
+    waiting.pull(&hub, 10, false);
+    assert_eq!(waiting.seen.last().unwrap().task.status, Status::Failed);
+    for watcher in &mut crowd {
+        watcher.pull(&hub, 10, false);
+        assert_eq!(watcher.states(), states(&hub, &Topic::Task(id("storm"))));
+    }
+}
+
+#[test]
+fn a_topic_that_was_joined_and_left_within_one_batch_is_told() {
+    let hub = hub_with(settings());
+    let tagged = |tag: &str, percent: f64| {
+        let mut event = progress("t1", "u1", percent);
+        event.tags = Some(vec![Arc::from(tag)].into());
+        event
+    };
+    hub.apply(&[arrival(1, tagged("a", 1.0))], LATE);
+    let watchers = ["a", "b", "c"].map(|tag| Client::attach(&hub, Topic::Tag(tag.into())));
+    hub.apply(&[arrival(2, tagged("b", 2.0)), arrival(3, tagged("c", 3.0))], LATE);
+    for watcher in watchers {
+        assert!(watcher.mailbox.state().0, "{:?} was not marked", watcher.topic);
+    }
+}
+
+#[test]
+fn a_storm_on_a_watched_task_costs_a_batch_no_more_than_one_event() {
+    let hub = hub_with(settings());
+    let crowd: Vec<Client> = (0..2_000).map(|_| Client::attach(&hub, Topic::Task(id("storm")))).collect();
+    let mut at = 0;
+    let mut take = |batch: usize| {
+        let began = crate::clock::now().instant;
+        let events: Vec<_> = (0..256)
+            .map(|_| {
+                at += 1;
+                let mut event = progress("storm", "u1", 1.0);
+                event.current = Some(at as f64);
+                arrival(at, event)
+            })
+            .collect();
+        events.chunks(batch).for_each(|part| hub.apply(part, LATE));
+        crate::clock::now().instant - began
+    };
+    let (one_by_one, at_once) = (take(1), take(256));
+    assert!(at_once * 10 < one_by_one, "256 events: {at_once:?} in one batch, {one_by_one:?} one by one");
+    drop(crowd);
+}

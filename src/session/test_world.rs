@@ -43,7 +43,7 @@ pub(super) fn sessions() -> Sessions {
         ring_frames: 16,
         retain_ended: Duration::from_secs(60),
         retain_idle: Duration::from_secs(3600),
-        resume_window: 1000,
+        resume_window: 10_000,
     };
     let settings = Settings {
         heartbeat_interval: Duration::from_secs(25),
