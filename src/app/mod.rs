@@ -2,6 +2,7 @@
 //!
 //! Refuses to know: the command line.
 
+mod canary;
 mod feed;
 mod freshness;
 mod memory;
@@ -13,13 +14,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Verifier,
+    clock,
     config::Config,
     http::{self, Context},
     hub::Hub,
     input::Publisher,
     log::{Backend, Log},
     metrics::Metrics,
-    session::{Drain, Sessions},
+    proto::TaskId,
+    session::{Canary, Drain, Sessions},
 };
 
 /// A running service.
@@ -66,6 +69,10 @@ impl App {
             drain: drain.clone(),
             open: open.clone(),
         };
+        let canary = config.canary.map(|settings| {
+            let id = TaskId::canary(clock::unique_id());
+            Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
+        });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
         let (overload, overloaded) = tokio::sync::watch::channel(false);
@@ -74,10 +81,11 @@ impl App {
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
-            sessions,
+            sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
             overloaded,
+            canary: canary.clone(),
             draining: drain.begun().clone(),
         };
         let app = Self {
@@ -95,6 +103,9 @@ impl App {
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
+        if let Some(canary) = canary {
+            app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
+        }
         app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }

@@ -15,6 +15,7 @@
 //!   a session is live its cursor still moves over what would be marked, so such a watch waits until it is.
 
 mod apply;
+mod canary;
 mod limits;
 mod mailbox;
 mod retention;
@@ -30,7 +31,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -38,7 +39,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{limits::Owned, slot::Slot, topics::Topics, trail::Trail};
+use self::{canary::Kept, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
@@ -131,6 +132,8 @@ struct Inner {
     ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
     /// Kept only where owners have a limit.
     owners: Mutex<HashMap<UserId, Owned>>,
+    /// This replica's delivery canary, which is in no table and on no list.
+    canary: OnceLock<Kept>,
 }
 
 const SHARDS: usize = 64;
@@ -156,6 +159,7 @@ impl Hub {
             bytes: AtomicUsize::new(0),
             ended: Mutex::default(),
             owners: Mutex::default(),
+            canary: OnceLock::new(),
         }))
     }
 

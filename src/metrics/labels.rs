@@ -48,10 +48,12 @@ pub enum Outcome {
     DroppedBytes,
     /// The limit of its owner was.
     DroppedOwner,
+    /// A delivery canary: this replica's, another's, or what a stranger wrote under a reserved id.
+    Canary,
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Applied,
         Self::Duplicate,
         Self::Stale,
@@ -60,6 +62,7 @@ impl Outcome {
         Self::Dropped,
         Self::DroppedBytes,
         Self::DroppedOwner,
+        Self::Canary,
     ];
 
     pub(super) fn labels(self) -> (&'static str, &'static str) {
@@ -72,6 +75,7 @@ impl Outcome {
             Self::Dropped => ("dropped", "limit"),
             Self::DroppedBytes => ("dropped", "bytes"),
             Self::DroppedOwner => ("dropped", "owner_limit"),
+            Self::Canary => ("canary", ""),
         }
     }
 }
