@@ -1,6 +1,10 @@
 //! What the hub says its tasks weigh, beside what the process really takes. Alone in its process, as others would be
 //! measured too.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test, and say what they measured"
+)]
 #![cfg(target_os = "linux")]
 
 use std::{sync::Arc, time::Duration};
@@ -69,7 +73,7 @@ fn event(task: usize, step: usize) -> Event {
     event.tags = Some(vec![Arc::from("export"), Arc::from(format!("tenant-{}", task % 50))].into());
     event.progress = Some(step as f64);
     event.metadata = JsonText::parse("{\"file\":\"invoices.csv\",\"queue\":\"default\"}");
-    event.status = Some(if step == 0 { Status::Running } else { Status::Waiting }).filter(|_| step % 5 == 0);
+    event.status = Some(if step == 0 { Status::Running } else { Status::Waiting }).filter(|_| step.is_multiple_of(5));
     event
 }
 

@@ -105,8 +105,8 @@ impl Hub {
         let limit = self.0.settings.max_per_owner;
         let oldest: Vec<Arc<Slot>> = {
             let owners = lock(&self.0.owners);
-            let Some(owned) = owners.get(owner).filter(|owned| owned.held >= limit) else { return false };
-            owned.ended.values().take(limit.div_ceil(EVICT_SHARE)).cloned().collect()
+            let Some(full) = owners.get(owner).filter(|its| its.held >= limit) else { return false };
+            full.ended.values().take(limit.div_ceil(EVICT_SHARE)).cloned().collect()
         };
         for slot in &oldest {
             self.evict(slot, Eviction::OwnerLimit);

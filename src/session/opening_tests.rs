@@ -207,8 +207,8 @@ fn a_resumed_client_that_reads_so_slowly_that_the_rest_is_let_go_starts_over() {
     world.event("t1", "u1", None, Some(Status::Failed));
     let _ = world.shared.hub.sweep(world.now.unix_ms + 61_000, 0);
     let rest = world.frames(&mut slow);
-    let reset = rest.iter().position(|frame| frame["reset"] == "trimmed").expect("a new snapshot");
-    let listed: usize = rest[reset..].iter().filter_map(|frame| frame["tasks"].as_array()).map(Vec::len).sum();
+    let anew = rest.iter().position(|frame| frame["reset"] == "trimmed").expect("a new snapshot");
+    let listed: usize = rest[anew..].iter().filter_map(|frame| frame["tasks"].as_array()).map(Vec::len).sum();
     assert_eq!(listed, 300, "first, and all but the one that was let go");
 }
 

@@ -24,8 +24,8 @@ fn connect() -> (DuplexStream, tokio::task::JoinHandle<()>, Sessions) {
     sessions.settings = Arc::new(Settings { write_timeout: WRITE_TIMEOUT, ..(*sessions.settings).clone() });
     let (client, server) = tokio::io::duplex(64);
     let serving = sessions.clone();
-    let served = tokio::spawn(async move { serving.serve(server, Bytes::new(), mine()).await });
-    (client, served, sessions)
+    let connection = tokio::spawn(async move { serving.serve(server, Bytes::new(), mine()).await });
+    (client, connection, sessions)
 }
 
 fn dropped(sessions: &Sessions) -> bool {

@@ -1,12 +1,11 @@
 //! More than the service can take: readers that do not read, storms, memory that runs short. What one does, the others
 //! do not feel.
+#![expect(clippy::print_stderr, reason = "what was measured is told")]
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
+use taskcast::clock;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -52,7 +51,7 @@ async fn a_client_that_stops_reading_is_dropped_and_comes_back_to_everything() {
     let mut stalled = Client::connect_narrow(service.port, "/ws/tasks/", "u1", 4_096).await;
     stalled.until("active_tasks").await;
     publish_heavy(&service, "t", "u1", 300, 8_000).await;
-    let published = Instant::now();
+    let published = clock::now().instant;
     read_tasks(&mut reader, 300).await;
     assert!(published.elapsed() < Duration::from_secs(5), "the others got theirs after {:?}", published.elapsed());
     until("the client is dropped", async || service.metric("taskcast_readers_dropped_total").await == 1).await;
@@ -79,7 +78,7 @@ async fn a_client_that_only_sips_does_not_keep_its_frames_for_ever() {
     let mut sipping = Client::connect_narrow(service.port, "/ws/tasks/", "u1", 4_096).await;
     sipping.until("active_tasks").await;
     publish_heavy(&service, "t", "u1", 300, 8_000).await;
-    let began = Instant::now();
+    let began = clock::now().instant;
     // Some 3 kB per second: the socket moves all the time.
     while service.metric("taskcast_readers_dropped_total").await == 0 {
         assert!(began.elapsed() < Duration::from_secs(15), "not dropped");
@@ -103,7 +102,7 @@ async fn two_hundred_clients_that_do_not_read_cost_no_memory_of_their_own() {
     until("all are connected", async || service.metric("taskcast_connections ").await == 201).await;
     let connected = resident().await;
     publish_heavy(&service, "new", "u1", 3_000, 4_000).await;
-    let published = Instant::now();
+    let published = clock::now().instant;
     read_tasks(&mut reader, 5_000).await;
     let waited = published.elapsed();
     let after = resident().await;
@@ -205,7 +204,7 @@ async fn longest_wait_for_an_end(redis: &RedisServer, client: &mut Client, name:
         let id = format!("{name}-{n}");
         let end = json!({"task_id": id, "user_id": "u1", "status": "succeeded"}).to_string();
         redis.cli(&["XADD", "taskcast:events", "*", "event", &end]).await;
-        let published = Instant::now();
+        let published = clock::now().instant;
         client.until_end_of(&id).await;
         longest = longest.max(published.elapsed());
     }
@@ -225,7 +224,7 @@ async fn a_storm_on_one_task_delays_no_other_tasks_end() {
     let calm = longest_wait_for_an_end(&redis, &mut client, "calm").await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let blowing = tokio::spawn(storm(redis.port(), 40, stopped));
-    let began = Instant::now();
+    let began = clock::now().instant;
     let stormy = longest_wait_for_an_end(&redis, &mut client, "stormy").await;
     let took = began.elapsed();
     drop(stop);
