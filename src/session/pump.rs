@@ -338,7 +338,8 @@ where
             () = &mut timer => {
                 armed_for = None;
                 let now = clock::now();
-                let stalled = !idle && now.instant >= stalled_at;
+                // It may have taken something since the timer was set.
+                let stalled = !idle && now.instant >= pump.progress_at + sessions.settings.write_timeout;
                 if stalled {
                     sessions.metrics.reader_dropped();
                 }
