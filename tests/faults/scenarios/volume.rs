@@ -28,6 +28,9 @@ const SAMPLES: u64 = 400;
 /// What the second half may use more than the end of the first: an allocator is not a ruler.
 const GROWTH: f64 = 1.05;
 const SLACK_BYTES: u64 = 8 << 20;
+/// `tasks.max_bytes` as it is by default, and what the process may have beside its tasks.
+const TASKS_BYTES: u64 = 1 << 30;
+const OTHER_BYTES: u64 = 64 << 20;
 
 pub async fn run(settings: Settings) -> Row {
     // Without optimisation it takes 20 times as long and says the same.
@@ -52,6 +55,8 @@ pub async fn run(settings: Settings) -> Row {
     let limit = (number("half_bytes") as f64 * GROWTH) as u64 + SLACK_BYTES;
     row.promise(number("applied") == events, || format!("{} events were applied", number("applied")));
     row.promise(number("second_half_max_bytes") <= limit, || "memory grew in the second half".to_owned());
+    let most = number("second_half_max_bytes");
+    row.promise(most <= TASKS_BYTES + OTHER_BYTES, || format!("{most} bytes are more than the limits allow"));
     // Those that live, and those that ended within the retention and the time between two sweeps.
     let tasks = LIVE + (retained + 2 * SWEEP_SECONDS) * RATE / LINES;
     row.promise(number("tasks_max") <= tasks, || format!("more tasks are held than {tasks}"));
@@ -62,6 +67,8 @@ pub async fn run(settings: Settings) -> Row {
 pub fn inside(events: u64, retained_seconds: u64) -> Value {
     let settings = hub::Settings {
         max: 100_000,
+        max_bytes: TASKS_BYTES as usize,
+        max_per_owner: 50_000,
         ring_frames: 16,
         retain_ended: Duration::from_secs(retained_seconds),
         retain_idle: Duration::from_secs(86_400),
