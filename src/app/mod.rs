@@ -2,6 +2,7 @@
 //!
 //! Refuses to know: the command line.
 
+mod dead_letters;
 mod feed;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -9,6 +10,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::dead_letters::DeadLetters;
 use crate::{
     auth::Verifier,
     config::Config,
@@ -90,7 +92,12 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
-        app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
+        let dead_letters = log.keeps_dead_letters().then(|| {
+            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
+            app.spawn(writer.run(log.clone(), app.stop.clone()));
+            dead_letters
+        });
+        app.spawn(feed::run(log, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
 

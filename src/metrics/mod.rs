@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod dead_letters;
 mod labels;
 mod register;
 
@@ -13,6 +14,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
@@ -49,6 +51,7 @@ pub struct Metrics {
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    dead_letters: DeadLetterMetrics,
 }
 
 impl Metrics {
@@ -159,6 +162,7 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            dead_letters: DeadLetterMetrics::new(r),
             registry,
         };
         metrics.begin_at_zero();

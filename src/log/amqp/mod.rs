@@ -6,6 +6,7 @@
 //! before all of them; its `minor` is 0.
 
 mod append;
+mod dead_letters;
 mod declare;
 mod end;
 mod reader;
@@ -54,6 +55,9 @@ impl AmqpLog {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
         };
+        if settings.dead_letters_max > 0 {
+            dead_letters::names(&settings.key)?;
+        }
         Ok(Self {
             tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
             address: format!("{}:{} (vhost {})", uri.authority.host, uri.authority.port, uri.vhost),
@@ -69,6 +73,10 @@ impl AmqpLog {
 
     pub(super) async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
         self.appender.append(self, events).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
