@@ -3,7 +3,7 @@
 //! whose watermark says how far everybody has come; and appends what lies behind it. Nothing can be deleted from a
 //! stream: what an operator removed is noted by an entry of its own, which carries the watermark on.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -37,6 +37,8 @@ const PREFETCH: u16 = 100;
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(15);
 /// Everything that one call asks of RabbitMQ takes less, unless it is gone or another replica keeps the lock.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A broker that has just started, or is busy, fails once or twice.
+const ATTEMPTS_MAX: usize = 3;
 /// The longest wait between two attempts to take the lock.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -56,55 +58,74 @@ pub(super) fn names(key: &str) -> Result<(ShortString, ShortString), String> {
 impl AmqpLog {
     /// In the order of the log. Gives the watermark.
     pub(in crate::log) async fn set_aside(&self, letters: &[DeadLetter]) -> Result<Position, String> {
-        self.patiently(async {
-            let desk = Desk::open(self).await?;
-            let lock = desk.lock().await?;
-            let mut watermark = desk.watermark().await?;
-            let mut rest = letters;
-            while let Some(first) = rest.first() {
-                let (now, later) = rest.split_at(ascending(rest));
-                if let Some(reached) = watermark
-                    && first.position <= reached.position
-                    && !desk.is_of_this_log(reached).await?
-                {
-                    watermark = None;
-                }
-                desk.append(now, &mut watermark).await?;
-                rest = later;
+        self.patiently(|| self.try_set_aside(letters)).await
+    }
+
+    async fn try_set_aside(&self, letters: &[DeadLetter]) -> Result<Position, Trouble> {
+        let desk = Desk::open(self).await?;
+        let lock = desk.lock().await?;
+        let mut watermark = desk.watermark().await?;
+        let mut rest = letters;
+        while let Some(first) = rest.first() {
+            let (now, later) = rest.split_at(ascending(rest));
+            if let Some(reached) = watermark
+                && first.position <= reached.position
+                && !desk.is_of_this_log(reached).await?
+            {
+                watermark = None;
             }
-            desk.close(lock).await;
-            Ok(watermark.map_or(Position::START, |watermark| watermark.position))
-        })
-        .await
+            desk.append(now, &mut watermark).await?;
+            rest = later;
+        }
+        desk.close(lock).await;
+        Ok(watermark.map_or(Position::START, |watermark| watermark.position))
     }
 
     /// The newest ones, oldest first.
     pub(in crate::log) async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {
-        self.patiently(async {
-            let desk = Desk::open(self).await?;
-            Ok(newest(desk.read_all().await?.letters, limit))
-        })
-        .await
+        self.patiently(|| self.try_dead_letters(limit)).await
+    }
+
+    async fn try_dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Trouble> {
+        let desk = Desk::open(self).await?;
+        Ok(newest(desk.read_all().await?.letters, limit))
     }
 
     pub(in crate::log) async fn remove_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), String> {
-        self.patiently(async {
-            let desk = Desk::open(self).await?;
-            let lock = desk.lock().await?;
-            if let Some(watermark) = desk.watermark().await? {
-                let marks: Vec<_> = letters.iter().map(|letter| (removal(watermark, letter), Bytes::new())).collect();
-                desk.publish(&marks, |_| {}).await?;
-            }
-            desk.close(lock).await;
-            Ok(())
-        })
-        .await
+        self.patiently(|| self.try_remove_dead_letters(letters)).await
     }
 
-    async fn patiently<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, String> {
-        match timeout(PATIENCE, work).await {
+    async fn try_remove_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), Trouble> {
+        let desk = Desk::open(self).await?;
+        let lock = desk.lock().await?;
+        if let Some(watermark) = desk.watermark().await? {
+            let marks: Vec<_> = letters.iter().map(|letter| (removal(watermark, letter), Bytes::new())).collect();
+            desk.publish(&marks, |_| {}).await?;
+        }
+        desk.close(lock).await;
+        Ok(())
+    }
+
+    /// Tries again what a busy broker did not do, since each of these can be done twice.
+    async fn patiently<T, Work>(&self, work: impl Fn() -> Work) -> Result<T, String>
+    where
+        Work: Future<Output = Result<T, Trouble>>,
+    {
+        let mut why = None;
+        let attempts = async {
+            let mut backoff = Backoff::new(self.settings.reconnect_max);
+            for _ in 1..ATTEMPTS_MAX {
+                match work().await {
+                    Err(Trouble::Lost(words)) => why = Some(words),
+                    done => return done,
+                }
+                backoff.wait().await;
+            }
+            work().await
+        };
+        match timeout(PATIENCE, attempts).await {
             Ok(done) => done.map_err(|trouble| trouble.words().to_owned()),
-            Err(_) => Err(format!("RabbitMQ at {} does not answer in time", self.address)),
+            Err(_) => Err(why.unwrap_or_else(|| format!("RabbitMQ at {} does not answer in time", self.address))),
         }
     }
 }
@@ -161,12 +182,29 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     async fn open(log: &'a AmqpLog) -> Result<Self, Trouble> {
         let (queue, lock) = names(&log.settings.key).map_err(Trouble::Misfit)?;
-        let connection = log.connect().await?;
-        let arguments = declare::stream_arguments(log.settings.dead_letters_max_bytes);
-        let channel = declare::declare_queue(log, &queue, arguments, &connection).await?;
+        let desk = Self { log, connection: log.dial().await?, queue, lock };
+        desk.declare().await?;
+        Ok(desk)
+    }
+
+    /// Once it is known to be a stream, it is enough that it is there: a queue with other arguments than configured is
+    /// asked for many times until they are found.
+    async fn declare(&self) -> Result<(), Trouble> {
+        let declared = &self.log.dead_letters_declared;
+        if declared.load(Ordering::Relaxed) {
+            let channel = self.channel().await?;
+            let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+            if channel.queue_declare(self.queue.clone(), options, FieldTable::default()).await.is_ok() {
+                let _ = channel.close(200, "".into()).await;
+                return Ok(());
+            }
+        }
+        let arguments = declare::stream_arguments(self.log.settings.dead_letters_max_bytes);
+        let channel = declare::declare_queue(self.log, &self.queue, arguments, &self.connection).await?;
+        declared.store(true, Ordering::Relaxed);
         // A channel that fails to close is gone with its connection.
         let _ = channel.close(200, "".into()).await;
-        Ok(Self { log, connection, queue, lock })
+        Ok(())
     }
 
     async fn channel(&self) -> Result<Channel, Trouble> {

@@ -44,6 +44,8 @@ pub struct AmqpLog {
     settings: Settings,
     reporter: Arc<Reporter>,
     appender: Appender,
+    /// Whether the dead letters' queue was found to be a stream.
+    dead_letters_declared: AtomicBool,
     /// Whether it was said that the queue has another retention than configured; once is enough.
     retention_told: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl AmqpLog {
             settings,
             reporter: Arc::new(Reporter::new(metrics)),
             appender: Appender::default(),
+            dead_letters_declared: AtomicBool::new(false),
             retention_told: AtomicBool::new(false),
         })
     }
@@ -90,13 +93,8 @@ impl AmqpLog {
     /// A new connection on which exchange, queue and binding exist. Automatic recovery stays off: it would consume
     /// again from where the consumer once began.
     async fn connect(&self) -> Result<Connection, Trouble> {
-        let connecting = async {
-            let runtime = lapin::runtime::default_runtime()?;
-            let properties = ConnectionProperties::default().with_connection_name("taskcast".into());
-            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime).await
-        };
         let everything = async {
-            let connection = connecting.await.map_err(|error| self.trouble(&error))?;
+            let connection = self.dial().await?;
             declare::declare(self, &connection).await?;
             Ok(connection)
         };
@@ -104,6 +102,16 @@ impl AmqpLog {
             Ok(connected) => connected,
             Err(_) => Err(Trouble::Lost(format!("RabbitMQ at {} does not answer", self.address))),
         }
+    }
+
+    /// A new connection, and nothing else.
+    async fn dial(&self) -> Result<Connection, Trouble> {
+        let connecting = async {
+            let runtime = lapin::runtime::default_runtime()?;
+            let properties = ConnectionProperties::default().with_connection_name("taskcast".into());
+            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime).await
+        };
+        connecting.await.map_err(|error| self.trouble(&error))
     }
 
     /// What an error means for the operator. RabbitMQ never repeats a password in its errors.
