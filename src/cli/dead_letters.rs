@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Events appended, and their letters removed, together: so many are in the log twice if the command is killed between.
-const BATCH_EVENTS_MAX: usize = 64;
+const BATCH_LETTERS_MAX: usize = 256;
 /// Characters of a payload that `list` shows.
 const PREVIEW_CHARACTERS: usize = 200;
 
@@ -72,8 +72,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Discard(chosen) => {
             let log = open(&chosen.common)?;
             let (letters, missing) = choose(&log, chosen).await?;
-            log.remove_dead_letters(&letters).await?;
-            letters.iter().for_each(|letter| print(&format!("{} discarded\n", letter.position)));
+            for batch in letters.chunks(BATCH_LETTERS_MAX) {
+                log.remove_dead_letters(batch).await?;
+                tell(batch, "discarded");
+            }
             Ok(u8::from(missing))
         }
     }
@@ -112,7 +114,7 @@ async fn choose(log: &Log, chosen: &Chosen) -> Result<(Vec<DeadLetter>, bool), F
 async fn replay(log: &Log, chosen: &Chosen) -> Result<u8, Failure> {
     let (letters, mut failed) = choose(log, chosen).await?;
     let publisher = Publisher::new(log.clone());
-    for batch in letters.chunks(BATCH_EVENTS_MAX) {
+    for batch in letters.chunks(BATCH_LETTERS_MAX) {
         let mut replayed = Vec::with_capacity(batch.len());
         let mut events = Vec::with_capacity(batch.len());
         for letter in batch {
@@ -139,10 +141,14 @@ async fn replay(log: &Log, chosen: &Chosen) -> Result<u8, Failure> {
                 )
             })?;
         }
-        replayed.iter().for_each(|letter| print(&format!("{} replayed\n", letter.position)));
+        tell(&replayed, "replayed");
         outcome.map_err(|error| error.to_string())?;
     }
     Ok(u8::from(failed))
+}
+
+fn tell(letters: &[DeadLetter], what: &str) {
+    print(&letters.iter().fold(String::new(), |out, letter| out + &format!("{} {what}\n", letter.position)));
 }
 
 /// As this version reads it, and as the log's readers will read it again.
@@ -190,10 +196,17 @@ fn json_line(letter: &DeadLetter) -> String {
     });
     let (name, payload) = match str::from_utf8(&letter.payload) {
         Ok(text) => ("payload", Value::from(text)),
-        Err(_) => ("payload_hex", letter.payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()),
+        Err(_) => ("payload_hex", Value::from(hex(&letter.payload))),
     };
     object[name] = payload;
     format!("{}\n", plain(&object.to_string()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// Payloads come from strangers, and what a terminal takes for a command must not reach it.
@@ -201,9 +214,9 @@ fn escaped(text: &str) -> String {
     let quotes = |c: char| matches!(c, '"' | '\'');
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if quotes(c) {
-            out.push(c)
+            out.push(c);
         } else {
-            out.extend(c.escape_debug())
+            out.extend(c.escape_debug());
         }
         out
     })
@@ -231,12 +244,12 @@ mod tests {
     use super::*;
     use crate::{log::Record, proto::ContentType};
 
-    fn letter(payload: &'static [u8]) -> DeadLetter {
+    fn letter(payload: &[u8]) -> DeadLetter {
         let record = Record {
             position: Position { major: 1_700_000_000_000, minor: 2 },
             appended_at_ms: Some(1_700_000_000_000),
             content_type: ContentType::Json,
-            payload: Bytes::from_static(payload),
+            payload: Bytes::copy_from_slice(payload),
         };
         DeadLetter::new(&record, &Event::decode(ContentType::Json, payload).unwrap_err())
     }
@@ -269,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_preview_is_short_and_says_how_long_the_payload_was() {
-        let line = text_line(&letter(&[b'x'; 70_000]));
+        let line = text_line(&letter(&vec![b'x'; 70_000]));
         assert!(line.len() < 500 && line.ends_with("x… (70000 bytes)\n"), "{line}");
-        assert!(decode(&letter(&[b'x'; 70_000])).unwrap_err().contains("65536 were kept"));
+        assert!(decode(&letter(&vec![b'x'; 70_000])).unwrap_err().contains("65536 were kept"));
     }
 }

@@ -231,7 +231,7 @@ pub(super) static KEYS: &[Key] = &[
         "log.dead_letters_max",
         0,
         "10000",
-        1_000_000,
+        100_000,
         "How many malformed events are set aside with their reasons, about (Redis). 0: none, on both brokers.",
     ),
     number(

@@ -487,6 +487,25 @@ async fn rabbitmq_that_stops_in_between_loses_and_repeats_no_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_writer_that_is_cut_off_lets_go_of_the_lock() {
+    let world = World::amqp().await;
+    world.declare().await;
+    world.poison(b"poison").await;
+    let letters = world.letters(1).await;
+    let (log, metrics) = world.log();
+    log.dead_letters(1).await.unwrap();
+    // In each of its steps, of which the longest is to find that nothing was set aside before.
+    for ms in (10..200).step_by(10) {
+        let (cut_off, _) = world.log();
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(ms), cut_off.set_aside(&letters)).await;
+    }
+    let soon = tokio::time::timeout(std::time::Duration::from_secs(8), log.set_aside(&letters));
+    soon.await.expect("nobody holds the lock").unwrap();
+    assert_eq!(log.dead_letters(10).await.unwrap(), letters);
+    assert_eq!(set_aside_by(&metrics), 1);
+}
+
+#[tokio::test]
 async fn a_log_in_memory_has_no_dead_letters_and_the_command_says_so() {
     let output = binary().args(["dead-letters", "list"]).env("TASKCAST_LOG", "memory").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -149,7 +149,7 @@ struct Entry {
 impl Entry {
     fn read(delivery: Delivery) -> Self {
         let headers = delivery.properties.headers().as_ref();
-        let texts = headers.into_iter().flat_map(|headers| headers.inner()).filter_map(|(name, value)| match value {
+        let texts = headers.into_iter().flat_map(FieldTable::inner).filter_map(|(name, value)| match value {
             AMQPValue::LongString(text) => Some((name.as_str().as_bytes(), text.as_bytes())),
             _ => None,
         });
@@ -353,15 +353,27 @@ impl<'a> Desk<'a> {
             in_flight.push(sent.map_err(trouble)?);
         }
         for (at, confirm) in in_flight.into_iter().enumerate() {
-            match confirm.await.map_err(trouble)? {
-                Confirmation::Ack(None) => confirmed(at),
-                _ => {
-                    let words = format!("RabbitMQ at {} could not store it in {}", self.log.address, self.queue);
-                    return Err(Trouble::Lost(words));
-                }
+            if !matches!(confirm.await.map_err(trouble)?, Confirmation::Ack(None)) {
+                let words = format!("RabbitMQ at {} could not store it in {}", self.log.address, self.queue);
+                return Err(Trouble::Lost(words));
             }
+            confirmed(at);
         }
         let _ = channel.close(200, "".into()).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_leaves_no_room_for_the_names_beside_it_is_refused_with_how_much_is_too_much() {
+        let (letters, lock) = names("taskcast:events").unwrap();
+        assert_eq!(letters.as_str(), "taskcast:events:dead-letters");
+        assert_eq!(lock.as_str(), "taskcast:events:dead-letters:writer");
+        assert!(names(&"k".repeat(235)).is_ok());
+        assert!(names(&"k".repeat(238)).unwrap_err().contains("shorten it by 3 bytes"));
     }
 }

@@ -41,7 +41,9 @@ impl RedisLog {
                 watermark = desk.set_aside(now).await?;
                 rest = later;
             }
-            desk.fit().await?;
+            if desk.has_added {
+                desk.fit().await?;
+            }
             Ok(watermark)
         })
         .await
@@ -82,12 +84,13 @@ struct Desk<'a> {
     connection: MultiplexedConnection,
     key: String,
     previous: String,
+    has_added: bool,
 }
 
 impl<'a> Desk<'a> {
     async fn open(log: &'a RedisLog) -> Result<Self, Trouble> {
         let key = format!("{}{SUFFIX}", log.settings.key);
-        Ok(Self { log, connection: log.connect().await?, previous: format!("{key}{PREVIOUS}"), key })
+        Ok(Self { log, connection: log.connect().await?, previous: format!("{key}{PREVIOUS}"), key, has_added: false })
     }
 
     /// Ascending ones.
@@ -112,7 +115,10 @@ impl<'a> Desk<'a> {
             let answers: Vec<RedisResult<Value>> = self.query_all(batch.ignore_errors()).await?;
             for (letter, answer) in missing.iter().zip(answers) {
                 match answer {
-                    Ok(_) => self.log.metrics().dead_letter_set_aside(&letter.reason),
+                    Ok(_) => {
+                        self.has_added = true;
+                        self.log.metrics().dead_letter_set_aside(&letter.reason);
+                    }
                     // Another replica came first.
                     Err(error) if error.to_string().contains("equal or smaller") => {}
                     Err(error) => return Err(self.trouble(&error)),
