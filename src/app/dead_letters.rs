@@ -20,7 +20,7 @@ const QUEUE_LETTERS_MAX: usize = 1024;
 /// And their bytes.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Set aside together.
-const BATCH_LETTERS_MAX: usize = 128;
+const BATCH_LETTERS_MAX: usize = 512;
 /// The first retry comes after this long, and each further one after twice as long, up to the maximum.
 const RETRY_MIN: std::time::Duration = std::time::Duration::from_millis(200);
 const RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(10);
@@ -118,12 +118,12 @@ impl Writer {
         let work = async {
             let mut batch = Vec::with_capacity(BATCH_LETTERS_MAX);
             while self.queue.recv_many(&mut batch, BATCH_LETTERS_MAX).await > 0 {
-                let letters: Vec<DeadLetter> = batch.iter().map(|waiting| waiting.letter.clone()).collect();
-                let watermark = self.set_aside(&log, &letters).await;
-                self.metrics.dead_letters_waiting(-i64::try_from(batch.len()).unwrap_or(0));
-                if let Some(last) = batch.last() {
+                let letters = self.unknown(&batch);
+                if let Some(last) = batch.last().filter(|_| !letters.is_empty()) {
+                    let watermark = self.set_aside(&log, &letters).await;
                     self.judged(last.generation, watermark);
                 }
+                self.metrics.dead_letters_waiting(-i64::try_from(batch.len()).unwrap_or(0));
                 batch.clear();
             }
             // The feed has ended, which is its own affair.
@@ -133,6 +133,16 @@ impl Writer {
             () = stop.cancelled() => {}
             () = work => {}
         }
+    }
+
+    /// Without those that were put before it was known that they were set aside.
+    fn unknown(&self, batch: &[Waiting]) -> Vec<DeadLetter> {
+        let shared = lock(&self.shared);
+        let is_known = |waiting: &Waiting| {
+            let watermark = shared.watermark.filter(|_| waiting.generation == shared.generation);
+            watermark.is_some_and(|watermark| waiting.letter.position <= watermark)
+        };
+        batch.iter().filter(|waiting| !is_known(waiting)).map(|waiting| waiting.letter.clone()).collect()
     }
 
     /// Tries for as long as it takes.
@@ -239,6 +249,20 @@ mod tests {
         (2_001..=5_002).for_each(|major| put(&letters, major, &Bytes::from_static(b"x")));
         assert_eq!(waiting(&mut writer), [5_001, 5_002]);
         assert_eq!(dropped(&metrics), "0");
+    }
+
+    #[test]
+    fn what_waited_while_another_replica_set_it_aside_is_not_brought_to_the_log() {
+        let (letters, mut writer, _) = world();
+        (1..=4).for_each(|major| put(&letters, major, &Bytes::from_static(b"x")));
+        writer.judged(0, at(3));
+        let batch: Vec<Waiting> = std::iter::from_fn(|| writer.queue.try_recv().ok()).collect();
+        let unknown = |writer: &Writer| -> Vec<u64> {
+            writer.unknown(&batch).iter().map(|letter| letter.position.major).collect()
+        };
+        assert_eq!(unknown(&writer), [4]);
+        letters.restarted();
+        assert_eq!(unknown(&writer), [1, 2, 3, 4], "of another reading nothing is known");
     }
 
     #[test]

@@ -434,7 +434,7 @@ async fn a_place_that_cannot_be_written_to_is_tried_again_and_holds_up_nothing()
     assert_eq!(owner.until("task_progress").await["progress"], 40);
     until("failures are counted", async || service.metric("taskcast_dead_letter_failures_total").await >= 2).await;
     let waiting = service.metric("taskcast_dead_letters_waiting").await;
-    assert!((1_025..=1_024 + 128).contains(&waiting), "the queue, and a batch of it: {waiting}");
+    assert!((1_025..=1_024 + 512).contains(&waiting), "the queue, and a batch of it: {waiting}");
     assert_eq!(total(&[&service]).await, 0);
     server.cli(&["DEL", &letters_key]).await;
     until("all is set aside", async || service.metric("taskcast_dead_letters_waiting").await == 0).await;
