@@ -121,7 +121,13 @@ pub(super) static KEYS: &[Key] = &[
         set("origins", Kind::List, "", "Origins that browsers may come from. Empty: the service's own origin only."),
         "https://app.example.com,https://*.example.com",
     ),
-    number("drain_seconds", 0, "20", 3600, "How long a stop may take until the last connection is told to go."),
+    number(
+        "drain_seconds",
+        0,
+        "20",
+        3600,
+        "The window over which a stop spreads the closing of connections; the process ends within 5 s after it.",
+    ),
     with_example(
         set("log_level", Kind::LogLevel, "info", "How much is logged: a level, or a filter per module."),
         "info,taskcast=debug",

@@ -40,12 +40,13 @@ pub(super) fn ready(context: &Context) -> Response {
 
 /// Ready means: connected to the log, everything in it read, and not about to end.
 fn readiness(health: &Health, draining: bool) -> Response {
-    let ready = health.connected && health.replayed && !draining;
+    let ready = health.connected && health.replayed && health.caught_up && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,
         "connected": health.connected,
         "replayed": health.replayed,
+        "caught_up": health.caught_up,
         "draining": draining,
         "detail": health.detail,
     });
@@ -80,7 +81,7 @@ mod tests {
         for (connected, replayed, draining, status) in
             [(true, true, false, 200), (false, true, false, 503), (true, false, false, 503), (true, true, true, 503)]
         {
-            let health = Health { connected, replayed, detail: "reading".to_owned() };
+            let health = Health { connected, replayed, caught_up: replayed, detail: "reading".to_owned() };
             let response = readiness(&health, draining);
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);

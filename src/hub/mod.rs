@@ -84,6 +84,17 @@ pub struct Progress {
     pub marked: Position,
     /// The log has been read to the end that it had when the reader connected.
     pub replayed: bool,
+    /// While the log cannot be read, or not to its end.
+    pub stale: Option<Stale>,
+}
+
+/// What is held is what was true a while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// When everything in the log had been read, last: milliseconds since the Unix epoch. `None`: never.
+    pub fresh_until_ms: Option<u64>,
+    /// Since when that is known, likewise.
+    pub since_ms: u64,
 }
 
 /// A part of the table of tasks.

@@ -322,8 +322,8 @@ where
                     return None;
                 }
             }
-            () = sessions.draining.cancelled(), if session.closing().is_none() => {
-                session.close(CloseCode::Restart, "the service restarts; reconnect");
+            () = sessions.drain.begun().cancelled(), if !session.is_draining() => {
+                session.on_draining(sessions.drain.slot(), clock::now());
             }
         }
     }
