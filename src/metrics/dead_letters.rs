@@ -25,7 +25,8 @@ impl DeadLetterMetrics {
         let set_aside = counters(
             r,
             "taskcast_dead_letters_total",
-            "Malformed events that this replica set aside, by reason. Each is set aside by one replica, once.",
+            "Malformed events that this replica set aside, by reason. Each is set aside by one replica, once, and counted if \
+             the broker confirmed it.",
             &["reason"],
         );
         for reason in MalformedReason::ALL.map(MalformedReason::as_str).into_iter().chain([OTHER]) {

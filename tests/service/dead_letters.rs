@@ -452,8 +452,11 @@ async fn poison_before_and_after_a_restart_of_the_broker_is_set_aside_once() {
         server.cli(&["XADD", &key, "*", "event", "poison"]).await;
         server.restart().await;
         server.cli(&["XADD", &key, "*", "event", "more poison"]).await;
-        until("both are set aside", async || total(&[&service]).await == 2 * round).await;
+        settled(&[&service], 2 * round).await;
         assert_eq!(server.cli(&["XLEN", &format!("{key}:dead-letters")]).await, (2 * round).to_string());
+        // One whose confirmation was lost with the broker is not known to be this service's own.
+        let counted = total(&[&service]).await;
+        assert!((round..=2 * round).contains(&counted), "{counted}");
     }
     assert_eq!(service.metric("taskcast_dead_letters_dropped_total").await, 0);
 }
