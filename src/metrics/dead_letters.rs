@@ -37,7 +37,8 @@ impl DeadLetterMetrics {
             dropped: counter(
                 r,
                 "taskcast_dead_letters_dropped_total",
-                "Malformed events that this replica did not set aside, because too many were waiting for it.",
+                "Malformed events that this replica passed over, because too many were waiting to be set aside; another may \
+                 have set them aside.",
             ),
             failures: counter(
                 r,

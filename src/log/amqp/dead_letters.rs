@@ -125,7 +125,9 @@ impl AmqpLog {
         };
         match timeout(PATIENCE, attempts).await {
             Ok(done) => done.map_err(|trouble| trouble.words().to_owned()),
-            Err(_) => Err(why.unwrap_or_else(|| format!("RabbitMQ at {} does not answer in time", self.address))),
+            Err(_) => Err(why.unwrap_or_else(|| {
+                format!("RabbitMQ at {} does not answer in time, or another replica keeps its lock", self.address)
+            })),
         }
     }
 }
