@@ -598,6 +598,19 @@ fn the_table_has_the_limits_and_the_media_types_of_the_code() {
 }
 
 #[test]
+fn a_reserved_task_id_is_refused_by_the_schema_and_by_the_code() {
+    let table = read_json("taskcast/v1/contract.json");
+    assert_eq!(table["reserved_task_id_prefix"], taskcast::proto::CANARY_ID_PREFIX);
+    let schema = schema("event");
+    for (task_id, is_free) in [("taskcast:canary:", false), ("taskcast:canary:1", false), ("taskcast:canary", true)] {
+        let event = json!({ "task_id": task_id });
+        assert_eq!(schema.is_valid(&event), is_free, "{task_id}");
+        let event = Event::decode(ContentType::Json, event.to_string().as_bytes()).unwrap();
+        assert_eq!(event.may_be_published().is_ok(), is_free, "{task_id}");
+    }
+}
+
+#[test]
 fn the_table_has_every_message_type() {
     let types = &read_json("taskcast/v1/contract.json")["message_types"];
     let mut written: BTreeSet<String> = messages().iter().map(|(_, message)| message.type_name().to_owned()).collect();

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know: the command line.
 
+mod canary;
 mod dead_letters;
 mod feed;
 mod freshness;
@@ -14,13 +15,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::dead_letters::DeadLetters;
 use crate::{
     auth::Verifier,
+    clock,
     config::Config,
     http::{self, Context},
     hub::Hub,
     input::Publisher,
     log::{Backend, Log},
     metrics::Metrics,
-    session::{Drain, Sessions},
+    proto::TaskId,
+    session::{Canary, Drain, Sessions},
 };
 
 /// A running service.
@@ -67,6 +70,10 @@ impl App {
             drain: drain.clone(),
             open: open.clone(),
         };
+        let canary = config.canary.map(|settings| {
+            let id = TaskId::canary(clock::unique_id());
+            Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
+        });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
         let context = Context {
@@ -74,9 +81,10 @@ impl App {
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
-            sessions,
+            sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
+            canary: canary.clone(),
             draining: drain.begun().clone(),
         };
         let app = Self {
@@ -98,6 +106,9 @@ impl App {
             app.spawn(writer.run(log.clone(), app.stop.clone()));
             dead_letters
         });
+        if let Some(canary) = canary {
+            app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
+        }
         app.spawn(feed::run(log, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }

@@ -40,6 +40,8 @@ pub struct Config {
     pub tasks: hub::Settings,
     pub sessions: session::Settings,
     pub http: http::Settings,
+    /// `None`: off.
+    pub canary: Option<session::CanarySettings>,
     /// The window over which a stop spreads the closing of connections.
     pub drain: Duration,
     /// A filter of tracing-subscriber: `info`, `taskcast=debug`.

@@ -110,6 +110,7 @@ impl Hub {
         for shard in &self.0.shards {
             lock(shard).clear();
         }
+        self.forget_canary();
         self.0.held.store(0, Ordering::Relaxed);
         lock(&self.0.ended).clear();
         self.0.topics.clear_tasks();

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod canary;
 mod dead_letters;
 mod labels;
 mod register;
@@ -14,6 +15,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use self::canary::Leg;
 use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
@@ -52,6 +54,7 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     dead_letters: DeadLetterMetrics,
+    canary: canary::Canary,
 }
 
 impl Metrics {
@@ -163,6 +166,7 @@ impl Metrics {
                 ),
             ),
             dead_letters: DeadLetterMetrics::new(r),
+            canary: canary::Canary::new(r, &seconds),
             registry,
         };
         metrics.begin_at_zero();

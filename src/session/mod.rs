@@ -3,8 +3,10 @@
 //!
 //! Refuses to know: HTTP, brokers.
 
+mod canary;
 mod commands;
 mod drain;
+mod loopback;
 mod machine;
 mod notices;
 mod opening;
@@ -18,7 +20,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-pub use self::drain::Drain;
+pub use self::{
+    canary::{Canary, CanaryHealth, CanarySettings},
+    drain::Drain,
+};
 use crate::{
     auth::Verifier,
     hub::Hub,

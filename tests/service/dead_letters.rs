@@ -46,9 +46,14 @@ impl World {
         key
     }
 
-    fn environment(&self) -> [(&'static str, String); 3] {
-        let exchange = format!("{}-exchange", self.key());
-        [("TASKCAST_LOG", self.url()), ("TASKCAST_LOG_KEY", self.key().to_owned()), ("TASKCAST_LOG_EXCHANGE", exchange)]
+    fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("TASKCAST_LOG", self.url()),
+            ("TASKCAST_LOG_KEY", self.key().to_owned()),
+            ("TASKCAST_LOG_EXCHANGE", format!("{}-exchange", self.key())),
+            // Events are counted here.
+            ("TASKCAST_CANARY_INTERVAL_SECONDS", "0".to_owned()),
+        ]
     }
 
     /// Makes what the log needs in the broker.

@@ -7,6 +7,7 @@
 mod support;
 
 mod browsers;
+mod canary;
 mod dead_letters;
 mod harness;
 mod lives;
