@@ -507,7 +507,8 @@ async fn a_writer_that_is_cut_off_lets_go_of_the_lock() {
         let (cut_off, _) = world.log();
         let _ = tokio::time::timeout(std::time::Duration::from_millis(ms), cut_off.set_aside(&letters)).await;
     }
-    let soon = tokio::time::timeout(std::time::Duration::from_secs(8), log.set_aside(&letters));
+    // A lock that nobody lets go of would be waited for longer.
+    let soon = tokio::time::timeout(std::time::Duration::from_secs(45), log.set_aside(&letters));
     soon.await.expect("nobody holds the lock").unwrap();
     assert_eq!(log.dead_letters(10).await.unwrap(), letters);
     assert_eq!(set_aside_by(&metrics), 1);

@@ -57,13 +57,14 @@ impl AmqpLog {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
         };
+        let queue = name("queue", &settings.key)?;
         if settings.dead_letters_max > 0 {
             dead_letters::names(&settings.key)?;
         }
         Ok(Self {
             tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
             address: format!("{}:{} (vhost {})", uri.authority.host, uri.authority.port, uri.vhost),
-            queue: name("queue", &settings.key)?,
+            queue,
             exchange: name("exchange", &settings.exchange)?,
             uri,
             settings,
