@@ -6,6 +6,7 @@ mod canary;
 mod dead_letters;
 mod feed;
 mod freshness;
+mod memory;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -76,6 +77,7 @@ impl App {
         });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
+        let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
             hub: hub.clone(),
@@ -84,6 +86,7 @@ impl App {
             sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
+            overloaded,
             canary: canary.clone(),
             draining: drain.begun().clone(),
         };
@@ -101,6 +104,7 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         let dead_letters = log.keeps_dead_letters().then(|| {
             let (dead_letters, writer) = DeadLetters::new(metrics.clone());
             app.spawn(writer.run(log.clone(), app.stop.clone()));

@@ -6,6 +6,7 @@
 mod canary;
 mod dead_letters;
 mod labels;
+mod overload;
 mod register;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use prometheus::{
 pub use self::canary::Leg;
 use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
@@ -54,6 +56,7 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     dead_letters: DeadLetterMetrics,
+    overload: Overload,
     canary: canary::Canary,
 }
 
@@ -166,6 +169,7 @@ impl Metrics {
                 ),
             ),
             dead_letters: DeadLetterMetrics::new(r),
+            overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             registry,
         };
@@ -189,7 +193,7 @@ impl Metrics {
         for reason in MalformedReason::ALL {
             zero(&self.events, &[self.log, "malformed", reason.as_str()]);
         }
-        for reason in [Eviction::Ended, Eviction::Idle, Eviction::Limit] {
+        for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
         for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {

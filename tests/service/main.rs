@@ -11,6 +11,7 @@ mod canary;
 mod dead_letters;
 mod harness;
 mod lives;
+mod overload;
 mod publishing;
 mod resuming;
 mod strangers;
