@@ -3,7 +3,7 @@
 //! whose watermark says how far everybody has come; and appends what lies behind it. Nothing can be deleted from a
 //! stream: what an operator removed is noted by an entry of its own, which carries the watermark on.
 
-use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -176,7 +176,7 @@ struct Everything {
 /// A connection of its own, which holds the lock.
 struct Desk<'a> {
     log: &'a AmqpLog,
-    connection: Connection,
+    connection: Arc<Connection>,
     queue: ShortString,
     lock: ShortString,
 }
@@ -184,7 +184,7 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     async fn open(log: &'a AmqpLog) -> Result<Self, Trouble> {
         let (queue, lock) = names(&log.settings.key).map_err(Trouble::Misfit)?;
-        let desk = Self { log, connection: log.dial().await?, queue, lock };
+        let desk = Self { log, connection: Arc::new(log.dial().await?), queue, lock };
         desk.declare().await?;
         Ok(desk)
     }
@@ -233,7 +233,6 @@ impl<'a> Desk<'a> {
     async fn close(self, lock: Channel) {
         // Where this fails, the lock goes with the connection.
         let _ = lock.queue_delete(self.lock.clone(), QueueDeleteOptions::default()).await;
-        let _ = self.connection.close(200, "".into()).await;
     }
 
     /// How far everybody has come.
@@ -363,6 +362,16 @@ impl<'a> Desk<'a> {
         }
         let _ = channel.close(200, "".into()).await;
         Ok(())
+    }
+}
+
+/// However the work ended, cut short too: a connection that is only forgotten may live on, and the lock with it.
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        let connection = self.connection.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.close(200, "".into()).await });
+        }
     }
 }
 
