@@ -308,6 +308,9 @@ fn checks_that_need_several_keys() {
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
         (valid().set("log.key", &"k".repeat(256)), "log.key", "255 bytes"),
+        (valid().set("log.url", "redis+sentinel://u:hunter2@h:26379"), "log.url", "name of the primary is missing"),
+        (valid().set("log.url", "redis+sentinel://h:0,i:1/primary"), "log.url", "a port is a number"),
+        (valid().set("log.url", "redis+sentinel://h/primary/zero"), "log.url", "number of a database"),
         (valid().set("log.url", "redis://h/zero"), "log.url", "number of a database"),
         (valid().set("auth.mode", "none").set("listen", "0.0.0.0:6161"), "listen", "loopback"),
         (valid().set("auth.mode", "none").set("auth.user", "a\u{7}"), "auth.user", "control characters"),
@@ -541,7 +544,7 @@ fn the_defaults_are_these() {
     assert!(matches!(log.backend, Backend::Memory));
     assert_eq!((log.key.as_str(), log.exchange.as_str()), ("taskcast:events", "taskcast.events"));
     assert_eq!((log.max_events, log.max_age_seconds, log.max_bytes, log.read_batch), (1_000_000, 86_400, 2 << 30, 256));
-    assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(10)));
+    assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(1)));
     let tasks = &config.tasks;
     assert_eq!((tasks.max, tasks.ring_frames, tasks.resume_window), (100_000, 16, 500_000));
     assert_eq!((tasks.retain_ended.as_secs(), tasks.retain_idle.as_secs()), (900, 86_400));

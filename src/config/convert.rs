@@ -222,7 +222,7 @@ fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u
 pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
     let url = layers.text("log.url")?;
     let backend = match url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("redis" | "rediss") => log::Backend::Redis { url },
+        Some("redis" | "rediss" | "redis+sentinel" | "rediss+sentinel") => log::Backend::Redis { url },
         Some("amqp" | "amqps") => log::Backend::Amqp { url },
         _ => log::Backend::Memory,
     };

@@ -205,7 +205,8 @@ pub(super) static KEYS: &[Key] = &[
             "log.url",
             Kind::LogUrl,
             "memory",
-            "memory (one replica, events are gone with it), redis://, rediss://, amqp:// or amqps://.",
+            "memory (one replica, events are gone with it), redis://, rediss://, \
+             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://.",
         ),
         "redis://localhost:6379/0",
     ),
@@ -229,7 +230,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     number("log.read_batch", 1, "256", 10_000, "Events per read (Redis), or unacknowledged at a time (RabbitMQ)."),
     number("log.append_timeout_ms", 1, "5000", HOUR_MS, "How long the log may take to confirm an event."),
-    number("log.reconnect_max_ms", 1, "10000", HOUR_MS, "The longest wait between two attempts to connect."),
+    number("log.reconnect_max_ms", 1, "1000", HOUR_MS, "The longest wait between two attempts to connect."),
     unset(
         "log.tls_ca_file",
         Kind::Path,

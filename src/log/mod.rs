@@ -33,7 +33,7 @@ pub use self::{
     amqp::{AmqpLog, AmqpTail},
     health::Health,
     memory::{MemoryLog, MemoryTail},
-    redis::{RedisLog, RedisTail},
+    redis::{RedisLog, RedisTail, check_sentinel_address, shown_sentinel_address},
     settings::{Backend, Settings},
 };
 use crate::{
