@@ -224,6 +224,7 @@ fn every_mistake_has_an_example_near_to_what_was_meant() {
         (file("[auth]\njwks = \"https://x\""), "auth.jwks", "not supported", "public_key_file = "),
         (file("[log]\nurl = \"amqp://\""), "log.url", "amqp://", "url = \"amqp://user"),
         (file("[log]\nurl = \"rediss://\""), "log.url", "rediss://", "url = \"rediss://"),
+        (file("[log]\nurl = \"redis+sentinel://h\""), "log.url", "name of the primary", "url = \"redis+sentinel://"),
         (file("[tasks]\nmax = 1O0"), "configuration file", "TOML", "[tasks]\nmax = 100000"),
         (file("listen = 127.0.0.1:1"), "configuration file", "TOML", "listen = \"0.0.0.0:6161\""),
         (file("what is = this"), "configuration file", "TOML", any),
