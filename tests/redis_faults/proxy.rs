@@ -74,6 +74,11 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.silent_below = connections);
     }
 
+    /// Only the connections that were forgotten stay silent.
+    pub fn heal_new(&self) {
+        self.weather.send_modify(|weather| (weather.silent, weather.answers_silent) = (false, false));
+    }
+
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }

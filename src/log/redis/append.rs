@@ -141,16 +141,13 @@ impl Appender {
         let mut backoff = Backoff::new(log.settings.reconnect_max);
         loop {
             match log.connect().await {
-                Ok(to) => {
-                    let mut link =
-                        Link { to, client: None, confirmed: clock::now().instant, newest: Position::START };
-                    if link.lives().await {
-                        link.client = Client::ask(&mut link.to.connection).await;
-                        return Ok(held.insert(link).clone());
+                Ok(to) => match Link::over(to).await {
+                    Some(link) => return Ok(held.insert(link).clone()),
+                    None => {
+                        let words = format!("Redis at {} does not answer", log.place.address());
+                        progress.why = Some(Trouble::Lost(words));
                     }
-                    let words = format!("Redis at {} does not answer", log.place.address());
-                    progress.why = Some(Trouble::Lost(words));
-                }
+                },
                 Err(misfit @ Trouble::Misfit(_)) => return Err(misfit),
                 Err(lost) => progress.why = Some(lost),
             }
@@ -177,6 +174,16 @@ impl Appender {
 }
 
 impl Link {
+    /// `None` when the connection is of no use after all.
+    async fn over(to: Connected) -> Option<Self> {
+        let mut link = Self { to, client: None, confirmed: clock::now().instant, newest: Position::START };
+        if !link.lives().await {
+            return None;
+        }
+        link.client = timeout(SIGN_OF_LIFE, Client::ask(&mut link.to.connection)).await.ok()?.ok()?;
+        Some(link)
+    }
+
     fn is(&self, other: &Self) -> bool {
         self.to.address == other.to.address && self.client == other.client
     }

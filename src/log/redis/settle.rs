@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use redis::{RedisResult, aio::MultiplexedConnection};
 
-use super::{RedisLog, append::Link, wire};
+use super::{RedisLog, append::Link, wire, words};
 use crate::{
     log::{Outgoing, Record},
     proto::Position,
@@ -28,9 +28,15 @@ pub(super) struct Client {
 
 impl Client {
     /// `None` when the user may not ask, or the server is older than 6.2.
-    pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Option<Self> {
-        let told = redis::cmd("CLIENT").arg("INFO").query_async::<String>(connection).await.ok()?;
-        Self::read(&told)
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Option<Self>> {
+        match redis::cmd("CLIENT").arg("INFO").query_async::<String>(connection).await {
+            Ok(told) => Ok(Self::read(&told)),
+            Err(error) if words::is_refusal(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// `id=3 addr=127.0.0.1:60188 laddr=…`
