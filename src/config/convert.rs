@@ -249,6 +249,7 @@ pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
         max_bytes: layers.number("log.max_bytes"),
         read_batch: layers.number("log.read_batch") as u16,
         append_timeout: milliseconds(layers, "log.append_timeout_ms"),
+        wait_replicas: layers.number("log.wait_replicas") as u8,
         reconnect_max: milliseconds(layers, "log.reconnect_max_ms"),
         tls_ca_file,
     })

@@ -230,6 +230,13 @@ pub(super) static KEYS: &[Key] = &[
     ),
     number("log.read_batch", 1, "256", 10_000, "Events per read (Redis), or unacknowledged at a time (RabbitMQ)."),
     number("log.append_timeout_ms", 1, "5000", HOUR_MS, "How long the log may take to confirm an event."),
+    number(
+        "log.wait_replicas",
+        0,
+        "0",
+        16,
+        "Redis: how many replicas must have an event before it is confirmed to its publisher (WAIT).",
+    ),
     number("log.reconnect_max_ms", 1, "1000", HOUR_MS, "The longest wait between two attempts to connect."),
     unset(
         "log.tls_ca_file",

@@ -31,7 +31,7 @@ async fn a_full_redis_refuses_with_words_and_takes_events_again_once_there_is_ro
         let tried = Instant::now();
         let failed = watcher.log.append(&events(5..5 + count)).await.unwrap_err();
         assert!(failed.detail.contains("out of memory") && failed.detail.contains("raise its maxmemory"), "{failed}");
-        assert!(!failed.detail.contains("not known"), "{failed}");
+        assert!(!failed.detail.contains("all the same"), "{failed}");
         assert!(tried.elapsed() < Duration::from_secs(1), "waiting helps nobody: {:?}", tried.elapsed());
     }
     assert!(watcher.seen().health().connected);
@@ -193,7 +193,8 @@ async fn a_demoted_redis_takes_events_again_once_it_is_promoted() {
 #[tokio::test]
 async fn a_redis_without_enough_replicas_takes_events_once_fewer_will_do() {
     let server = RedisServer::start().await;
-    let (wrong, right) = (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    let (wrong, right) =
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]);
     is_taken_up(&server, &wrong, "min-replicas-to-write", &right).await;
 }
 
@@ -242,26 +243,24 @@ async fn a_redis_that_is_busy_with_a_script_is_told_and_takes_events_when_it_is_
     assert!(watcher.seen().restarts.is_empty());
 }
 
-// Waiting for the server to be ready blocks a thread.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_redis_that_loads_its_data_is_told_and_used_when_that_is_done() {
-    let slow = ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"];
-    let mut server = RedisServer::start_with(&slow).await;
+    let delay =
+        ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"];
+    let mut server = RedisServer::start_with(&delay).await;
     let settings = patient(&server.url());
     let watcher = Watcher::well(&settings, 0..1).await;
-    server.cli(&["EVAL", "for i = 1, 1500 do redis.call('SET', i, string.rep('x', 100)) end", "0"]).await;
+    server.cli(&["EVAL", "for i = 1, 1500 do redis.call('SET', i, string.rep('x', 1000)) end", "0"]).await;
     server.cli(&["BGREWRITEAOF"]).await;
     while !server.cli(&["INFO", "persistence"]).await.contains("aof_rewrites:1") {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let restarting = tokio::spawn(async move {
-        server.restart().await;
-        server
-    });
-    watcher.until("the loading", |seen| seen.health().detail.contains("is loading its data")).await;
-    watcher.log.append(&events(1..3)).await.unwrap();
-    let _server = restarting.await.unwrap();
-    watcher.turns(true, Instant::now()).await;
+    let used = async {
+        watcher.until("the loading", |seen| seen.health().detail.contains("is loading its data")).await;
+        watcher.log.append(&events(1..3)).await.unwrap();
+        watcher.turns(true, Instant::now()).await;
+    };
+    tokio::join!(server.restart(), used);
     watcher.reads(0..3).await;
     assert!(watcher.seen().restarts.is_empty());
 }

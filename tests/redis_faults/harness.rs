@@ -19,7 +19,7 @@ use crate::support::{brokers::RedisServer, unique};
 /// How long the health may take to tell the truth, both ways.
 pub const NOTICE: Duration = Duration::from_secs(2);
 /// Nothing here takes so long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn settings(url: &str) -> Settings {
     Settings {
@@ -32,6 +32,7 @@ pub fn settings(url: &str) -> Settings {
         read_batch: 100,
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_secs(1),
+        wait_replicas: 0,
         tls_ca_file: None,
     }
 }
@@ -149,7 +150,8 @@ impl Watcher {
     pub async fn turns(&self, connected: bool, since: Instant) -> Health {
         let what = if connected { "being well" } else { "the fault" };
         let seen = self.until(what, |seen| seen.health().connected == connected).await;
-        let (at, health) = seen.healths.iter().rev().take_while(|(_, health)| health.connected == connected).last().unwrap();
+        let (at, health) =
+            seen.healths.iter().rev().take_while(|(_, health)| health.connected == connected).last().unwrap();
         let took = at.saturating_duration_since(since);
         println!("{what} was noticed after {} ms: {}", took.as_millis(), health.detail);
         assert!(took < NOTICE, "{what} was noticed after {took:?}");

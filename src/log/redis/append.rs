@@ -67,7 +67,7 @@ impl Appender {
                 format!("{why} (waited {} ms)", limit.as_millis())
             }
         };
-        let doubt = if progress.doubt.is_some() { "; whether the log has the event is not known" } else { "" };
+        let doubt = if progress.doubt.is_some() { "; the event may be in the log all the same" } else { "" };
         Err(AppendError::nothing(format!("{detail}{doubt}")))
     }
 
@@ -82,9 +82,12 @@ impl Appender {
             let mut link = self.link(log, progress).await?;
             if let Some(doubt) = &progress.doubt {
                 match settle(log, &mut link, doubt, events).await {
-                    Ok(Some(positions)) => return Ok(positions),
+                    Ok(Some(positions)) if self.is_replicated(log, &mut link, progress).await? => return Ok(positions),
+                    Ok(Some(_)) => continue,
                     Ok(None) => progress.doubt = None,
-                    Err(error) if words::is_refusal(&error) && !words::passes(&error) => return Err(log.trouble(&error)),
+                    Err(error) if words::is_refusal(&error) && !words::passes(&error) => {
+                        return Err(log.trouble(&error));
+                    }
                     Err(error) => {
                         progress.why = Some(log.trouble(&error));
                         self.leave(&link);
@@ -101,7 +104,10 @@ impl Appender {
             let trouble = match sent {
                 Ok(Ok(positions)) => {
                     self.confirmed(&link, positions.iter().flatten().max());
-                    return Ok(positions);
+                    if self.is_replicated(log, &mut link, progress).await? {
+                        return Ok(positions);
+                    }
+                    continue;
                 }
                 Ok(Err(error)) if words::is_refusal(&error) => {
                     progress.doubt = None;
@@ -123,6 +129,29 @@ impl Appender {
                 return Err(trouble);
             }
             progress.why = Some(trouble);
+        }
+    }
+
+    /// Waits until enough replicas have what this connection appended, or found. `false`: the connection broke.
+    async fn is_replicated(&self, log: &RedisLog, link: &mut Link, progress: &mut Progress) -> Result<bool, Trouble> {
+        let wanted = u64::from(log.settings.wait_replicas);
+        if wanted == 0 {
+            return Ok(true);
+        }
+        let at = format!("Redis at {} has the event, but", log.place.address());
+        let words = format!("{at} fewer than log.wait_replicas = {wanted} of its replicas have it");
+        progress.why = Some(Trouble::Lost(words.clone()));
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(wanted).arg(log.settings.append_timeout.as_millis() as u64);
+        match wait.query_async::<u64>(&mut link.to.connection).await {
+            Ok(have) if have >= wanted => Ok(true),
+            Ok(_) => Err(Trouble::Lost(words)),
+            Err(error) if words::is_refusal(&error) => Err(log.trouble(&error)),
+            Err(error) => {
+                progress.why = Some(log.trouble(&error));
+                self.leave(link);
+                Ok(false)
+            }
         }
     }
 

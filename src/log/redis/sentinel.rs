@@ -2,7 +2,7 @@
 //! Owns that form of address, and whose word counts when the sentinels disagree. Refuses to know: streams.
 //!
 //! Every failover has a number of its own, which grows (the configuration epoch). A sentinel that was away tells the
-//! primary of before with a lower one, so the highest among a majority's answers is the truth.
+//! primary of before with a lower one, so the highest among the answers is the truth, if a majority answers.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,6 +18,8 @@ use crate::log::health::Trouble;
 
 /// How long a sentinel may take to answer. One that is away must not hold up the others for long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the others are waited for once a majority has answered: one of them may know of a later failover.
+const LAST_TIMEOUT: Duration = Duration::from_millis(100);
 const PORT: u16 = 26_379;
 /// Nobody runs as many; an address that names more has another mistake.
 const SENTINELS_MAX: usize = 64;
@@ -71,7 +73,9 @@ impl Address {
         }
         let (name, database) = path.split_once('/').unwrap_or((path, ""));
         if name.is_empty() {
-            return Err("the name of the primary is missing: the one in the sentinels' line `sentinel monitor <name> …`");
+            return Err(
+                "the name of the primary is missing: the one in the sentinels' line `sentinel monitor <name> …`",
+            );
         }
         let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| "the name is not UTF-8")?;
         let database = if database.is_empty() { Ok(0) } else { database.parse::<u32>() };
@@ -187,14 +191,13 @@ impl Sentinels {
             self.sentinels.iter().map(|sentinel| sentinel.ask(&self.address.name)).collect();
         let mut answers: Vec<Answer> = Vec::new();
         let mut trouble = None;
-        while let Some(asked) = asked.next().await {
-            match asked {
-                Ok(answer) => answers.push(answer),
-                Err(Trouble::Lost(_)) if trouble.is_some() => {}
-                Err(found) => trouble = Some(found),
-            }
-            if answers.len() == majority {
-                break;
+        loop {
+            let limit = if answers.len() < majority { ANSWER_TIMEOUT * 2 } else { LAST_TIMEOUT };
+            match timeout(limit, asked.next()).await {
+                Ok(Some(Ok(answer))) => answers.push(answer),
+                Ok(Some(Err(Trouble::Lost(_)))) if trouble.is_some() => {}
+                Ok(Some(Err(found))) => trouble = Some(found),
+                Ok(None) | Err(_) => break,
             }
         }
         let Some(newest) = answers.iter().max_by_key(|answer| answer.epoch).filter(|_| answers.len() >= majority)
@@ -244,9 +247,7 @@ impl Sentinel {
                 None => node.connect().await.map(|connection| held.insert(connection)),
             };
             let asked = match connection {
-                Ok(connection) => {
-                    redis::cmd("SENTINEL").arg("MASTER").arg(name).query_async::<Value>(connection).await
-                }
+                Ok(connection) => redis::cmd("SENTINEL").arg("MASTER").arg(name).query_async::<Value>(connection).await,
                 Err(error) => Err(error),
             };
             match asked {
@@ -271,7 +272,9 @@ impl Sentinel {
             }
         }
         let error = refused.map_or_else(String::new, |error| error.to_string());
-        Err(Trouble::Misfit(format!("the sentinel at {address} refuses the user or password in the log's URL: {error}")))
+        Err(Trouble::Misfit(format!(
+            "the sentinel at {address} refuses the user or password in the log's URL: {error}"
+        )))
     }
 }
 

@@ -68,7 +68,9 @@ pub(super) fn trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
         "LOADING" => lost("is loading its data and will serve when that is done"),
         "MASTERDOWN" => lost("is a replica that has lost its primary and may not serve old data"),
         "BUSY" => lost("is busy with a script and answers nobody; SCRIPT KILL ends one that has written nothing"),
-        "NOREPLICAS" => lost("has fewer replicas in reach than its min-replicas-to-write asks for, and takes no events"),
+        "NOREPLICAS" => {
+            lost("has fewer replicas in reach than its min-replicas-to-write asks for, and takes no events")
+        }
         _ => Trouble::Lost(format!("{at}: {error}")),
     }
 }
