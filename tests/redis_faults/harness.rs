@@ -21,6 +21,10 @@ pub const NOTICE: Duration = Duration::from_secs(2);
 /// Nothing here takes so long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+pub fn now() -> Instant {
+    taskcast::clock::now().instant
+}
+
 pub fn settings(url: &str) -> Settings {
     Settings {
         backend: Backend::Redis { url: url.to_owned() },
@@ -108,7 +112,7 @@ impl Watcher {
         let log = Log::open(settings.clone(), metrics.clone()).unwrap();
         let (mut tail, mut health) = (log.tail(), log.health());
         let mut first = Seen::default();
-        first.healths.push((Instant::now(), health.borrow_and_update().clone()));
+        first.healths.push((now(), health.borrow_and_update().clone()));
         let (seen, watched) = watch::channel(first);
         let task = tokio::spawn(async move {
             loop {
@@ -116,8 +120,8 @@ impl Watcher {
                     item = tail.next() => seen.send_modify(|seen| seen.take(item)),
                     changed = health.changed() => {
                         changed.unwrap();
-                        let now = health.borrow_and_update().clone();
-                        seen.send_modify(|seen| seen.healths.push((Instant::now(), now)));
+                        let changed = health.borrow_and_update().clone();
+                        seen.send_modify(|seen| seen.healths.push((now(), changed)));
                     }
                 }
             }
@@ -140,10 +144,9 @@ impl Watcher {
 
     pub async fn until(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
         let mut seen = self.seen.clone();
-        match tokio::time::timeout(PATIENCE, seen.wait_for(condition)).await {
-            Ok(found) => found.unwrap().clone(),
-            Err(_) => panic!("waited too long for {what}: {:?}", self.seen()),
-        }
+        let found = tokio::time::timeout(PATIENCE, seen.wait_for(condition)).await;
+        let found = found.unwrap_or_else(|_| panic!("waited too long for {what}: {:?}", self.seen()));
+        found.unwrap().clone()
     }
 
     /// The health changes to this within [`NOTICE`] of `since`.
@@ -171,10 +174,12 @@ impl Watcher {
         seen.healths.windows(2).filter(|pair| pair[0].1.connected && !pair[1].1.connected).count()
     }
 
-    pub fn metric(&self, name: &str) -> f64 {
+    /// In whole units, rounded down.
+    pub fn metric(&self, name: &str) -> u64 {
         let text = self.metrics.render().unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} is missing")).parse().unwrap()
+        let value: f64 = line.unwrap_or_else(|| panic!("{name} is missing")).parse().unwrap();
+        value as u64
     }
 }
 

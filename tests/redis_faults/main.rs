@@ -2,6 +2,7 @@
 //! demoted, failed over. Each against a real Redis.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test that fails shows how long things took")]
 
 mod appends;
 mod cluster;

@@ -1,12 +1,12 @@
 //! A primary, a replica and three sentinels: the log follows a failover, skips nothing silently, and never reads or
 //! writes a primary of yesterday.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use taskcast::log::{RestartReason, Settings};
 
 use crate::{
-    harness::{PATIENCE, Watcher, event, events, settings, stored, xadd},
+    harness::{PATIENCE, Watcher, event, events, now, settings, stored, xadd},
     support::brokers::{RedisServer, free_port},
 };
 
@@ -67,7 +67,7 @@ impl Group {
 }
 
 async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
+    let begun = now();
     while !condition().await {
         assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -81,7 +81,7 @@ async fn a_failover_is_followed_without_a_gap_and_the_old_primary_is_not_read_wh
     let watcher = Watcher::well(&settings, 0..10).await;
     assert!(watcher.seen().health().detail.contains(&group.primary.port().to_string()));
     group.replicated(&settings.key).await;
-    let killed = Instant::now();
+    let killed = now();
     group.primary.kill();
     for number in 10..20 {
         watcher.log.append(&[event(number)]).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_primary_that_was_paused_through_its_failover_is_left_and_loses_nothin
     let settings = group.settings();
     let watcher = Watcher::well(&settings, 0..10).await;
     group.replicated(&settings.key).await;
-    let paused = Instant::now();
+    let paused = now();
     group.primary.pause();
     watcher.turns(false, paused).await;
     group.promoted().await;
@@ -213,7 +213,7 @@ async fn an_append_that_must_be_on_a_replica_is_not_confirmed_without_one() {
     let hasty = Settings { append_timeout: Duration::from_millis(600), ..settings.clone() };
     let hasty = Watcher::of(&hasty);
     group.replica.pause();
-    let tried = Instant::now();
+    let tried = now();
     let failed = hasty.log.append(&events(5..6)).await.unwrap_err();
     assert!(failed.detail.contains("log.wait_replicas = 1"), "{failed}");
     assert!(failed.detail.contains("may be in the log all the same"), "{failed}");

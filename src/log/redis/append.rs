@@ -170,13 +170,13 @@ impl Appender {
         let mut backoff = Backoff::new(log.settings.reconnect_max);
         loop {
             match log.connect().await {
-                Ok(to) => match Link::over(to).await {
-                    Some(link) => return Ok(held.insert(link).clone()),
-                    None => {
-                        let words = format!("Redis at {} does not answer", log.place.address());
-                        progress.why = Some(Trouble::Lost(words));
+                Ok(to) => {
+                    if let Some(link) = Link::over(to).await {
+                        return Ok(held.insert(link).clone());
                     }
-                },
+                    let words = format!("Redis at {} does not answer", log.place.address());
+                    progress.why = Some(Trouble::Lost(words));
+                }
                 Err(misfit @ Trouble::Misfit(_)) => return Err(misfit),
                 Err(lost) => progress.why = Some(lost),
             }

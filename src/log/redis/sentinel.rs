@@ -122,10 +122,7 @@ pub fn check_sentinel_address(text: &str) -> Option<Result<(), String>> {
 #[must_use]
 pub fn shown_sentinel_address(text: &str) -> Option<String> {
     let (scheme, _) = text.split_once("://")?;
-    let address = match Address::read(text)? {
-        Ok(address) => address,
-        Err(_) => return Some(format!("{scheme}://(hidden)")),
-    };
+    let Ok(address) = Address::read(text)? else { return Some(format!("{scheme}://(hidden)")) };
     let credentials = if address.credentials.is_empty() { "" } else { "(hidden)@" };
     let Address { sentinels, name, database, .. } = &address;
     Some(format!("{scheme}://{credentials}{}/{name}/{database}", sentinels.join(",")))
@@ -149,7 +146,7 @@ struct Answer {
 pub(super) struct Sentinels {
     address: Address,
     authorities: Option<String>,
-    sentinels: Vec<Sentinel>,
+    members: Vec<Sentinel>,
     /// Where the primary is, as a majority last said.
     known: Mutex<Option<String>>,
 }
@@ -160,9 +157,9 @@ impl Sentinels {
             let node = |with_credentials| Node::open(&address.url(host, with_credentials), authorities.as_deref());
             Ok(Sentinel { nodes: [node(false)?, node(true)?], connection: tokio::sync::Mutex::default() })
         };
-        let sentinels: redis::RedisResult<Vec<Sentinel>> = address.sentinels.iter().map(open).collect();
-        let sentinels = sentinels.map_err(|error| format!("the Redis URL cannot be used: {error}"))?;
-        Ok(Self { address, authorities, sentinels, known: Mutex::default() })
+        let members: redis::RedisResult<Vec<Sentinel>> = address.sentinels.iter().map(open).collect();
+        let members = members.map_err(|error| format!("the Redis URL cannot be used: {error}"))?;
+        Ok(Self { address, authorities, members, known: Mutex::default() })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -186,9 +183,9 @@ impl Sentinels {
     /// # Errors
     /// Too few sentinels that answer, or that know it.
     pub(super) async fn primary(&self) -> Result<Node, Trouble> {
-        let majority = self.sentinels.len() / 2 + 1;
+        let majority = self.members.len() / 2 + 1;
         let mut asked: FuturesUnordered<_> =
-            self.sentinels.iter().map(|sentinel| sentinel.ask(&self.address.name)).collect();
+            self.members.iter().map(|sentinel| sentinel.ask(&self.address.name)).collect();
         let mut answers: Vec<Answer> = Vec::new();
         let mut trouble = None;
         loop {
@@ -203,7 +200,7 @@ impl Sentinels {
         let Some(newest) = answers.iter().max_by_key(|answer| answer.epoch).filter(|_| answers.len() >= majority)
         else {
             let words = trouble.as_ref().map_or("", Trouble::words);
-            let (count, of) = (answers.len(), self.sentinels.len());
+            let (count, of) = (answers.len(), self.members.len());
             let words = format!("only {count} of {of} sentinels tell where the primary is: {words}");
             return Err(match trouble {
                 Some(Trouble::Misfit(_)) => Trouble::Misfit(words),
