@@ -46,8 +46,12 @@ impl Group {
     }
 
     fn settings(&self) -> Settings {
+        self.settings_as("")
+    }
+
+    fn settings_as(&self, credentials: &str) -> Settings {
         let hosts: Vec<String> = self.sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port())).collect();
-        let url = format!("redis+sentinel://{}/{NAME}", hosts.join(","));
+        let url = format!("redis+sentinel://{credentials}{}/{NAME}", hosts.join(","));
         Settings { append_timeout: Duration::from_secs(20), ..settings(&url) }
     }
 
@@ -149,6 +153,29 @@ async fn a_primary_that_was_paused_through_its_failover_is_left_and_loses_nothin
     }
     watcher.reads(0..60).await;
     assert_eq!(stored(&group.replica, &settings.key).await.len(), 60);
+    assert!(watcher.seen().restarts.is_empty());
+}
+
+#[tokio::test]
+async fn a_primary_that_only_the_sentinels_have_lost_is_left_all_the_same() {
+    let group = Group::start().await;
+    for server in [&group.primary, &group.replica] {
+        server.cli(&["ACL", "SETUSER", "taskcast", "on", ">swordfish", "~*", "&*", "+@all"]).await;
+    }
+    let settings = group.settings_as("taskcast:swordfish@");
+    let watcher = Watcher::well(&settings, 0..10).await;
+    group.replicated(&settings.key).await;
+    // The sentinels are locked out, so that nobody tells it of its successor. Everyone else still reaches it.
+    group.primary.cli(&["ACL", "SETUSER", "default", "resetpass", ">hush"]).await;
+    group.primary.cli(&["--no-auth-warning", "-a", "hush", "CLIENT", "KILL", "USER", "default"]).await;
+    group.promoted().await;
+    let port = group.replica.port().to_string();
+    watcher.until("the new primary", |seen| seen.health().detail.contains(&port)).await;
+    for number in 10..30 {
+        watcher.log.append(&[event(number)]).await.unwrap();
+    }
+    watcher.reads(0..30).await;
+    assert_eq!(stored(&group.replica, &settings.key).await.len(), 30);
     assert!(watcher.seen().restarts.is_empty());
 }
 
