@@ -305,6 +305,11 @@ fn checks_that_need_several_keys() {
         (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
         (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
         (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
+        (
+            valid().set("canary.timeout_seconds", "10"),
+            "canary.timeout_seconds",
+            "more than canary.interval_seconds (10)",
+        ),
         (valid().set("http.keep_alive_timeout_ms", "9999"), "http.keep_alive_timeout_ms", "no less than"),
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
@@ -560,6 +565,8 @@ fn the_defaults_are_these() {
     assert_eq!((http.header_timeout.as_secs(), http.keep_alive_timeout.as_secs()), (10, 75));
     assert!(!http.local_hosts_only);
     assert_eq!((http.body_max_bytes, http.events_per_request_max), (1 << 20, 1000));
+    let canary = config.canary.unwrap();
+    assert_eq!((canary.interval.as_secs(), canary.timeout.as_secs()), (10, 30));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::freshness::Freshness;
 use crate::{
     clock,
     hub::{Arrival, Hub},
@@ -35,9 +36,11 @@ pub(super) async fn run(
     let mut health = log.health();
     let mut decoder = Decoder { metrics, complained: None, silent: 0 };
     let mut listening_ms = None;
+    let mut freshness = Freshness::new(clock::now());
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let due = freshness.due(clock::now());
         tokio::select! {
             () = stop.cancelled() => return,
             item = tail.next() => take(item, &hub, &mut decoder),
@@ -46,6 +49,7 @@ pub(super) async fn run(
                     return;
                 }
             }
+            () = sleep_until(due) => {}
             _ = sweep.tick() => {
                 if let Some(since_ms) = listening_ms {
                     judge(&hub, &publisher, &tasks, since_ms);
@@ -55,11 +59,19 @@ pub(super) async fn run(
         // After the batch that completes it, never before.
         let (connected, replayed) = {
             let health = health.borrow_and_update();
+            hub.set_stale(freshness.observe(&health, clock::now()));
             (health.connected, health.replayed)
         };
         hub.set_replayed(replayed);
         // Nobody is silent to somebody who was not listening.
         listening_ms = (connected && replayed).then(|| listening_ms.unwrap_or(clock::now().unix_ms));
+    }
+}
+
+async fn sleep_until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

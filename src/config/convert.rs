@@ -27,6 +27,7 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let log = log(layers);
     let sessions = sessions(layers);
     let http = http(layers, listen);
+    let canary = canary(layers);
     Some(Config {
         listen: listen?,
         operations_listen: operations_listen?,
@@ -41,6 +42,7 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
         },
         sessions,
         http: http?,
+        canary,
         drain: seconds(layers, "drain_seconds"),
         log_level: layers.text("log_level")?,
         log_format: match layers.text("log_format")?.as_str() {
@@ -278,6 +280,17 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
         layers.refuse("sessions.reconnect_max_ms", expected);
     }
     settings
+}
+
+/// `None`: off.
+fn canary(layers: &mut Layers<'_>) -> Option<session::CanarySettings> {
+    let interval = seconds(layers, "canary.interval_seconds");
+    let timeout = seconds(layers, "canary.timeout_seconds");
+    if timeout <= interval {
+        let expected = format!("more than canary.interval_seconds ({})", interval.as_secs());
+        layers.refuse("canary.timeout_seconds", expected);
+    }
+    (!interval.is_zero()).then_some(session::CanarySettings { interval, timeout })
 }
 
 /// `None` only after a mistake was noted.

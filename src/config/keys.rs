@@ -38,13 +38,14 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 6] = [
+pub(super) const TABLES: [(&str, &str); 7] = [
     ("", ""),
     ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
     ("log", "Where events are kept and read from."),
     ("tasks", "How many tasks are held, and for how long."),
     ("sessions", "Timers and limits of WebSocket connections."),
     ("http", "Limits of the public listener."),
+    ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
 
 /// Keys that a later version brings, the key to use until then, and so in words.
@@ -121,7 +122,13 @@ pub(super) static KEYS: &[Key] = &[
         set("origins", Kind::List, "", "Origins that browsers may come from. Empty: the service's own origin only."),
         "https://app.example.com,https://*.example.com",
     ),
-    number("drain_seconds", 0, "20", 3600, "How long a stop may take until the last connection is told to go."),
+    number(
+        "drain_seconds",
+        0,
+        "20",
+        3600,
+        "The window over which a stop spreads the closing of connections; the process ends within 5 s after it.",
+    ),
     with_example(
         set("log_level", Kind::LogLevel, "info", "How much is logged: a level, or a filter per module."),
         "info,taskcast=debug",
@@ -300,4 +307,20 @@ pub(super) static KEYS: &[Key] = &[
     ),
     number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
     number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
+    // [canary]
+    number(
+        "canary.interval_seconds",
+        0,
+        "10",
+        3600,
+        "How often each replica appends one and waits for it on a session of its own. 0: never, for a broker's user that \
+         may only read.",
+    ),
+    number(
+        "canary.timeout_seconds",
+        1,
+        "30",
+        3600,
+        "Readiness fails when none that was sent within this time has come back.",
+    ),
 ];

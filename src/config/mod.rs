@@ -40,7 +40,9 @@ pub struct Config {
     pub tasks: hub::Settings,
     pub sessions: session::Settings,
     pub http: http::Settings,
-    /// How long a stop may take until the last connection is told to go.
+    /// `None`: off.
+    pub canary: Option<session::CanarySettings>,
+    /// The window over which a stop spreads the closing of connections.
     pub drain: Duration,
     /// A filter of tracing-subscriber: `info`, `taskcast=debug`.
     pub log_level: String,

@@ -142,7 +142,7 @@ fn decode(layout: Layout, body: &[u8], events_max: usize, metrics: &Metrics) -> 
     };
     let read = |part: &[u8]| {
         let event = Event::decode(content_type, part)?;
-        event.fits_the_log()?;
+        event.may_be_published()?;
         // What the service itself observed is not for others to claim.
         Ok(Event { observed: None, ..event })
     };

@@ -48,6 +48,11 @@ impl Hub {
             let at_ms = dated_ms.map_or(now_ms, |ms| ms.min(now_ms));
             // What arrives live is heard now, whatever date it bears.
             let dates = Dates { at_ms, heard_ms: if live { now_ms } else { at_ms }, now_ms };
+            if event.task_id.is_reserved() {
+                changed.extend(self.apply_canary(event, arrival.cursor, dates));
+                self.0.metrics.event(Outcome::Canary);
+                continue;
+            }
             let outcome = self.apply_one(event, arrival.cursor, dates).map(|one| changed.push(one));
             self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
         }

@@ -15,6 +15,7 @@
 //!   a session is live its cursor still moves over what would be marked, so such a watch waits until it is.
 
 mod apply;
+mod canary;
 mod mailbox;
 mod retention;
 mod rules;
@@ -27,7 +28,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -35,11 +36,11 @@ use std::{
 
 use tokio::sync::watch;
 
+use self::{canary::Kept, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
 };
-use self::{slot::Slot, topics::Topics, trail::Trail};
 use crate::{
     metrics::Metrics,
     proto::{Cursor, Event, Position, ResumeFailure, TaskId},
@@ -84,6 +85,17 @@ pub struct Progress {
     pub marked: Position,
     /// The log has been read to the end that it had when the reader connected.
     pub replayed: bool,
+    /// While the log cannot be read, or not to its end.
+    pub stale: Option<Stale>,
+}
+
+/// What is held is what was true a while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// When everything in the log had been read, last: milliseconds since the Unix epoch. `None`: never.
+    pub fresh_until_ms: Option<u64>,
+    /// Since when that is known, likewise.
+    pub since_ms: u64,
 }
 
 /// A part of the table of tasks.
@@ -106,6 +118,8 @@ struct Inner {
     held: AtomicUsize,
     /// The ended tasks by their last position, so that room is found without a search.
     ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
+    /// This replica's delivery canary, which is in no table and on no list.
+    canary: OnceLock<Kept>,
 }
 
 const SHARDS: usize = 64;
@@ -129,6 +143,7 @@ impl Hub {
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),
             ended: Mutex::default(),
+            canary: OnceLock::new(),
         }))
     }
 

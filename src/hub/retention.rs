@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, Progress, lock, slot::Slot, topics, trail::Trail};
+use super::{Hub, Progress, Stale, lock, slot::Slot, topics, trail::Trail};
 use crate::{
     metrics::Eviction,
     proto::{Event, Position, ResumeFailure, Status, TaskFrame},
@@ -110,6 +110,7 @@ impl Hub {
         for shard in &self.0.shards {
             lock(shard).clear();
         }
+        self.forget_canary();
         self.0.held.store(0, Ordering::Relaxed);
         lock(&self.0.ended).clear();
         self.0.topics.clear_tasks();
@@ -121,8 +122,23 @@ impl Hub {
                 applied: None,
                 marked: Position::START,
                 replayed: false,
+                stale: progress.stale,
             };
         });
+    }
+
+    /// Says since when nothing has been heard from the log, and wakes everyone when that changes.
+    pub fn set_stale(&self, stale: Option<Stale>) {
+        let changed = self.0.progress.send_if_modified(|progress| {
+            let changed = progress.stale.is_some() != stale.is_some();
+            progress.stale = stale;
+            changed
+        });
+        if changed {
+            for mailbox in self.0.topics.watchers() {
+                mailbox.wake();
+            }
+        }
     }
 
     /// Says whether the log has been read to its end, and wakes everyone when it has.

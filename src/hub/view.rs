@@ -141,6 +141,7 @@ impl Hub {
         for topic in topics {
             match topic {
                 Topic::All => slots.extend(self.slots()),
+                Topic::Task(id) if id.is_reserved() => slots.extend(self.canary_slot(id)),
                 Topic::Task(id) => slots.extend(self.shard(id).get(id.as_str()).cloned()),
                 Topic::Root(id) => {
                     slots.extend(self.shard(id).get(id.as_str()).cloned());

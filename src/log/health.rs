@@ -20,6 +20,8 @@ pub struct Health {
     pub connected: bool,
     /// Everything that was in the log when the reader connected has been handed over.
     pub replayed: bool,
+    /// The same, since the connection was last made: what the log took while it was away has been handed over too.
+    pub caught_up: bool,
     /// For a person: why not, or where it stands. Holds no credentials.
     pub detail: String,
 }
@@ -67,7 +69,8 @@ impl Known {
 
 impl Reporter {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        let health = Health { connected: false, replayed: false, detail: "not connected yet".to_owned() };
+        let health =
+            Health { connected: false, replayed: false, caught_up: false, detail: "not connected yet".to_owned() };
         Self { health: watch::Sender::new(health), metrics, known: Mutex::default() }
     }
 
@@ -126,7 +129,9 @@ impl Reporter {
     fn away(&self, words: &str) {
         self.known(|known| *known.lost.get_or_insert_with(|| clock::now().instant));
         self.metrics.log_connected(false);
-        self.change(|health| (health.connected, health.detail) = (false, words.to_owned()));
+        self.change(|health| {
+            *health = Health { connected: false, caught_up: false, detail: words.to_owned(), ..health.clone() };
+        });
     }
 
     /// While the log is away nothing is read and nobody knows how many events wait, but for how long is known.
@@ -139,7 +144,7 @@ impl Reporter {
         if replayed {
             self.lag(Lag::default());
         }
-        self.change(|health| health.replayed = replayed);
+        self.change(|health| (health.replayed, health.caught_up) = (replayed, replayed));
     }
 
     pub(super) fn restarted(&self, reason: RestartReason) {

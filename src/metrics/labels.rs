@@ -41,11 +41,20 @@ pub enum Outcome {
     IllegalOwner,
     /// A limit was reached; the task is not kept.
     Dropped,
+    /// A delivery canary: this replica's, another's, or what a stranger wrote under a reserved id.
+    Canary,
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Applied, Self::Duplicate, Self::Stale, Self::IllegalEnded, Self::IllegalOwner, Self::Dropped];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Applied,
+        Self::Duplicate,
+        Self::Stale,
+        Self::IllegalEnded,
+        Self::IllegalOwner,
+        Self::Dropped,
+        Self::Canary,
+    ];
 
     pub(super) fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -55,6 +64,7 @@ impl Outcome {
             Self::IllegalEnded => ("illegal", "ended"),
             Self::IllegalOwner => ("illegal", "owner"),
             Self::Dropped => ("dropped", "limit"),
+            Self::Canary => ("canary", ""),
         }
     }
 }

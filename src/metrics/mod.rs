@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod canary;
 mod labels;
 mod log_faults;
 mod register;
@@ -14,6 +15,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use self::canary::Leg;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
@@ -51,6 +53,7 @@ pub struct Metrics {
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    canary: canary::Canary,
 }
 
 impl Metrics {
@@ -162,6 +165,7 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            canary: canary::Canary::new(r, &seconds),
             registry,
         };
         metrics.begin_at_zero();

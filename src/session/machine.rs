@@ -15,7 +15,7 @@ use super::{Deliver, Request, Sessions, websocket::Inbound};
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Mailbox, PullOptions, Watch},
+    hub::{Mailbox, PullOptions, Stale, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
@@ -111,11 +111,15 @@ pub(super) struct Session {
     closing: Option<(CloseCode, String)>,
     bad_in_a_row: u32,
     /// Pull again without being woken.
-    more: bool,
+    pub(super) more: bool,
     pulled_at: Option<Instant>,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
+    /// When its turn in the drain of this replica comes.
+    pub(super) drains_at: Option<Instant>,
+    /// What the client was last told of how fresh its states are.
+    pub(super) told_stale: Option<Stale>,
 }
 
 impl Drop for Session {
@@ -154,6 +158,8 @@ impl Session {
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
             expires_at,
+            drains_at: None,
+            told_stale: None,
         }
     }
 
@@ -272,6 +278,7 @@ impl Session {
             self.follow_resets(now);
         }
         output.frames.extend(self.preface.drain(..));
+        self.tell_degraded(now);
         let opening = self.closing.is_none() && !self.is_flowing();
         match &self.stage {
             Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
@@ -292,6 +299,7 @@ impl Session {
             self.listing_page(&mut output, now);
         } else if matches!(self.stage, Stage::Live) {
             self.pull(&mut output, now);
+            self.tell_recovered(&mut output, now);
         }
         output
     }
@@ -397,10 +405,11 @@ impl Session {
         let dead_after = self.shared.settings.dead_peer_timeout;
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
         let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
-        [Some(self.ping_at), Some(dead_at), self.expires_at, throttled].into_iter().flatten().min().unwrap_or(dead_at)
+        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, self.drains_at, throttled];
+        timers.into_iter().flatten().min().unwrap_or(dead_at)
     }
 
-    /// A timer fired: ping, expiry. False when the peer is dead and the socket is to be dropped.
+    /// A timer fired: ping, expiry, the turn in a drain. False when the peer is dead and the socket is to be dropped.
     pub(super) fn on_time(&mut self, now: Now) -> bool {
         // While nothing is read, nothing can be heard; then progress of the writing is the sign of life.
         if !self.is_backed_up() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
@@ -409,6 +418,9 @@ impl Session {
         if self.expires_at.is_some_and(|at| now.instant >= at) {
             self.expires_at = None;
             self.refuse(AuthenticationErrorCode::ExpiredToken, "the token has expired", now);
+        }
+        if self.drains_at.is_some_and(|at| now.instant >= at) {
+            self.close(CloseCode::Restart, "the service restarts; reconnect");
         }
         if now.instant >= self.ping_at {
             self.ping_at = now.instant + self.shared.settings.heartbeat_interval;

@@ -3,8 +3,12 @@
 //!
 //! Refuses to know: HTTP, brokers.
 
+mod canary;
 mod commands;
+mod drain;
+mod loopback;
 mod machine;
+mod notices;
 mod opening;
 mod pump;
 #[cfg(test)]
@@ -14,8 +18,12 @@ mod websocket;
 use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
+pub use self::{
+    canary::{Canary, CanaryHealth, CanarySettings},
+    drain::Drain,
+};
 use crate::{
     auth::Verifier,
     hub::Hub,
@@ -94,8 +102,8 @@ pub struct Sessions {
     pub publisher: Publisher,
     pub metrics: Arc<Metrics>,
     pub settings: Arc<Settings>,
-    /// Cancelled when connections are to be ended with 1012.
-    pub draining: CancellationToken,
+    /// The end of all connections, when it comes.
+    pub drain: Drain,
     /// Holds one token per connection, so that a drain can wait for the last.
     pub open: TaskTracker,
 }

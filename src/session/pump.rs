@@ -210,6 +210,16 @@ where
     converse(sessions, &mut pump, &mut session).await
 }
 
+/// As [`run`], for somebody who is known already.
+pub(super) async fn run_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: Request) -> Option<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
+    let mut session = Session::open(sessions, identity, &request, clock::now());
+    converse(sessions, &mut pump, &mut session).await
+}
+
 /// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
 async fn authenticate<S>(
     sessions: &Sessions,
@@ -322,8 +332,8 @@ where
                     return None;
                 }
             }
-            () = sessions.draining.cancelled(), if session.closing().is_none() => {
-                session.close(CloseCode::Restart, "the service restarts; reconnect");
+            () = sessions.drain.begun().cancelled(), if !session.is_draining() => {
+                session.on_draining(sessions.drain.slot(), clock::now());
             }
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn sessions() -> Sessions {
         publisher: Publisher::new(log),
         metrics,
         settings: Arc::new(settings),
-        draining: tokio_util::sync::CancellationToken::new(),
+        drain: super::Drain::default(),
         open: tokio_util::task::TaskTracker::new(),
     }
 }

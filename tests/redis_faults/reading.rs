@@ -48,7 +48,7 @@ async fn a_paused_redis_is_noticed_and_read_on_without_a_gap() {
         xadd(&server, &settings.key, 5 + round).await;
         watcher.turns(true, resumed).await;
         watcher.reads(0..6 + round).await;
-        watcher.until("the replay", |seen| seen.health().replayed).await;
+        watcher.until("the replay", |seen| seen.health().replayed && seen.health().caught_up).await;
         assert_eq!(watcher.metric("taskcast_log_lag_seconds"), 0);
     }
     assert!(watcher.seen().restarts.is_empty());

@@ -72,10 +72,14 @@ impl Service {
         let _ = self.child.wait();
     }
 
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// SIGTERM; the exit code.
     pub async fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let waited = tokio::task::spawn_blocking(move || self.child.wait().unwrap().code());
         tokio::time::timeout(PATIENCE, waited).await.expect("an exit").unwrap()
     }

@@ -7,6 +7,7 @@
 mod support;
 
 mod browsers;
+mod canary;
 mod harness;
 mod lives;
 mod publishing;

@@ -99,6 +99,8 @@ struct Session<'a> {
     patience: Duration,
     /// It was said that the log does not answer in time, and it has not done so since.
     stalled: bool,
+    /// It answers in time again, and that was not said yet.
+    recovered: bool,
     /// Entries to ask for.
     count: u16,
     /// The last entry that stood in the stream on connecting, while it has not been handed over.
@@ -110,7 +112,7 @@ impl<'a> Session<'a> {
         let address = to.address.clone();
         let moved = Box::pin(async move { log.place.moved(&address).await });
         let count = if patience > STALL { 1 } else { READ_FIRST };
-        Self { log, out, to, moved, patience, stalled: false, count, target: None }
+        Self { log, out, to, moved, patience, stalled: false, recovered: false, count, target: None }
     }
 
     /// Asks and waits, for as long as it takes: a connection is left only for one that works. A slow answer is an
@@ -137,8 +139,7 @@ impl<'a> Session<'a> {
             // Well in time, or a Redis that is just too slow would be well and unwell in turns.
             let took = clock::now().instant.saturating_duration_since(asked_at);
             if self.stalled && took < due + STALL / 2 {
-                self.stalled = false;
-                log.reporter.connected(self.detail());
+                (self.stalled, self.recovered) = (false, true);
             }
             return Ok(answered);
         }
@@ -257,12 +258,15 @@ impl<'a> Session<'a> {
                 // The entry aimed at was deleted meanwhile.
                 self.out.replayed(true).await;
             }
-            if nothing_left || clock::now().instant >= check_at {
+            if nothing_left || self.recovered || clock::now().instant >= check_at {
                 break;
             }
         }
         let info = self.info().await?;
         tally.check(info.as_ref())?;
+        if std::mem::take(&mut self.recovered) {
+            self.aim(tally, info.as_ref()).await;
+        }
         self.report_lag(tally, info.as_ref());
         Ok(())
     }
