@@ -710,3 +710,25 @@ fn the_demo_offers_only_what_it_heeds() {
     assert!(!shown.contains("TASKCAST_"), "{shown}");
     assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(64));
 }
+
+#[test]
+fn the_limit_of_memory_is_a_share_of_the_containers_unless_it_is_given() {
+    let limits = |given: &Given| {
+        let config = given.config();
+        (config.memory_max_bytes, config.tasks.max_bytes)
+    };
+    let bare = Given::valid();
+    assert_eq!(limits(&bare), (None, 1 << 30));
+    let modern = bare.clone().with_file("/sys/fs/cgroup/memory.max", b"1000000000\n");
+    assert_eq!(limits(&modern), (Some(800_000_000), 400_000_000));
+    let older = bare.clone().with_file("/sys/fs/cgroup/memory/memory.limit_in_bytes", b"500000000\n");
+    assert_eq!(limits(&older), (Some(400_000_000), 200_000_000));
+    for unlimited in ["max\n", "9223372036854771712\n", "0", ""] {
+        let given = bare.clone().with_file("/sys/fs/cgroup/memory.max", unlimited.as_bytes());
+        assert_eq!(limits(&given), (None, 1 << 30), "{unlimited:?}");
+    }
+    assert_eq!(limits(&modern.clone().set("memory.max_bytes", "600")), (Some(600), 300));
+    assert_eq!(limits(&modern.clone().set("memory.max_bytes", "0")), (None, 1 << 30));
+    assert_eq!(limits(&modern.set("tasks.max_bytes", "0")), (Some(800_000_000), 0));
+    assert_eq!(bare.set("tasks.max_per_owner", "7").config().tasks.max_per_owner, 7);
+}

@@ -20,6 +20,10 @@ use crate::{
 /// How often ended, idle and silent tasks are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Of a larger batch, events that are applied before sessions get a turn: an end among them waits no longer for its
+/// socket because a storm is read.
+const APPLIED_AT_ONCE: usize = 256;
+
 /// Malformed events are logged at most this often; each is counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -43,7 +47,7 @@ pub(super) async fn run(
         let due = freshness.due(clock::now());
         tokio::select! {
             () = stop.cancelled() => return,
-            item = tail.next() => take(item, &hub, &mut decoder),
+            item = tail.next() => take(item, &hub, &mut decoder).await,
             changed = health.changed() => {
                 if changed.is_err() {
                     return;
@@ -75,11 +79,16 @@ async fn sleep_until(due: Option<std::time::Instant>) {
     }
 }
 
-fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
+async fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
     match item {
         TailItem::Records(records) => {
-            let arrivals: Vec<Arrival> = records.iter().map(|record| decoder.arrival(record)).collect();
-            hub.apply(&arrivals, clock::now().unix_ms);
+            for (index, piece) in records.chunks(APPLIED_AT_ONCE).enumerate() {
+                if index > 0 {
+                    tokio::task::yield_now().await;
+                }
+                let arrivals: Vec<Arrival> = piece.iter().map(|record| decoder.arrival(record)).collect();
+                hub.apply(&arrivals, clock::now().unix_ms);
+            }
         }
         TailItem::Restarted(reason) => {
             tracing::warn!(?reason, "the log is read anew; every client gets a new snapshot");

@@ -5,6 +5,7 @@
 mod canary;
 mod feed;
 mod freshness;
+mod memory;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -74,6 +75,7 @@ impl App {
         });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
+        let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
             hub: hub.clone(),
@@ -82,6 +84,7 @@ impl App {
             sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
+            overloaded,
             canary: canary.clone(),
             draining: drain.begun().clone(),
         };
@@ -99,6 +102,7 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         if let Some(canary) = canary {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }

@@ -115,6 +115,8 @@ pub struct Context {
     pub sessions: Sessions,
     pub metrics: Arc<Metrics>,
     pub health: tokio::sync::watch::Receiver<Health>,
+    /// Memory is short: what would take more of it is refused with 503.
+    pub overloaded: tokio::sync::watch::Receiver<bool>,
     /// `None` when it is off.
     pub canary: Option<Canary>,
     /// Cancelled when new connections are to be refused with 503.

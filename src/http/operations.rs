@@ -36,7 +36,10 @@ pub(super) fn live() -> Response {
 pub(super) fn ready(context: &Context) -> Response {
     let health = context.health.borrow().clone();
     let canary = context.canary.as_ref().map(|canary| canary.health(clock::now().instant));
-    answer_of(&readiness(&health, canary.as_ref(), context.draining.is_cancelled()))
+    let mut readiness = readiness(&health, canary.as_ref(), context.draining.is_cancelled());
+    // Ready all the same: every replica holds the same tasks, so one after the other would be taken out of service.
+    readiness["overloaded"] = json!(*context.overloaded.borrow());
+    answer_of(&readiness)
 }
 
 /// Ready means: connected to the log, everything in it read, what is appended comes out of a session, and not about to

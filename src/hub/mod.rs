@@ -16,6 +16,7 @@
 
 mod apply;
 mod canary;
+mod limits;
 mod mailbox;
 mod retention;
 mod rules;
@@ -23,6 +24,8 @@ mod slot;
 mod topics;
 mod trail;
 mod view;
+mod walk;
+mod weight;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,14 +39,15 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{canary::Kept, slot::Slot, topics::Topics, trail::Trail};
+use self::{canary::Kept, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
+    walk::Walk,
 };
 use crate::{
     metrics::Metrics,
-    proto::{Cursor, Event, Position, ResumeFailure, TaskId},
+    proto::{Cursor, Event, Position, ResumeFailure, TaskId, UserId},
 };
 
 /// Limits and retention of tasks; every field has a key in the configuration's `[tasks]` table.
@@ -51,6 +55,12 @@ use crate::{
 pub struct Settings {
     /// Tasks held at most; beyond it the longest-ended are let go, then new ones are dropped and counted.
     pub max: usize,
+    /// What they may take in memory, by estimate; 0 is no limit. Beyond it the longest-ended are let go, then older
+    /// frames of tasks that change, then new tasks are dropped and counted.
+    pub max_bytes: usize,
+    /// Tasks of one owner held at most; 0 is no limit. Beyond it that owner's longest-ended are let go, then new ones of
+    /// that owner are dropped and counted.
+    pub max_per_owner: usize,
     /// Frames kept per task.
     pub ring_frames: usize,
     /// How long an ended task is kept.
@@ -116,8 +126,12 @@ struct Inner {
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
     held: AtomicUsize,
+    /// What the tasks weigh.
+    bytes: AtomicUsize,
     /// The ended tasks by their last position, so that room is found without a search.
     ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
+    /// Kept only where owners have a limit.
+    owners: Mutex<HashMap<UserId, Owned>>,
     /// This replica's delivery canary, which is in no table and on no list.
     canary: OnceLock<Kept>,
 }
@@ -142,7 +156,9 @@ impl Hub {
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             ended: Mutex::default(),
+            owners: Mutex::default(),
             canary: OnceLock::new(),
         }))
     }
@@ -171,6 +187,12 @@ impl Hub {
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// What the tasks held now take in memory, by estimate.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// No task is held.

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Hub, Mailbox, lock, slot::Slot, topics::heard};
+use super::{Hub, Mailbox, Walk, lock, slot::Slot, topics::heard};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
 
 /// A watched topic; hand it back to [`Hub::unwatch`].
@@ -69,7 +69,8 @@ impl Hub {
         lock(&self.0.trail).check(cursor)
     }
 
-    /// What a client under `topics` missed since `after`, ascending up to `through`.
+    /// The first `frames_max` frames that a client under `topics` missed since `after`, ascending up to `through`; and
+    /// whether there are more.
     ///
     /// # Errors
     /// As [`Hub::check`]; and [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
@@ -79,8 +80,9 @@ impl Hub {
         after: Cursor,
         through: Position,
         every: bool,
+        frames_max: usize,
         sees: impl Fn(&Task) -> bool,
-    ) -> Result<Vec<Arc<TaskFrame>>, ResumeFailure> {
+    ) -> Result<(Vec<Arc<TaskFrame>>, bool), ResumeFailure> {
         self.check(after)?;
         let mut frames = Vec::new();
         for slot in self.under(topics) {
@@ -98,7 +100,10 @@ impl Hub {
         // Something may have been let go while this looked.
         self.check(after)?;
         frames.sort_unstable_by_key(|frame| frame.position());
-        Ok(frames)
+        let more = frames.len() > frames_max;
+        frames.truncate(frames_max);
+        frames.shrink_to_fit();
+        Ok((frames, more))
     }
 
     /// The current frames of all tasks under these topics, each once, newest position first.
@@ -109,7 +114,7 @@ impl Hub {
         frames
     }
 
-    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns the frames of the
+    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
     /// others: for a watch that begins in the middle of a session.
     #[must_use]
     pub fn catch_up(
@@ -118,25 +123,18 @@ impl Hub {
         after: Position,
         mailbox: &Arc<Mailbox>,
         sees: impl Fn(&Task) -> bool,
-    ) -> Vec<Arc<TaskFrame>> {
-        let mut known = Vec::new();
+    ) -> Walk {
         for slot in self.under(std::slice::from_ref(topic)) {
             let current = slot.current();
-            if !sees(&current.task) {
-                continue;
-            }
-            if current.position() > after {
+            if current.position() > after && sees(&current.task) {
                 mailbox.mark(&slot, current.task.status.is_terminal());
-            } else {
-                known.push(current);
             }
         }
         mailbox.wake();
-        known.sort_unstable_by_key(|frame| frame.position());
-        known
+        Walk::new(vec![topic.clone()], after)
     }
 
-    fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
+    pub(super) fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
         let mut slots = Vec::new();
         for topic in topics {
             match topic {

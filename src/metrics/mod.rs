@@ -6,6 +6,7 @@
 mod canary;
 mod labels;
 mod log_faults;
+mod overload;
 mod register;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use prometheus::{
 
 pub use self::canary::Leg;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
@@ -53,6 +55,7 @@ pub struct Metrics {
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    overload: Overload,
     canary: canary::Canary,
 }
 
@@ -165,6 +168,7 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             registry,
         };
@@ -188,7 +192,7 @@ impl Metrics {
         for reason in MalformedReason::ALL {
             zero(&self.events, &[self.log, "malformed", reason.as_str()]);
         }
-        for reason in [Eviction::Ended, Eviction::Idle, Eviction::Limit] {
+        for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
         for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {

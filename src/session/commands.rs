@@ -90,9 +90,10 @@ impl Session {
     /// frames; the rest is sent here, under the cursor that the client has already. Only in a live session: while it
     /// is opening, its cursor moves over what would be marked.
     pub(super) fn catch_up(&mut self, topic: &Topic) {
-        let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
-        if !known.is_empty() {
-            self.list(Listing { left: known.into(), with_cursor: true, id: None });
+        let hub = &self.shared.hub;
+        let mut known = hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
+        if hub.peek(&mut known, |task| self.sees(task)).is_some() {
+            self.list(Listing { left: Some(known), with_cursor: true, id: None });
         }
     }
 
@@ -115,14 +116,14 @@ impl Session {
 
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
-        let topics: Vec<Topic> = self.watches.keys().cloned().collect();
-        let mut tasks = self.shared.hub.tasks(&topics);
-        tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
         if self.encoding == Encoding::Celery {
+            let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+            let mut tasks = self.shared.hub.tasks(&topics);
+            tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
             tasks.truncate(CELERY_LIST_MAX);
             return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
         }
-        self.list(Listing { left: tasks.into(), with_cursor: false, id });
+        self.list(Listing { left: None, with_cursor: false, id });
     }
 
     /// A task that may not be cancelled is answered like one that does not exist.

@@ -71,7 +71,9 @@ async fn it_hears_its_canary_and_nothing_else_and_is_not_counted() {
     assert!(world.shared.open.is_empty());
     let text = world.shared.metrics.render().unwrap();
     // Of all that is counted only the events have moved.
-    let moved = |line: &&str| !before.contains(*line) && !line.starts_with("process_");
+    let moved = |line: &&str| {
+        !before.contains(*line) && !line.starts_with("process_") && !line.starts_with("taskcast_tasks_bytes")
+    };
     let moved: Vec<&str> = text.lines().filter(moved).collect();
     assert_eq!(
         moved,

@@ -15,7 +15,7 @@ use super::{Deliver, Request, Sessions, websocket::Inbound};
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Mailbox, PullOptions, Stale, Watch},
+    hub::{Mailbox, PullOptions, Stale, Walk, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
@@ -34,9 +34,6 @@ const REPLIES_MAX_BYTES: usize = 64 * 1024;
 /// Requests to cancel that wait for the log.
 pub(super) const CANCELS_MAX: usize = 16;
 
-/// Tasks in listings that wait for a slow socket, likewise.
-const LISTED_MAX: usize = 1_000_000;
-
 /// Frames to write, and what is known of them for the metrics.
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -54,7 +51,8 @@ pub(super) struct Cancel {
 
 /// States that go out in pages beside the flow of events.
 pub(super) struct Listing {
-    pub(super) left: VecDeque<Arc<TaskFrame>>,
+    /// What is left of it; `None`: all live tasks that are watched when its turn comes.
+    pub(super) left: Option<Walk>,
     /// Whether its pages carry the session's cursor.
     pub(super) with_cursor: bool,
     pub(super) id: Option<RequestId>,
@@ -68,18 +66,25 @@ pub(super) enum Stage {
     },
     /// What is left of the snapshot, ascending, and the cursor that holds once it is out.
     Snapshot {
-        left: VecDeque<Arc<TaskFrame>>,
+        left: Walk,
         done: Option<Cursor>,
         reset: Option<ResumeFailure>,
         is_first: bool,
+        /// Tasks that went out.
+        sent: usize,
     },
-    /// What is left of what a resumed client missed, ascending.
+    /// What is left of what a resumed client missed, ascending; as far as it was collected, unless that was all.
     Missed {
         left: VecDeque<Arc<TaskFrame>>,
+        topics: Vec<Topic>,
+        through: Position,
+        is_all: bool,
     },
     /// Celery's dialect only: what its list of live tasks has no room for, ascending; then the cursor holds.
     Ended {
-        left: VecDeque<Arc<TaskFrame>>,
+        left: Walk,
+        /// The list.
+        listed: Vec<Arc<TaskFrame>>,
         done: Option<Cursor>,
     },
     Live,
@@ -196,8 +201,7 @@ impl Session {
 
     /// States to send in pages, when the socket can take them.
     pub(super) fn list(&mut self, listing: Listing) {
-        let waiting: usize = self.listings.iter().map(|listing| listing.left.len()).sum();
-        if self.listings.len() >= REPLIES_MAX || waiting + listing.left.len() > LISTED_MAX {
+        if self.listings.len() >= REPLIES_MAX {
             self.close(CloseCode::Policy, "too many requests without reading the answers");
             return;
         }
@@ -282,7 +286,8 @@ impl Session {
         let opening = self.closing.is_none() && !self.is_flowing();
         match &self.stage {
             Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
-            Stage::Missed { .. } | Stage::Ended { .. } if opening => self.send_missed(&mut output),
+            Stage::Missed { .. } if opening => self.send_missed(&mut output, now),
+            Stage::Ended { .. } if opening => self.send_ended(&mut output),
             _ => {}
         }
         output.frames.extend(self.replies.drain(..));
@@ -330,7 +335,9 @@ impl Session {
             // marked from now on is in the snapshot or comes after it.
             self.mailbox.clear();
             for listing in &mut self.listings {
-                listing.left.clear();
+                if let Some(walk) = &mut listing.left {
+                    walk.end();
+                }
             }
             self.more = false;
             self.late_topics.clear();
@@ -340,22 +347,6 @@ impl Session {
             && progress.replayed
         {
             self.begin_snapshot(reset, now);
-        }
-    }
-
-    fn send_missed(&mut self, output: &mut Output) {
-        let (left, done) = match &mut self.stage {
-            Stage::Missed { left } => (left, None),
-            Stage::Ended { left, done } => (left, *done),
-            _ => return,
-        };
-        let taken: Vec<_> = left.drain(..left.len().min(PULL_FRAMES_MAX)).collect();
-        let is_last = left.is_empty();
-        self.send(&taken, output);
-        if is_last {
-            self.cursor = done.or(self.cursor);
-            self.stage = Stage::Live;
-            self.more = true;
         }
     }
 

@@ -10,6 +10,7 @@ mod loopback;
 mod machine;
 mod notices;
 mod opening;
+mod paging;
 mod pump;
 #[cfg(test)]
 mod test_world;
@@ -39,7 +40,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// A peer that sent nothing for this long is dead.
     pub dead_peer_timeout: Duration,
-    /// A socket that took no byte for this long while some were waiting is dropped.
+    /// A socket that took next to nothing for this long while bytes were waiting is dropped: less than 16 KiB, and not all.
     pub write_timeout: Duration,
     /// How long a connection without a token may take to send one as its first frame.
     pub first_frame_timeout: Duration,

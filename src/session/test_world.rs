@@ -39,10 +39,12 @@ pub(super) fn sessions() -> Sessions {
     };
     let hub = HubSettings {
         max: 1000,
+        max_bytes: 0,
+        max_per_owner: 0,
         ring_frames: 16,
         retain_ended: Duration::from_secs(60),
         retain_idle: Duration::from_secs(3600),
-        resume_window: 1000,
+        resume_window: 10_000,
     };
     let settings = Settings {
         heartbeat_interval: Duration::from_secs(25),

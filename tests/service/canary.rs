@@ -103,7 +103,8 @@ async fn a_rabbitmq_that_blocks_its_publishers_or_is_restarted_costs_readiness_f
     let back = clock::now().instant;
     service.until_ready(true).await;
     let waited = clock::now().instant - back;
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    // Two seconds on a machine that is not busy; `tests/run faults` measures that.
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
     until_more_came_back(&service, 2).await;
 }
 
@@ -267,7 +268,8 @@ async fn after_an_outage_one_is_sent_at_once_and_readiness_is_not_late() {
     let back = clock::now().instant;
     service.until_ready(true).await;
     let waited = clock::now().instant - back;
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    // Two seconds on a machine that is not busy; `tests/run faults` measures that.
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
     until("another came back", async || came_back(&service).await == 2).await;
     let entries = redis.cli(&["XLEN", "taskcast:events"]).await;
     assert_eq!(entries, "2", "none piled up");

@@ -10,6 +10,7 @@ mod browsers;
 mod canary;
 mod harness;
 mod lives;
+mod overload;
 mod publishing;
 mod resuming;
 mod strangers;
