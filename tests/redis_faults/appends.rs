@@ -30,7 +30,10 @@ async fn a_full_redis_refuses_with_words_and_takes_events_again_once_there_is_ro
     for count in [1, 3] {
         let tried = now();
         let failed = watcher.log.append(&events(5..5 + count)).await.unwrap_err();
-        assert!(failed.detail.contains("out of memory") && failed.detail.contains("raise its maxmemory"), "{failed}");
+        assert!(
+            failed.detail.contains("out of memory (OOM)") && failed.detail.contains("raise its maxmemory"),
+            "{failed}"
+        );
         assert!(!failed.detail.contains("all the same"), "{failed}");
         assert!(tried.elapsed() < Duration::from_secs(1), "waiting helps nobody: {:?}", tried.elapsed());
     }
@@ -187,7 +190,7 @@ async fn a_demoted_redis_takes_events_again_once_it_is_promoted() {
     // Paused, it does not get to empty the replica.
     primary.pause();
     let demote = ["REPLICAOF", "127.0.0.1", &port];
-    is_taken_up(&server, &demote, "is a replica, which takes no events", &["REPLICAOF", "NO", "ONE"]).await;
+    is_taken_up(&server, &demote, "is a replica (READONLY), which takes no events", &["REPLICAOF", "NO", "ONE"]).await;
 }
 
 #[tokio::test]

@@ -56,14 +56,14 @@ pub(super) fn trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
         )),
         "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" => cluster(address),
         "OOM" => lost(
-            "is out of memory and takes no more events: raise its maxmemory, lower log.max_events, or choose an eviction \
-             policy that spares the stream",
+            "is out of memory (OOM) and takes no more events: raise its maxmemory, lower log.max_events, or choose an \
+             eviction policy that spares the stream",
         ),
         "MISCONF" => lost(
-            "refuses writes since it cannot save to its disk: make room or put the disk right (its log names the \
+            "refuses writes (MISCONF) since it cannot save to its disk: make room or put the disk right (its log names the \
              error; CONFIG SET stop-writes-on-bgsave-error no lets it go on without saving)",
         ),
-        "READONLY" => lost("is a replica, which takes no events: give the log the address of the primary"),
+        "READONLY" => lost("is a replica (READONLY), which takes no events: give the log the address of the primary"),
         "UNBLOCKED" => lost("has just become a replica"),
         "LOADING" => lost("is loading its data and will serve when that is done"),
         "MASTERDOWN" => lost("is a replica that has lost its primary and may not serve old data"),
