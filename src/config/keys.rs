@@ -236,6 +236,20 @@ pub(super) static KEYS: &[Key] = &[
         1 << 50,
         "RabbitMQ: how many bytes of events are kept, if the queue is made here.",
     ),
+    number(
+        "log.dead_letters_max",
+        0,
+        "10000",
+        100_000,
+        "How many malformed events are set aside with their reasons, about (Redis). 0: none, on both brokers.",
+    ),
+    number(
+        "log.dead_letters_max_bytes",
+        1_000_000,
+        "67108864",
+        1 << 40,
+        "How many bytes of malformed events are set aside, about.",
+    ),
     number("log.read_batch", 1, "256", 10_000, "Events per read (Redis), or unacknowledged at a time (RabbitMQ)."),
     number("log.append_timeout_ms", 1, "5000", HOUR_MS, "How long the log may take to confirm an event."),
     number(

@@ -37,6 +37,8 @@ pub fn settings(url: &str) -> Settings {
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_secs(1),
         wait_replicas: 0,
+        dead_letters_max: 1_000,
+        dead_letters_max_bytes: 1_000_000,
         tls_ca_file: None,
     }
 }
