@@ -303,8 +303,11 @@ impl Session {
         if !self.listings.is_empty() {
             self.listing_page(&mut output, now);
         } else if matches!(self.stage, Stage::Live) {
-            self.pull(&mut output, now);
-            self.tell_recovered(&mut output, now);
+            // Asked before the pull: what the log brought until it was back is in it then.
+            let is_stale = self.shared.hub.progress().stale.is_some();
+            if self.pull(&mut output, now) && !is_stale {
+                self.tell_recovered(&mut output, now);
+            }
         }
         output
     }
@@ -350,11 +353,12 @@ impl Session {
         }
     }
 
-    fn pull(&mut self, output: &mut Output, now: Now) {
+    /// False when it left something for later.
+    fn pull(&mut self, output: &mut Output, now: Now) -> bool {
         let (marked, urgent) = self.mailbox.state();
         self.more = false;
         if !marked || (!urgent && self.throttled_until(now.instant).is_some()) {
-            return;
+            return !marked;
         }
         let options =
             PullOptions { after: self.position(), every: self.deliver == Deliver::Every, frames_max: PULL_FRAMES_MAX };
@@ -370,6 +374,7 @@ impl Session {
             let message = ServerMessage::TaskRemoved { task_id: gone.task.task_id.clone() };
             output.frames.push(message.encode(self.encoding, now.unix_ms));
         }
+        !self.more
     }
 
     /// Hands out shared frames and moves the cursor along.
@@ -396,7 +401,8 @@ impl Session {
         let dead_after = self.shared.settings.dead_peer_timeout;
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
         let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
-        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, self.drains_at, throttled];
+        let drains_at = self.drains_at.filter(|_| self.closing.is_none());
+        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, drains_at, throttled];
         timers.into_iter().flatten().min().unwrap_or(dead_at)
     }
 
