@@ -213,7 +213,8 @@ pub(super) static KEYS: &[Key] = &[
             "log.url",
             Kind::LogUrl,
             "memory",
-            "memory (one replica, events are gone with it), redis://, rediss://, amqp:// or amqps://.",
+            "memory (one replica, events are gone with it), redis://, rediss://, amqp:// or amqps://. Nodes of a RabbitMQ \
+             cluster with commas between them: amqp://user:password@one:5672,two:5672/vhost.",
         ),
         "redis://localhost:6379/0",
     ),

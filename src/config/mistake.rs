@@ -8,6 +8,7 @@ use super::{
     keys::{Key, Kind},
     value,
 };
+use crate::log;
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +139,32 @@ pub(super) fn cut(text: &str) -> String {
 /// An address without user, password and query (a user's name can be a token too). Of what is not quite an address only
 /// the scheme is shown: nobody can tell where in it a password stands.
 pub(super) fn without_credentials(text: &str) -> String {
+    let addresses = log::addresses(text).unwrap_or_default();
+    if let [first, others @ ..] = addresses.as_slice()
+        && !others.is_empty()
+        && addresses.iter().all(|address| Url::parse(address).is_ok())
+    {
+        return several_without_credentials(first, others);
+    }
+    one_without_credentials(text)
+}
+
+/// The first address, with the hosts of the others.
+fn several_without_credentials(first: &str, others: &[String]) -> String {
+    let place = |address: &String| {
+        let url = Url::parse(address).ok()?;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    };
+    let shown = one_without_credentials(first);
+    let others: Option<Vec<String>> = others.iter().map(place).collect();
+    match (place(&first.to_owned()), others) {
+        (Some(host), Some(others)) => shown.replacen(&host, &format!("{host},{}", others.join(",")), 1),
+        _ => shown,
+    }
+}
+
+fn one_without_credentials(text: &str) -> String {
     let scheme =
         text.split_once("://").map(|(scheme, _)| scheme).filter(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()));
     let Some(scheme) = scheme else {
@@ -177,6 +204,9 @@ mod tests {
             ("redis://host/#hunter2", "redis://host/?(hidden)"),
             ("amqp://user:hun/ter2@host", "amqp://(hidden)"),
             ("amqp://user:12/hunter2@host", "amqp://(hidden)"),
+            ("amqp://u:hunter2@a:1,b,[::1]:2/v", "amqp://(hidden)@a:1,b,[::1]:2/v"),
+            ("amqp://u:hunter2@a:1,b:x/v", "amqp://(hidden)"),
+            ("amqp://u:12/hunter2@a:1,b:2/v", "amqp://(hidden)"),
             ("redis://:hunter2", "redis://(hidden)"),
             ("user:hunter2@host", "(hidden)"),
             ("redis//:hunter2@host", "(hidden)"),

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::{
-    amqp::{AmqpLog, AmqpTail},
+    amqp::{AmqpLog, AmqpTail, addresses},
     health::Health,
     memory::{MemoryLog, MemoryTail},
     redis::{RedisLog, RedisTail},
