@@ -37,6 +37,8 @@ pub fn settings(url: &str) -> Settings {
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_secs(1),
         tls_ca_file: None,
+        dead_letters_max: 1_000,
+        dead_letters_max_bytes: 10_000_000,
     }
 }
 

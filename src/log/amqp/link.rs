@@ -4,7 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use lapin::{
     tcp::{AsyncTcpStream, OwnedTLSConfig},
 };
 use socket2::{SockRef, Socket};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::address::Node;
 use crate::log::health::Trouble;
@@ -23,7 +23,7 @@ use crate::log::health::Trouble;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) struct Link {
-    pub connection: Connection,
+    connection: Arc<Connection>,
     /// Where it leads, for people.
     pub address: String,
     /// What the broker gave as its reason for not taking events.
@@ -78,7 +78,7 @@ impl Link {
                 }
             }
         });
-        Ok(Self { connection, address, blocked, listener, hangup: Some(hangup) })
+        Ok(Self { connection: Arc::new(connection), address, blocked, listener, hangup: Some(hangup) })
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, Trouble> {
@@ -111,8 +111,10 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.listener.abort();
         if let (Some(hangup), Ok(runtime)) = (self.hangup.take(), tokio::runtime::Handle::try_current()) {
+            let connection = self.connection.clone();
             runtime.spawn(async move {
-                tokio::time::sleep(FAREWELL).await;
+                // What is held by it, a lock among them, ends with it, also where somebody still has a channel.
+                let _ = timeout(FAREWELL, connection.close(200, "".into())).await;
                 drop(hangup);
             });
         }

@@ -7,6 +7,7 @@
 
 mod address;
 mod append;
+mod dead_letters;
 mod declare;
 mod end;
 mod link;
@@ -15,7 +16,6 @@ mod reader;
 mod verdict;
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -51,6 +51,14 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// How long one connection waits for another to have declared; that one may hang.
 const DECLARE_TURN: Duration = Duration::from_millis(500);
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Everything that the log needs is made first.
+    Log,
+    Other,
+}
+
 /// The log itself. Appends share one connection; each tail has its own, so that a broker that holds up whoever publishes
 /// does not hold up whoever reads.
 pub struct AmqpLog {
@@ -65,6 +73,8 @@ pub struct AmqpLog {
     reporter: Arc<Reporter>,
     appender: Appender,
     declaring: Mutex<()>,
+    /// Whether the dead letters' queue was found to be a stream.
+    dead_letters_declared: AtomicBool,
     /// Whether it was said that the queue has another retention than configured; once is enough.
     retention_told: AtomicBool,
 }
@@ -76,9 +86,13 @@ impl AmqpLog {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
         };
+        let queue = name("queue", &settings.key)?;
+        if settings.dead_letters_max > 0 {
+            dead_letters::names(&settings.key)?;
+        }
         Ok(Self {
             tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
-            queue: name("queue", &settings.key)?,
+            queue,
             exchange: name("exchange", &settings.exchange)?,
             // Anywhere, so that replicas do not all begin with the first node.
             next_node: AtomicUsize::new(clock::unique_id().as_u128() as usize % nodes.len()),
@@ -87,12 +101,17 @@ impl AmqpLog {
             reporter: Arc::new(Reporter::new(metrics)),
             appender: Appender::default(),
             declaring: Mutex::new(()),
+            dead_letters_declared: AtomicBool::new(false),
             retention_told: AtomicBool::new(false),
         })
     }
 
     pub(super) async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
         self.appender.append(self, events).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -103,15 +122,25 @@ impl AmqpLog {
         self.reporter.watch()
     }
 
-    /// A new connection to whichever node answers, on which exchange, queue and binding exist.
+    /// A new connection on which exchange, queue and binding exist.
+    async fn connect(&self) -> Result<Link, Trouble> {
+        self.whichever(Purpose::Log).await
+    }
+
+    /// A new connection, and nothing else.
+    async fn dial(&self) -> Result<Link, Trouble> {
+        self.whichever(Purpose::Other).await
+    }
+
+    /// A connection to whichever node answers first.
     ///
     /// Two ways at once: a patient one for a broker that is slow, and beside it, once that takes long, short attempts one
     /// after the other. A node that hung when the patient one began does not hide that it, or another, is back.
-    async fn connect(&self) -> Result<Link, Trouble> {
+    async fn whichever(&self, purpose: Purpose) -> Result<Link, Trouble> {
         let beside = async {
             sleep(CONNECT_SLOW).await;
             loop {
-                match timeout(CONNECT_SLOW, self.attempt()).await {
+                match timeout(CONNECT_SLOW, self.attempt(purpose)).await {
                     Ok(Ok(link)) => return link,
                     // The patient one will say it.
                     Ok(Err(_)) => sleep(CONNECT_PAUSE).await,
@@ -120,17 +149,17 @@ impl AmqpLog {
             }
         };
         tokio::select! {
-            connected = self.connect_patiently() => connected,
+            connected = self.connect_patiently(purpose) => connected,
             link = beside => Ok(link),
         }
     }
 
     /// Each node once.
-    async fn connect_patiently(&self) -> Result<Link, Trouble> {
+    async fn connect_patiently(&self, purpose: Purpose) -> Result<Link, Trouble> {
         let mut said = Vec::new();
         let mut is_misfit = false;
         for _ in 0..self.nodes.len() {
-            match timeout(CONNECT_TIMEOUT, self.attempt()).await {
+            match timeout(CONNECT_TIMEOUT, self.attempt(purpose)).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(trouble)) => {
                     is_misfit |= matches!(trouble, Trouble::Misfit(_));
@@ -143,16 +172,15 @@ impl AmqpLog {
         Err(if is_misfit { Trouble::Misfit(said) } else { Trouble::Lost(said) })
     }
 
-    fn attempt(&self) -> impl Future<Output = Result<Link, Trouble>> {
+    async fn attempt(&self, purpose: Purpose) -> Result<Link, Trouble> {
         let turn = self.next_node.fetch_add(1, Ordering::Relaxed);
-        let node = &self.nodes[turn % self.nodes.len()];
-        async move {
-            let link = Link::open(node, &self.tls).await?;
+        let link = Link::open(&self.nodes[turn % self.nodes.len()], &self.tls).await?;
+        if purpose == Purpose::Log {
             // A stream queue can be seen before it takes events: whoever connects beside the one that makes it waits.
             let _first = timeout(DECLARE_TURN, self.declaring.lock()).await;
             declare::declare(self, &link).await?;
-            Ok(link)
         }
+        Ok(link)
     }
 }
 

@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
         let mut survey = pin!(Fuse::terminated());
         match known.take() {
             Some(end) => self.aim(end).await?,
-            None => survey.set(end::find(log, link).fuse()),
+            None => survey.set(end::find(&log.queue, link).fuse()),
         }
         let mut patience = pin!(sleep(PROOF_PATIENCE));
         let mut again = pin!(sleep(SURVEY_EVERY));
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = &mut again, if survey.is_terminated() && self.is_behind() => {
-                    survey.set(end::find(log, link).fuse());
+                    survey.set(end::find(&log.queue, link).fuse());
                 }
                 delivery = self.consumer.next() => {
                     self.take(delivery).await?;
@@ -287,7 +287,7 @@ impl<'a> Session<'a> {
 
     /// The record in a delivery, unless it was handed over before.
     fn record(&mut self, delivery: Option<lapin::Result<Delivery>>, tag: &mut u64) -> Result<Option<Record>, Leave> {
-        let delivery = delivery.ok_or_else(|| end::cancelled(self.log, self.link))?;
+        let delivery = delivery.ok_or_else(|| end::cancelled(&self.log.queue, self.link))?;
         let delivery = delivery.map_err(|error| self.link.trouble(&error))?;
         let Some(offset) = end::offset(&delivery) else {
             let words = format!("queue {} at {} is not a stream queue", self.log.queue, self.link.address);
