@@ -34,8 +34,8 @@ pub fn free_port() -> u16 {
 /// A folder and the processes that work in it. A small shell holds the other end of a pipe; when the pipe closes,
 /// because this is dropped or because the test process is gone, however it went, it kills them, the latest first, and
 /// removes the folder.
-struct Kennel {
-    folder: PathBuf,
+pub struct Kennel {
+    pub folder: PathBuf,
     leash: Option<ChildStdin>,
     warden: Child,
 }
@@ -48,7 +48,7 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && break; sleep 
 "#;
 
 impl Kennel {
-    fn new(what: &str) -> Self {
+    pub fn new(what: &str) -> Self {
         let folder = std::env::temp_dir().join(super::unique(&format!("taskcast-{what}")));
         fs::create_dir(&folder).expect("a folder for the broker's data");
         let mut warden = Command::new("sh")
@@ -65,7 +65,7 @@ impl Kennel {
     }
 
     /// Starts a program in a process group of its own, its output in a file here.
-    fn start(&mut self, program: &Path, log: &str, prepare: impl FnOnce(&mut Command)) -> Child {
+    pub fn start(&mut self, program: &Path, log: &str, prepare: impl FnOnce(&mut Command)) -> Child {
         let output = File::options().create(true).append(true).open(self.folder.join(log)).expect("a log file");
         let mut command = Command::new(program);
         command.process_group(0).stdin(Stdio::null());
@@ -77,7 +77,7 @@ impl Kennel {
         child
     }
 
-    fn log(&self, log: &str) -> String {
+    pub fn log(&self, log: &str) -> String {
         fs::read_to_string(self.folder.join(log)).unwrap_or_default()
     }
 }
@@ -89,18 +89,18 @@ impl Drop for Kennel {
     }
 }
 
-fn signal(signal: &str, target: &str) {
+pub fn signal(signal: &str, target: &str) {
     let sent = Command::new("kill").args([signal, "--", target]).stderr(Stdio::null()).status();
     sent.expect("kill runs");
 }
 
 /// Ends a process group at once, as a power cut would.
-fn kill_group(child: &mut Child) {
+pub fn kill_group(child: &mut Child) {
     signal("-KILL", &format!("-{}", child.id()));
     let _ = child.wait();
 }
 
-fn find_program(candidates: &[&str], install: &str) -> PathBuf {
+pub fn find_program(candidates: &[&str], install: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = candidates.iter().flat_map(|candidate| {
         // An absolute candidate replaces the folder it is joined to.
