@@ -29,8 +29,12 @@ pub fn start_json(filter: &str) -> Result<(), String> {
     lines(filter)?.json().flatten_event(true).try_init().map_err(|why| second(why.as_ref()))
 }
 
+/// RabbitMQ answers "no" to a question by closing the channel that asked. lapin calls every such answer an error; what is
+/// one is told by `log`, in words for the operator.
+const ANSWERS: &str = "lapin::channel=off";
+
 fn lines(filter: &str) -> Result<Lines, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|why| format!("log_level: {why}"))?;
+    let filter = EnvFilter::try_new(format!("{ANSWERS},{filter}")).map_err(|why| format!("log_level: {why}"))?;
     Ok(fmt().with_env_filter(filter).with_writer(io::stderr as fn() -> io::Stderr))
 }
 

@@ -7,7 +7,7 @@ use std::{future::Future, sync::Arc};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    Record, RestartReason, TailItem,
+    Bookmark, Record, RestartReason, TailItem,
     health::{Reporter, Trouble},
 };
 
@@ -15,7 +15,8 @@ use super::{
 const BATCHES_AHEAD: usize = 1;
 
 enum Signal {
-    Item(TailItem),
+    /// With where it ends.
+    Item(TailItem, Option<Bookmark>),
     /// In the same order as the records, so that it is true when it is seen.
     Replayed(bool),
 }
@@ -25,6 +26,7 @@ pub(super) struct Feed {
     signals: mpsc::Receiver<Signal>,
     reporter: Arc<Reporter>,
     reader: JoinHandle<()>,
+    bookmark: Option<Bookmark>,
 }
 
 /// The reader's end.
@@ -37,7 +39,7 @@ impl Feed {
         Reading: Future<Output = ()> + Send + 'static,
     {
         let (out, signals) = mpsc::channel(BATCHES_AHEAD);
-        Self { signals, reporter, reader: tokio::spawn(read(Out(out))) }
+        Self { signals, reporter, reader: tokio::spawn(read(Out(out))), bookmark: None }
     }
 
     /// `None` when the reader's task ended, which only a panic in it can do.
@@ -45,7 +47,8 @@ impl Feed {
         loop {
             match self.signals.recv().await? {
                 Signal::Replayed(replayed) => self.reporter.replayed(replayed),
-                Signal::Item(item) => {
+                Signal::Item(item, bookmark) => {
+                    self.bookmark = bookmark;
                     if let TailItem::Restarted(reason) = &item {
                         self.reporter.restarted(*reason);
                     }
@@ -54,6 +57,11 @@ impl Feed {
             }
         }
     }
+}
+
+/// Where the items that were returned end.
+pub(super) fn bookmark(feed: Option<&Feed>) -> Option<Bookmark> {
+    feed.and_then(|feed| feed.bookmark)
 }
 
 /// The next item of a reader that is started with the first call.
@@ -80,14 +88,14 @@ impl Drop for Feed {
 }
 
 impl Out {
-    pub(super) async fn records(&self, records: Vec<Record>) {
+    pub(super) async fn records(&self, records: Vec<Record>, end: Option<Bookmark>) {
         if !records.is_empty() {
-            self.send(Signal::Item(TailItem::Records(records))).await;
+            self.send(Signal::Item(TailItem::Records(records), end)).await;
         }
     }
 
     pub(super) async fn restarted(&self, reason: RestartReason) {
-        self.send(Signal::Item(TailItem::Restarted(reason))).await;
+        self.send(Signal::Item(TailItem::Restarted(reason), None)).await;
     }
 
     pub(super) async fn replayed(&self, replayed: bool) {

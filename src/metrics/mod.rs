@@ -4,6 +4,7 @@
 //! Refuses to know: who counts, and why.
 
 mod canary;
+mod checkpoint;
 mod dead_letters;
 mod labels;
 mod overload;
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 pub use self::canary::Leg;
+pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
@@ -58,6 +60,7 @@ pub struct Metrics {
     dead_letters: DeadLetterMetrics,
     overload: Overload,
     canary: canary::Canary,
+    checkpoint: checkpoint::CheckpointMetrics,
 }
 
 impl Metrics {
@@ -171,6 +174,7 @@ impl Metrics {
             dead_letters: DeadLetterMetrics::new(r),
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
+            checkpoint: checkpoint::CheckpointMetrics::new(r),
             registry,
         };
         metrics.begin_at_zero();

@@ -4,6 +4,7 @@
 //! Redis 6.2 is enough; from 7.0 on the stream counts what was ever added, which makes lost records provable.
 
 mod append;
+mod checkpoint;
 mod dead_letters;
 mod reader;
 mod tally;
@@ -15,9 +16,10 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, TlsCertificates, aio:
 use tokio::sync::watch;
 
 use self::append::Appender;
+pub(super) use self::checkpoint::CheckpointStore;
 use super::{
-    AppendError, Health, Outgoing, Settings, TailItem,
-    feed::Feed,
+    AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
+    feed::{self, Feed},
     health::{Reporter, Trouble},
     settings::certificate_authorities,
 };
@@ -71,6 +73,14 @@ impl RedisLog {
         self.reporter.metrics()
     }
 
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    pub(super) fn reconnect_max(&self) -> Duration {
+        self.settings.reconnect_max
+    }
+
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.reporter.watch()
     }
@@ -115,15 +125,21 @@ impl RedisLog {
 pub struct RedisTail {
     log: Arc<RedisLog>,
     feed: Option<Feed>,
+    /// For the first reader; one that is started anew begins at the start.
+    begin: Option<Bookmark>,
 }
 
 impl RedisTail {
-    pub(super) fn new(log: Arc<RedisLog>) -> Self {
-        Self { log, feed: None }
+    pub(super) fn new(log: Arc<RedisLog>, begin: Option<Bookmark>) -> Self {
+        Self { log, feed: None, begin }
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Bookmark> {
+        feed::bookmark(self.feed.as_ref())
     }
 
     pub(super) async fn next(&mut self) -> TailItem {
-        let log = &self.log;
-        super::feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out)).await
+        let (log, begin) = (&self.log, &mut self.begin);
+        feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out, begin.take())).await
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock,
-    log::{Record, RestartReason, backoff::Backoff, feed::Out, health::Trouble},
+    log::{Bookmark, Record, RestartReason, backoff::Backoff, feed::Out, health::Trouble},
     metrics::Lag,
     proto::{Position, proof},
 };
@@ -42,9 +42,9 @@ impl From<RestartReason> for Leave {
 }
 
 /// Reads for ever; ends only by being dropped.
-pub(super) async fn read(log: Arc<RedisLog>, out: Out) {
+pub(super) async fn read(log: Arc<RedisLog>, out: Out, begin: Option<Bookmark>) {
     let mut backoff = Backoff::new(log.settings.reconnect_max);
-    let mut tally: Option<Tally> = None;
+    let mut tally = begin.map(Tally::at_bookmark);
     loop {
         let trouble = match log.connect().await {
             Ok(connection) => {
@@ -179,7 +179,7 @@ impl Session<'_> {
     async fn hand_over(&mut self, tally: &mut Tally, records: Vec<Record>) {
         self.fit(&records);
         tally.read(&records);
-        self.out.records(records).await;
+        self.out.records(records, tally.bookmark()).await;
         if self.target.is_some_and(|target| target <= tally.position()) {
             self.target = None;
             self.out.replayed(true).await;
