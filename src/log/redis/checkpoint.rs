@@ -10,7 +10,7 @@ use std::{
 use redis::{Cmd, FromRedisValue, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::RedisLog;
+use super::{RedisLog, place::Connected};
 use crate::{
     clock,
     log::{
@@ -34,6 +34,7 @@ const READ_ELEMENTS: u32 = 4;
 pub(in crate::log) struct CheckpointStore {
     log: Arc<RedisLog>,
     connection: MultiplexedConnection,
+    address: Arc<str>,
     key: String,
     writer_key: String,
     locked_at: Option<Instant>,
@@ -41,14 +42,14 @@ pub(in crate::log) struct CheckpointStore {
 
 impl CheckpointStore {
     pub(in crate::log) async fn connect(log: &Arc<RedisLog>) -> Result<Self, Trouble> {
-        let connection = log.connect().await?;
+        let Connected { connection, address } = log.connect().await?;
         let key = format!("{}{SUFFIX}", log.settings.key);
         let writer_key = format!("{}{WRITER_SUFFIX}", log.settings.key);
-        Ok(Self { log: log.clone(), connection, key, writer_key, locked_at: None })
+        Ok(Self { log: log.clone(), connection, address, key, writer_key, locked_at: None })
     }
 
     async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Trouble> {
-        let (address, key) = (&self.log.address, &self.key);
+        let (address, key) = (&self.address, &self.key);
         match timeout(REPLY_TIMEOUT, command.query_async(&mut self.connection)).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(Trouble::Misfit(format!(
@@ -150,7 +151,7 @@ impl CheckpointStore {
         let finishing = all.query_async::<()>(&mut self.connection);
         match timeout(REPLY_TIMEOUT, finishing).await {
             Ok(finished) => finished.map_err(|error| self.log.trouble(&error)),
-            Err(_) => Err(Trouble::Lost(format!("Redis at {} no longer answers", self.log.address))),
+            Err(_) => Err(Trouble::Lost(format!("Redis at {} no longer answers", self.address))),
         }
     }
 
