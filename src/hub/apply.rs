@@ -135,17 +135,22 @@ impl Hub {
     fn insert(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Arc<Slot>, Outcome> {
         self.admit(event)?;
         let slot = Arc::new(Slot::new(event, cursor, dates));
+        self.enlist(&slot);
+        let weight = slot.lock().weight();
+        self.note_weight(&slot, 0, weight);
+        Ok(slot)
+    }
+
+    /// Puts a new task into the table, the lists and the counts, but for its weight.
+    pub(super) fn enlist(&self, slot: &Arc<Slot>) {
         self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
         self.0.held.fetch_add(1, Ordering::Relaxed);
         let frame = slot.current();
         for topic in topics::listed(&frame.task) {
-            self.0.topics.list(topic, &slot);
+            self.0.topics.list(topic, slot);
         }
         self.0.metrics.task_moved(None, Some(frame.task.status));
-        self.note_held(&slot, None, Some(&frame));
-        let weight = slot.lock().weight();
-        self.note_weight(&slot, 0, weight);
-        Ok(slot)
+        self.note_held(slot, None, Some(&frame));
     }
 
     /// Moves a task between the lists; those that it left.

@@ -16,6 +16,8 @@
 
 mod apply;
 mod canary;
+mod checkpoint;
+mod image;
 mod limits;
 mod mailbox;
 mod retention;
@@ -41,6 +43,7 @@ use tokio::sync::watch;
 
 use self::{canary::Kept, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
+    image::{Image, ImageReader, Restored},
     mailbox::Mailbox,
     view::{PullOptions, Pulled, Watch},
     walk::Walk,
@@ -205,6 +208,10 @@ impl Hub {
 #[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod checkpoint_tests;
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

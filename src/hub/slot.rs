@@ -22,12 +22,15 @@ pub(super) struct Slot {
     state: Mutex<State>,
 }
 
+/// The frames of a task. Shared with an image of the hub for as long as one is written; copied when it changes meanwhile.
+pub(super) type Ring = Arc<VecDeque<Arc<TaskFrame>>>;
+
 /// What stands behind the lock. The ring is never empty and ascends; its last frame is the current state.
 pub(super) struct State {
-    frames: VecDeque<Arc<TaskFrame>>,
-    memory: Memory,
+    pub(super) frames: Ring,
+    pub(super) memory: Memory,
     /// The newest key frame that the ring had to let go.
-    key_floor: Position,
+    pub(super) key_floor: Position,
     /// When its worker was last heard: the basis of retention and of silence.
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
@@ -70,12 +73,40 @@ impl Slot {
             removed: false,
             frames_bytes: weight::of_frame(&frame, None),
             slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
-            frames: VecDeque::from([frame]),
+            frames: Arc::new(VecDeque::from([frame])),
             memory,
             key_floor: Position::START,
             heard_at_ms: dates.heard_ms,
         };
         Self { id: event.task_id.clone(), state: Mutex::new(state) }
+    }
+
+    /// A task as a checkpoint had it, with the first frame of its ring; the others follow by [`Self::restore`].
+    pub(super) fn restored(frame: TaskFrame, memory: Memory, key_floor: Position, heard_at_ms: u64) -> Self {
+        let id = frame.task.task_id.clone();
+        let state = State {
+            judged_at_ms: None,
+            removed: false,
+            frames_bytes: weight::of_frame(&frame, None),
+            slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
+            frames: Arc::new(VecDeque::from([Arc::new(frame)])),
+            memory,
+            key_floor,
+            heard_at_ms,
+        };
+        Self { id, state: Mutex::new(state) }
+    }
+
+    /// Adds the next frame of its ring.
+    pub(super) fn restore(&mut self, frame: TaskFrame, ring_frames: usize) {
+        let state = self.restoring();
+        state.slot_bytes = weight::of_slot(&frame.task, state.memory.event_ids_bytes());
+        state.push(Arc::new(frame), ring_frames);
+    }
+
+    /// While nobody shares it yet.
+    pub(super) fn restoring(&mut self) -> &mut State {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,7 +172,7 @@ impl State {
     /// Takes a frame out of the ring. What its successor shared with it is the successor's own from then on.
     fn let_go(&mut self, index: usize) {
         let before = index.checked_sub(1).and_then(|index| self.frames.get(index)).cloned();
-        let Some(gone) = self.frames.remove(index) else { return };
+        let Some(gone) = Arc::make_mut(&mut self.frames).remove(index) else { return };
         self.frames_bytes -= weight::of_frame(&gone, before.as_deref());
         if let Some(after) = self.frames.get(index) {
             self.frames_bytes -= weight::of_frame(after, Some(&gone));
@@ -158,7 +189,7 @@ impl State {
             self.let_go(self.oldest_foldable().unwrap_or(0));
         }
         self.frames_bytes += weight::of_frame(&frame, self.frames.back().map(|last| &**last));
-        self.frames.push_back(frame);
+        Arc::make_mut(&mut self.frames).push_back(frame);
     }
 
     /// Adds what came after `after`, up to and including `through`, to `frames`. With `every`, all that the ring
@@ -215,7 +246,7 @@ impl State {
     pub(super) fn weight_anew(&self) -> usize {
         let mut before: Option<&TaskFrame> = None;
         let mut bytes = weight::of_slot(&self.current().task, self.memory.event_ids_bytes());
-        for frame in &self.frames {
+        for frame in self.frames.iter() {
             bytes += weight::of_frame(frame, before);
             before = Some(frame);
         }

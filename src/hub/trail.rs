@@ -9,14 +9,14 @@ use crate::proto::{Cursor, Position, ResumeFailure};
 
 /// 16 bytes per position.
 #[derive(Clone, Copy)]
-struct Entry {
-    major: u64,
-    minor: u32,
-    proof: u32,
+pub(super) struct Entry {
+    pub(super) major: u64,
+    pub(super) minor: u32,
+    pub(super) proof: u32,
 }
 
 impl Entry {
-    fn position(self) -> Position {
+    pub(super) fn position(self) -> Position {
         Position { major: self.major, minor: u64::from(self.minor) }
     }
 }
@@ -45,6 +45,16 @@ impl Trail {
             self.entries.pop_front();
         }
         self.entries.push_back(Entry { major: cursor.position.major, minor, proof: cursor.proof });
+    }
+
+    /// As a checkpoint had it, at most `max` entries.
+    pub(super) fn restored(entries: VecDeque<Entry>, max: usize, evicted_through: Position) -> Self {
+        Self { entries, max, evicted_through }
+    }
+
+    /// What a checkpoint keeps of it.
+    pub(super) fn parts(&self) -> (VecDeque<Entry>, Position) {
+        (self.entries.clone(), self.evicted_through)
     }
 
     /// A task whose last event stands at `position` was let go.

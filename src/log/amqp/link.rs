@@ -105,6 +105,12 @@ impl Link {
     pub(super) fn trouble(&self, error: &lapin::Error) -> Trouble {
         trouble(&self.address, error)
     }
+
+    /// Says goodbye and waits for the answer: what is held by this connection, a lock among them, is free then.
+    pub(super) async fn close(&self) {
+        // One that is dead ends when it is dropped.
+        let _ = timeout(FAREWELL, self.connection.close(200, "".into())).await;
+    }
 }
 
 impl Drop for Link {

@@ -7,6 +7,7 @@
 
 mod address;
 mod append;
+mod checkpoint;
 mod dead_letters;
 mod declare;
 mod end;
@@ -30,10 +31,11 @@ use tokio::{
 };
 
 pub use self::address::addresses;
+pub(super) use self::checkpoint::CheckpointStore;
 use self::{address::Node, append::Appender, link::Link};
 use super::{
-    AppendError, Health, Outgoing, Settings, TailItem,
-    feed::Feed,
+    AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
+    feed::{self, Feed},
     health::{Reporter, Trouble},
     settings::certificate_authorities,
 };
@@ -118,6 +120,14 @@ impl AmqpLog {
         self.reporter.metrics()
     }
 
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    pub(super) fn reconnect_max(&self) -> Duration {
+        self.settings.reconnect_max
+    }
+
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.reporter.watch()
     }
@@ -188,15 +198,21 @@ impl AmqpLog {
 pub struct AmqpTail {
     log: Arc<AmqpLog>,
     feed: Option<Feed>,
+    /// For the first reader; one that is started anew begins at the start.
+    begin: Option<Bookmark>,
 }
 
 impl AmqpTail {
-    pub(super) fn new(log: Arc<AmqpLog>) -> Self {
-        Self { log, feed: None }
+    pub(super) fn new(log: Arc<AmqpLog>, begin: Option<Bookmark>) -> Self {
+        Self { log, feed: None, begin }
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Bookmark> {
+        feed::bookmark(self.feed.as_ref())
     }
 
     pub(super) async fn next(&mut self) -> TailItem {
-        let log = &self.log;
-        super::feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out)).await
+        let (log, begin) = (&self.log, &mut self.begin);
+        feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out, begin.take())).await
     }
 }

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     clock,
-    log::{Record, RestartReason, backoff::Backoff, content_type, feed::Out, health::Trouble},
+    log::{Bookmark, Record, RestartReason, backoff::Backoff, content_type, feed::Out, health::Trouble},
     metrics::Lag,
-    proto::{ContentType, Position, proof},
+    proto::{ContentType, Cursor, Position, proof},
 };
 
 /// How long a node that just let this connection in may take to open a channel.
@@ -64,10 +64,24 @@ struct Place {
     jump: Option<(u64, u64)>,
 }
 
+impl Place {
+    /// Where another reader stood.
+    fn at(begin: Option<Bookmark>) -> Self {
+        let last =
+            begin.and_then(|Bookmark { cursor, .. }| Some((cursor.position.major.checked_sub(1)?, cursor.proof)));
+        Self { last, jump: None }
+    }
+
+    fn bookmark(&self) -> Option<Bookmark> {
+        let (offset, proof) = self.last?;
+        Some(Bookmark { cursor: Cursor { position: position(offset), proof }, added: None })
+    }
+}
+
 /// Reads for ever; ends only by being dropped.
-pub(super) async fn read(log: Arc<AmqpLog>, out: Out) {
+pub(super) async fn read(log: Arc<AmqpLog>, out: Out, begin: Option<Bookmark>) {
     let mut backoff = Backoff::new(log.settings.reconnect_max);
-    let mut place = Place::default();
+    let mut place = Place::at(begin);
     loop {
         let trouble = match log.connect().await {
             Ok(link) => run(&log, &out, &link, &mut place, &mut backoff).await,
@@ -236,7 +250,8 @@ impl<'a> Session<'a> {
             End::At(offset) | End::Beyond(offset) if last.is_none_or(|last| last < offset) => Target::At(offset),
             _ => Target::Reached,
         };
-        self.out.replayed(self.target == Target::Reached).await;
+        // Nothing that was read before counts until the record at the last position has come again.
+        self.out.replayed(self.target == Target::Reached && !self.unproven).await;
         self.surveyed(end);
         Ok(())
     }
@@ -257,6 +272,7 @@ impl<'a> Session<'a> {
     /// Takes a delivery and all that are ready behind it, hands them over, and acknowledges them together.
     async fn take(&mut self, first: Option<lapin::Result<Delivery>>) -> Result<(), Leave> {
         let batch_max = usize::from(self.log.settings.read_batch / 2).max(1);
+        let was_unproven = self.unproven;
         let mut records = Vec::new();
         let mut taken = 0;
         let mut tag = 0;
@@ -275,13 +291,16 @@ impl<'a> Session<'a> {
         }
         let newest_ms = records.last().and_then(|record| record.appended_at_ms);
         // What was read before the consumer failed is good.
-        self.out.records(records).await;
+        self.out.records(records, self.place.bookmark()).await;
         if let ControlFlow::Break(leave) = ended {
             return Err(leave);
         }
         let acknowledged = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
         acknowledged.map_err(|error| self.link.trouble(&error))?;
         self.progressed(newest_ms, taken == batch_max).await;
+        if was_unproven && !self.unproven && self.target == Target::Reached {
+            self.out.replayed(true).await;
+        }
         Ok(())
     }
 
@@ -341,6 +360,11 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Offsets start at 0, and [`Position::START`] stands before all of them.
+fn position(offset: u64) -> Position {
+    Position { major: offset + 1, minor: 0 }
+}
+
 fn to_record(offset: u64, delivery: Delivery) -> Record {
     let properties = &delivery.properties;
     let in_ms = properties.headers().as_ref().and_then(|headers| headers.inner().get(TIMESTAMP_HEADER));
@@ -349,7 +373,7 @@ fn to_record(offset: u64, delivery: Delivery) -> Record {
     let content_type =
         properties.content_type().as_ref().map_or(ContentType::Json, |name| content_type(name.as_str().as_bytes()));
     Record {
-        position: Position { major: offset + 1, minor: 0 },
+        position: position(offset),
         appended_at_ms: in_ms.or(stamped),
         content_type,
         payload: Bytes::from(delivery.data),
