@@ -19,6 +19,8 @@ mod mailbox;
 mod retention;
 mod rules;
 mod slot;
+#[cfg(test)]
+mod stepped;
 mod topics;
 mod trail;
 mod view;

@@ -8,6 +8,8 @@ mod machine;
 mod opening;
 mod pump;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod test_world;
 mod websocket;
 
