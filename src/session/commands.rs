@@ -92,7 +92,7 @@ impl Session {
     pub(super) fn catch_up(&mut self, topic: &Topic) {
         let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
         if !known.is_empty() {
-            self.list(Listing { left: known.into(), with_cursor: true, id: None });
+            self.list(Listing { left: Some(known.into()), with_cursor: true, id: None });
         }
     }
 
@@ -115,14 +115,14 @@ impl Session {
 
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
+        if self.encoding != Encoding::Celery {
+            return self.list(Listing { left: None, with_cursor: false, id });
+        }
         let topics: Vec<Topic> = self.watches.keys().cloned().collect();
         let mut tasks = self.shared.hub.tasks(&topics);
         tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
-        if self.encoding == Encoding::Celery {
-            tasks.truncate(CELERY_LIST_MAX);
-            return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
-        }
-        self.list(Listing { left: tasks.into(), with_cursor: false, id });
+        tasks.truncate(CELERY_LIST_MAX);
+        self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
     }
 
     /// A task that may not be cancelled is answered like one that does not exist.

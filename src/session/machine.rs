@@ -54,7 +54,9 @@ pub(super) struct Cancel {
 
 /// States that go out in pages beside the flow of events.
 pub(super) struct Listing {
-    pub(super) left: VecDeque<Arc<TaskFrame>>,
+    /// `None`: live tasks up to the session's cursor when its turn comes. Were they newer, what follows would take the
+    /// client back.
+    pub(super) left: Option<VecDeque<Arc<TaskFrame>>>,
     /// Whether its pages carry the session's cursor.
     pub(super) with_cursor: bool,
     pub(super) id: Option<RequestId>,
@@ -113,6 +115,8 @@ pub(super) struct Session {
     /// Pull again without being woken.
     more: bool,
     pulled_at: Option<Instant>,
+    /// What is marked was not pulled, because of the throttle.
+    is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
@@ -151,6 +155,7 @@ impl Session {
             bad_in_a_row: 0,
             more: false,
             pulled_at: None,
+            is_held_back: false,
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
             expires_at,
@@ -190,8 +195,9 @@ impl Session {
 
     /// States to send in pages, when the socket can take them.
     pub(super) fn list(&mut self, listing: Listing) {
-        let waiting: usize = self.listings.iter().map(|listing| listing.left.len()).sum();
-        if self.listings.len() >= REPLIES_MAX || waiting + listing.left.len() > LISTED_MAX {
+        let lists = self.listings.iter().chain([&listing]).flat_map(|listing| &listing.left);
+        let waiting: usize = lists.map(VecDeque::len).sum();
+        if self.listings.len() >= REPLIES_MAX || waiting > LISTED_MAX {
             self.close(CloseCode::Policy, "too many requests without reading the answers");
             return;
         }
@@ -288,10 +294,13 @@ impl Session {
                 self.catch_up(&topic);
             }
         }
-        if !self.listings.is_empty() {
-            self.listing_page(&mut output, now);
-        } else if matches!(self.stage, Stage::Live) {
+        if !matches!(self.stage, Stage::Live) {
+            return output;
+        }
+        if self.listings.is_empty() {
             self.pull(&mut output, now);
+        } else {
+            self.listing_page(&mut output, now);
         }
         output
     }
@@ -303,13 +312,12 @@ impl Session {
 
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
-        let answers = !self.replies.is_empty() || !self.listings.is_empty();
         let flows = match self.stage {
             Stage::Waiting { .. } => false,
-            Stage::Live => self.more || !self.late_topics.is_empty(),
+            Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
         };
-        answers || flows
+        flows || !self.replies.is_empty()
     }
 
     /// The log was read anew, or has just been read to its end: start over.
@@ -321,10 +329,12 @@ impl Session {
             // Positions of another log: what was marked before the reset says nothing about the new one, and what is
             // marked from now on is in the snapshot or comes after it.
             self.mailbox.clear();
+            // What a subscription starts from is in the snapshot; what was asked for is answered after it.
+            self.listings.retain(|listing| !listing.with_cursor);
             for listing in &mut self.listings {
-                listing.left.clear();
+                listing.left = None;
             }
-            self.more = false;
+            (self.more, self.is_held_back) = (false, false);
             self.late_topics.clear();
             self.stage = Stage::Waiting { reset: progress.reset };
         }
@@ -354,7 +364,9 @@ impl Session {
     fn pull(&mut self, output: &mut Output, now: Now) {
         let (marked, urgent) = self.mailbox.state();
         self.more = false;
-        if !marked || (!urgent && self.throttled_until(now.instant).is_some()) {
+        let is_throttled = self.throttled_until().is_some_and(|until| until > now.instant);
+        self.is_held_back = marked && !urgent && is_throttled;
+        if !marked || self.is_held_back {
             return;
         }
         let options =
@@ -388,15 +400,16 @@ impl Session {
         }
     }
 
-    fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.pulled_at.map(|at| at + self.throttle).filter(|until| *until > now)
+    fn throttled_until(&self) -> Option<Instant> {
+        self.pulled_at.map(|at| at + self.throttle)
     }
 
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn deadline(&self, now: Now) -> Instant {
         let dead_after = self.shared.settings.dead_peer_timeout;
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
-        let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
+        // Also when that moment has just passed: what is held back wakes nobody any more.
+        let throttled = self.throttled_until().filter(|_| self.is_held_back);
         [Some(self.ping_at), Some(dead_at), self.expires_at, throttled].into_iter().flatten().min().unwrap_or(dead_at)
     }
 

@@ -128,25 +128,36 @@ impl Session {
 
     /// Writes the next page of the first listing.
     pub(super) fn listing_page(&mut self, output: &mut Output, now: Now) {
+        let live = self.listings.front().filter(|listing| listing.left.is_none()).map(|_| self.live_tasks());
         let Some(listing) = self.listings.front_mut() else { return };
+        let left = listing.left.get_or_insert_with(|| live.unwrap_or_default());
         if self.encoding == Encoding::Celery {
             // There a list replaces what the page had, so what is new to it comes task by task.
-            let count = listing.left.len().min(PULL_FRAMES_MAX);
-            output.frames.extend(listing.left.drain(..count).map(|frame| frame.bytes(Encoding::Celery)));
-            if listing.left.is_empty() {
+            let count = left.len().min(PULL_FRAMES_MAX);
+            output.frames.extend(left.drain(..count).map(|frame| frame.bytes(Encoding::Celery)));
+            if left.is_empty() {
                 self.listings.pop_front();
             }
             return;
         }
-        let count = page_length(listing.left.iter(), self.shared.settings.page_max_bytes);
-        let tasks = listing.left.drain(..count).collect();
-        let more = !listing.left.is_empty();
+        let count = page_length(left.iter(), self.shared.settings.page_max_bytes);
+        let tasks = left.drain(..count).collect();
+        let more = !left.is_empty();
         let cursor = self.cursor.filter(|_| listing.with_cursor);
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id: listing.id.clone() };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
         if !more {
             self.listings.pop_front();
         }
+    }
+
+    /// Live tasks under the subscriptions, newest first. What is beyond the session's cursor is marked, and follows.
+    fn live_tasks(&self) -> VecDeque<Arc<TaskFrame>> {
+        let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+        let is_listed = |frame: &Arc<TaskFrame>| !frame.task.status.is_terminal() && self.sees(&frame.task);
+        let mut tasks = self.shared.hub.tasks(&topics);
+        tasks.retain(|frame| frame.position() <= self.position() && is_listed(frame));
+        tasks.into()
     }
 
     /// Writes the next page. Its cursor is that of its last task, so a client may drop in the middle and resume.

@@ -50,6 +50,8 @@ pub(super) struct Client {
     sight: Sight,
     request: Request,
     topics: BTreeSet<Topic>,
+    /// It unsubscribed from what its address names.
+    has_given_up: bool,
     shown: BTreeMap<String, Shown>,
     cursor: Option<Cursor>,
     pub(super) connection: Option<Connection>,
@@ -57,6 +59,8 @@ pub(super) struct Client {
     /// Until when a replica that is behind is waited for.
     pub(super) patience: Option<Now>,
     pub(super) resumed: u64,
+    /// Its number, when it is to say what it says and hears.
+    pub(super) tells: Option<usize>,
 }
 
 impl Client {
@@ -104,12 +108,21 @@ impl Client {
             sight,
             request,
             topics: [topics].into(),
+            has_given_up: false,
             shown: BTreeMap::new(),
             cursor: None,
             connection: None,
             account: Account::default(),
             patience: None,
             resumed: 0,
+            tells: None,
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "whoever replays a seed wants to see it")]
+    fn tell(&self, what: impl Fn() -> String) {
+        if let Some(number) = self.tells {
+            eprintln!("  client {number} {}", what());
         }
     }
 
@@ -120,6 +133,10 @@ impl Client {
     }
 
     pub(super) fn connect(&mut self, replica: usize, shared: &Sessions, now: Now) {
+        // A cursor accounts for what the connection watched. Whoever gave up what the address names begins anew.
+        if self.has_given_up {
+            self.cursor = None;
+        }
         let scope = Request { cursor: self.cursor.map(|cursor| cursor.to_string()), ..self.request.clone() };
         // Whoever reconnects has only what its address says; what it subscribed to since is gone.
         self.topics = match &scope.scope {
@@ -129,13 +146,15 @@ impl Client {
         };
         self.prune();
         self.account = Account { steady: self.topics.clone(), ..Account::default() };
-        self.patience = None;
+        (self.patience, self.has_given_up) = (None, false);
         self.connection = Some(Connection::open(replica, shared, self.identity.clone(), &scope, now));
     }
 
     /// Says something in the middle of it all.
     pub(super) fn speak(&mut self, random: &mut Random, limits: Limits, now: Now) {
-        let Some(connection) = &mut self.connection else { return };
+        if self.connection.is_none() {
+            return;
+        }
         let task = log::id(random.below(limits.tasks));
         let (field, value, topic) = match random.below(4) {
             0 => ("root_id", log::id(0).to_string(), Topic::Root(log::id(0))),
@@ -145,17 +164,19 @@ impl Client {
         let is_allowed = self.identity.may_subscribe(&topic);
         let kind =
             random.pick(&["subscribe", "subscribe", "unsubscribe", "get_task_status", "get_active_tasks", "ping"]);
+        self.tell(|| format!("says {kind} {topic:?}"));
         match kind {
             "subscribe" if is_allowed && !self.topics.contains(&topic) => {
                 self.topics.insert(topic);
             }
             "unsubscribe" => {
                 self.topics.remove(&topic);
-                self.account.steady.remove(&topic);
+                self.has_given_up |= self.account.steady.remove(&topic);
                 self.account.unsubscribing += 1;
             }
             _ => {}
         }
+        let Some(connection) = &mut self.connection else { return };
         if self.request.encoding == Encoding::Json {
             let mut message = json!({"type": kind});
             message[field] = value.into();
@@ -203,6 +224,7 @@ impl Client {
     }
 
     fn hear(&mut self, heard: Heard, replica: &Replica) {
+        self.tell(|| format!("hears {heard:?}"));
         assert!(self.account.greeted || matches!(heard, Heard::Greeting { .. }), "the greeting comes first: {heard:?}");
         match heard {
             Heard::Greeting { resumed, cursor } => {
@@ -225,7 +247,7 @@ impl Client {
                 assert_eq!(completed, facts.has_ended(), "{facts:?}");
                 assert!(self.account.frames.insert(cursor.position), "twice: {facts:?}");
                 self.cursor = Some(cursor);
-                self.put(facts, moment.position);
+                self.put(facts, moment.position, replica);
             }
             Heard::Removed(task_id) => {
                 self.shown.remove(&task_id);
@@ -247,7 +269,7 @@ impl Client {
         }
         for facts in tasks {
             let moment = replica.moment_of(&facts).unwrap_or_else(|| panic!("never was: {facts:?}"));
-            self.put(facts, moment.position);
+            self.put(facts, moment.position, replica);
         }
         if let Some(cursor) = cursor {
             assert!(self.wants() <= Some(cursor.position), "ascending: {cursor} after {:?}", self.cursor);
@@ -258,12 +280,13 @@ impl Client {
         }
     }
 
-    fn put(&mut self, facts: Facts, at: Position) {
+    fn put(&mut self, facts: Facts, at: Position, replica: &Replica) {
         assert!(self.sight.sees(&facts), "{facts:?} is none of {:?}'s business", self.sight);
         let known = self.shown.get(&facts.task_id);
         let is_watched = self.topics.iter().any(|topic| facts.is_under(topic));
         assert!(is_watched || known.is_some() || self.account.unsubscribing > 0, "not watched: {facts:?}");
-        if let Some(known) = known {
+        // A replica that began to read elsewhere may never have been where the client comes from.
+        if let Some(known) = known.filter(|known| replica.moment_of(&known.facts).is_some()) {
             assert!(known.at <= at, "backwards, from {:?} to {facts:?}", known.facts);
             let same = known.facts.attempt == facts.attempt && known.facts.step == facts.step;
             assert!(!same || known.facts.progress <= facts.progress, "the bar falls: {:?} {facts:?}", known.facts);
@@ -325,6 +348,13 @@ impl Client {
             };
             let is_known = replicas.iter().any(|other| other.moment_of(&shown.facts).is_some());
             let is_good = shown.facts == *facts || (limits.diverges() && is_known && shown.at >= at);
+            if !is_good {
+                for m in replica.model.moments.values().filter(|m| m.facts.task_id == *task_id) {
+                    eprintln!("client M {m:?}");
+                }
+                eprintln!("client C {}", self.connection.as_ref().unwrap().debug());
+                eprintln!("client X {:?} {:?} {:?} {:?}", self.tells, self.topics, self.sight, replica.model.let_go);
+            }
             assert!(is_good, "shown {:?} instead of {facts:?}", shown.facts);
         }
         for shown in self.shown.values() {

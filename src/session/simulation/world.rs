@@ -47,7 +47,8 @@ impl World {
         let limits = Limits::any(&mut random);
         let replicas: Vec<_> = (0..2 + random.below(2)).map(|_| Replica::new(limits)).collect();
         let doors = replicas.iter().map(|replica| replica.shared.clone()).collect();
-        let clients = (0..1 + random.below(5)).map(|_| Client::any(&mut random, limits)).collect();
+        let mut clients: Vec<_> = (0..1 + random.below(5)).map(|_| Client::any(&mut random, limits)).collect();
+        clients.iter_mut().enumerate().for_each(|(number, client)| client.tells = tells.then_some(number));
         let now = Now { unix_ms: 1_800_000_000_000, ..clock::now() };
         let log = SimulatedLog::new(limits.tasks);
         let digest = DefaultHasher::new();
