@@ -96,6 +96,9 @@ impl Hub {
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
         self.note_end(&slot, Some(&before), Some(&frame));
         let left = self.relist(&slot, &before.task, &frame.task);
+        for topic in &left {
+            lock(&self.0.departures).push(cursor.position, topic.clone(), slot.clone());
+        }
         Ok(Changed { slot, frame, left })
     }
 
@@ -117,7 +120,7 @@ impl Hub {
 
     /// Moves a task between the lists; those that it left.
     fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) -> Vec<Topic> {
-        if before.user_id == after.user_id && before.tags == after.tags && before.group() == after.group() {
+        if topics::is_listed_alike(before, after) {
             return Vec::new();
         }
         let (mut old, new) = (topics::listed(before), topics::listed(after));

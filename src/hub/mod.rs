@@ -15,6 +15,7 @@
 //!   a session is live its cursor still moves over what would be marked, so such a watch waits until it is.
 
 mod apply;
+mod departures;
 mod mailbox;
 mod retention;
 mod rules;
@@ -39,9 +40,9 @@ use tokio::sync::watch;
 
 pub use self::{
     mailbox::Mailbox,
-    view::{PullOptions, Pulled, Watch},
+    view::{Missed, PullOptions, Pulled, Watch},
 };
-use self::{slot::Slot, topics::Topics, trail::Trail};
+use self::{departures::Departures, slot::Slot, topics::Topics, trail::Trail};
 use crate::{
     metrics::Metrics,
     proto::{Cursor, Event, Position, ResumeFailure, TaskId},
@@ -102,6 +103,7 @@ struct Inner {
     hasher: RandomState,
     topics: Topics,
     trail: Mutex<Trail>,
+    departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
@@ -127,6 +129,7 @@ impl Hub {
             hasher: RandomState::new(),
             topics: Topics::new(),
             trail,
+            departures: Mutex::default(),
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),

@@ -88,7 +88,7 @@ proptest! {
                             let topics = std::slice::from_ref(&old.topic);
                             let missed = hub.missed(topics, old.cursor(), new.after, false, ALL).unwrap();
                             new.seen = old.seen;
-                            new.seen.extend(missed);
+                            new.seen.extend(missed.frames);
                         }
                         clients.push(new);
                     }

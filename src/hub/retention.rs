@@ -113,6 +113,7 @@ impl Hub {
         self.0.held.store(0, Ordering::Relaxed);
         lock(&self.0.ended).clear();
         self.0.topics.clear_tasks();
+        lock(&self.0.departures).clear();
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
         self.0.progress.send_modify(|progress| {
             *progress = Progress {

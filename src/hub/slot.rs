@@ -7,11 +7,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::rules::{self, Memory};
+use super::{
+    rules::{self, Memory},
+    topics,
+};
 use crate::{
     metrics::Outcome,
-    proto::{Cursor, Event, Position, Status, TaskFrame, TaskId},
+    proto::{Cursor, Event, Position, Status, Task, TaskFrame, TaskId},
 };
+
+/// How many moves of a task are remembered. Whoever is further behind counts as one who saw it before the oldest.
+const MOVES_MAX: usize = 8;
 
 /// A task's place in the hub. Shared by the indexes and by the mailboxes that have it marked.
 pub(super) struct Slot {
@@ -25,6 +31,10 @@ pub(super) struct State {
     memory: Memory,
     /// The newest key frame that the ring had to let go.
     key_floor: Position,
+    /// Where its first event stands.
+    born: Position,
+    /// Where its owner, group or tags changed, and the frame before: who may see it depends on nothing else.
+    moves: VecDeque<(Position, Arc<TaskFrame>)>,
     /// When its worker was last heard: the basis of retention and of silence.
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
@@ -63,6 +73,8 @@ impl Slot {
             frames: VecDeque::from([frame]),
             memory,
             key_floor: Position::START,
+            born: cursor.position,
+            moves: VecDeque::new(),
             heard_at_ms: dates.heard_ms,
             judged_at_ms: None,
             removed: false,
@@ -109,8 +121,26 @@ impl State {
         self.memory.remember(event, &step);
         self.judged_at_ms = None;
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
+        self.note_move(&frame);
         self.push(frame.clone(), ring_frames);
         Ok(frame)
+    }
+
+    fn note_move(&mut self, next: &TaskFrame) {
+        let current = self.current().clone();
+        if topics::is_listed_alike(&current.task, &next.task) {
+            return;
+        }
+        if self.moves.len() == MOVES_MAX {
+            self.moves.pop_front();
+        }
+        self.moves.push_back((next.position(), current));
+    }
+
+    /// Could a client that has everything up to `after` see the task then?
+    pub(super) fn was_seen(&self, after: Position, sees: impl Fn(&Task) -> bool) -> bool {
+        let then = self.moves.iter().find(|(moved_at, _)| *moved_at > after).map_or(self.current(), |(_, frame)| frame);
+        self.born <= after && sees(&then.task)
     }
 
     /// Makes room by letting go of the oldest frame that may be folded, else of the oldest.
@@ -151,11 +181,6 @@ impl State {
         }
         frames[first..].reverse();
         Collected { conflated, pending: newest > through }
-    }
-
-    /// The newest frame up to `through`, as far as the ring holds it.
-    pub(super) fn latest_until(&self, through: Position) -> Option<&Arc<TaskFrame>> {
-        self.frames.iter().rev().find(|frame| frame.position() <= through)
     }
 
     /// Nothing that must not be folded away is missing between `after` and now.

@@ -18,7 +18,7 @@ use crate::{
     hub::{Mailbox, PullOptions, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
-        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
+        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
     },
 };
 
@@ -378,11 +378,15 @@ impl Session {
             self.pulled_at = Some(now.instant);
             self.shared.metrics.pulled(pulled.frames.len(), pulled.conflated);
         }
+        output.frames.extend(self.removals(pulled.hidden, now));
         self.send(&pulled.frames, output);
-        for gone in pulled.removed {
-            let message = ServerMessage::TaskRemoved { task_id: gone.task.task_id.clone() };
-            output.frames.push(message.encode(self.encoding, now.unix_ms));
-        }
+        output.frames.extend(self.removals(pulled.removed, now));
+    }
+
+    /// What tells that these tasks are no longer there, as far as this client may know.
+    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
+        let encoding = self.encoding;
+        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
 
     /// Hands out shared frames and moves the cursor along.

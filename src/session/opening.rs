@@ -11,6 +11,7 @@ use super::{
 use crate::{
     auth::Identity,
     clock::{self, Now},
+    hub::Missed,
     proto::{
         ClientLimits, CloseCode, ConnectionEstablished, Cursor, Encoding, ErrorCode, ResumeFailure, ServerMessage,
         Task, TaskFrame, Topic,
@@ -49,7 +50,9 @@ impl Session {
         session.greet(cursor, failure, now);
         if let Some(Ok((cursor, missed))) = resumed {
             session.cursor = Some(cursor);
-            session.stage = Stage::Missed { left: missed.into() };
+            let removals = session.removals(missed.hidden, now);
+            session.preface.extend(removals);
+            session.stage = Stage::Missed { left: missed.frames.into() };
         }
         session
     }
@@ -85,7 +88,7 @@ impl Session {
     }
 
     /// Proves the cursor and collects what came after it.
-    fn resume(&self, text: &str, topics: &[Topic]) -> Result<(Cursor, Vec<Arc<TaskFrame>>), ResumeFailure> {
+    fn resume(&self, text: &str, topics: &[Topic]) -> Result<(Cursor, Missed), ResumeFailure> {
         let cursor: Cursor = text.parse().map_err(|_| ResumeFailure::Malformed)?;
         let progress = self.shared.hub.progress();
         let Some(applied) = progress.applied.filter(|_| progress.replayed) else {

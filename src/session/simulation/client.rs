@@ -283,8 +283,10 @@ impl Client {
     fn put(&mut self, facts: Facts, at: Position, replica: &Replica) {
         assert!(self.sight.sees(&facts), "{facts:?} is none of {:?}'s business", self.sight);
         let known = self.shown.get(&facts.task_id);
-        let is_watched = self.topics.iter().any(|topic| facts.is_under(topic));
-        assert!(is_watched || known.is_some() || self.account.unsubscribing > 0, "not watched: {facts:?}");
+        let is_watched = |facts: &Facts| self.topics.iter().any(|topic| facts.is_under(topic));
+        // What led to the state in which a task is watched may come with it; so does the state in which it left.
+        let is_due = known.is_some() || self.account.unsubscribing > 0 || replica.ever_had(&facts.task_id, is_watched);
+        assert!(is_due, "not watched: {facts:?}");
         // A replica that began to read elsewhere may never have been where the client comes from.
         if let Some(known) = known.filter(|known| replica.moment_of(&known.facts).is_some()) {
             assert!(known.at <= at, "backwards, from {:?} to {facts:?}", known.facts);

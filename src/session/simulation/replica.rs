@@ -173,6 +173,12 @@ impl Replica {
         self.models().filter_map(|model| model.made_by(&facts.mark)).find(|moment| moment.facts == *facts)
     }
 
+    /// Was the task ever in such a state?
+    pub(super) fn ever_had(&self, task_id: &str, such: impl Fn(&Facts) -> bool) -> bool {
+        let mut moments = self.models().flat_map(|model| model.moments.values());
+        moments.any(|moment| moment.facts.task_id == task_id && such(&moment.facts))
+    }
+
     /// Nothing was applied twice, and nothing that should not have been.
     pub(super) fn check_counts(&self) {
         let applied: u64 = self.models().map(|model| model.applied).sum();
