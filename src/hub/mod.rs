@@ -38,11 +38,11 @@ use std::{
 
 use tokio::sync::watch;
 
+use self::{departures::Departures, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{Missed, PullOptions, Pulled, Watch},
 };
-use self::{departures::Departures, slot::Slot, topics::Topics, trail::Trail};
 use crate::{
     metrics::Metrics,
     proto::{Cursor, Event, Position, ResumeFailure, TaskId},

@@ -44,21 +44,6 @@ impl Connection {
         }
     }
 
-    pub(super) fn debug(&self) -> String {
-        format!(
-            "{} {:?} {:?} {:?} {:?} more={} live={} due={} fl={} watches={:?}",
-            self.replica,
-            self.session.mailbox().state(),
-            self.session.cursor,
-            self.session.closing(),
-            self.session.shared.hub.progress(),
-            self.session.has_more(),
-            matches!(self.session.stage, crate::session::machine::Stage::Live),
-            self.is_due,
-            self.in_flight.len(),
-            self.session.watches
-        )
-    }
     pub(super) fn say(&mut self, inbound: Inbound, now: Now) {
         self.session.on_inbound(inbound, now);
         self.is_due = true;

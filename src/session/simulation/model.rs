@@ -118,6 +118,11 @@ impl Model {
         self.held.get(task_id).map(|held| (&held.facts, held.at))
     }
 
+    /// The newest state of a task, held or let go.
+    pub(super) fn last_of(&self, task_id: &str) -> Option<&Facts> {
+        self.moments.values().rev().map(|moment| &moment.facts).find(|facts| facts.task_id == task_id)
+    }
+
     /// The moment that the event with this mark made.
     pub(super) fn made_by(&self, mark: &str) -> Option<&Moment> {
         self.by_mark.get(mark).and_then(|position| self.moments.get(position))
@@ -208,19 +213,19 @@ fn shown(percent: f64, status: Status) -> f64 {
 
 fn first(event: &Event) -> Facts {
     let idle = if does_work(event) { Status::Running } else { Status::Queued };
+    let status = event.status.unwrap_or(idle);
     let blank = Facts {
         task_id: event.task_id.to_string(),
         mark: String::new(),
-        status: event.status.unwrap_or(idle),
-        progress: None,
+        status,
+        progress: event.progress.map(|percent| shown(percent, status)),
         step: None,
         attempt: event.attempt.unwrap_or(1),
         user: None,
         root: None,
         tags: Vec::new(),
     };
-    let progress = event.progress.map(|percent| shown(percent, blank.status));
-    Facts { progress, ..written(blank, event) }
+    written(blank, event)
 }
 
 /// The fields that an event simply writes over.

@@ -179,6 +179,11 @@ impl Replica {
         moments.any(|moment| moment.facts.task_id == task_id && such(&moment.facts))
     }
 
+    /// Is this the last state that the task had, to the knowledge of this replica at any time?
+    pub(super) fn ends_with(&self, facts: &Facts) -> bool {
+        self.models().any(|model| model.last_of(&facts.task_id) == Some(facts))
+    }
+
     /// Nothing was applied twice, and nothing that should not have been.
     pub(super) fn check_counts(&self) {
         let applied: u64 = self.models().map(|model| model.applied).sum();
