@@ -43,6 +43,8 @@ struct Account {
     /// Subscribed to from the beginning to now.
     steady: BTreeSet<Topic>,
     unsubscribing: usize,
+    /// How often the replica has begun anew before this; `None` when that cannot be told.
+    restarts: Option<usize>,
 }
 
 pub(super) struct Client {
@@ -132,7 +134,7 @@ impl Client {
         self.cursor.map(|cursor| cursor.position)
     }
 
-    pub(super) fn connect(&mut self, replica: usize, shared: &Sessions, now: Now) {
+    pub(super) fn connect(&mut self, (replica, shared): (usize, &Sessions), now: Now) {
         // A cursor accounts for what the connection watched. Whoever gave up what the address names begins anew.
         if self.has_given_up {
             self.cursor = None;
@@ -145,7 +147,11 @@ impl Client {
             Scope::Mine { .. } => self.identity.default_topics().into_iter().collect(),
         };
         self.prune();
-        self.account = Account { steady: self.topics.clone(), ..Account::default() };
+        self.account = Account {
+            steady: self.topics.clone(),
+            restarts: Some(shared.hub.progress().generation as usize),
+            ..Account::default()
+        };
         (self.patience, self.has_given_up) = (None, false);
         self.connection = Some(Connection::open(replica, shared, self.identity.clone(), &scope, now));
     }
@@ -267,6 +273,10 @@ impl Client {
             self.account.whole_since = None;
             self.account.frames.clear();
         }
+        if reset {
+            let next = self.account.restarts.map(|restarts| restarts + 1);
+            self.account.restarts = next.filter(|restarts| *restarts == replica.before.len());
+        }
         for facts in tasks {
             let moment = replica.moment_of(&facts).unwrap_or_else(|| panic!("never was: {facts:?}"));
             self.put(facts, moment.position, replica);
@@ -292,7 +302,11 @@ impl Client {
             assert!(known.at <= at, "backwards, from {:?} to {facts:?}", known.facts);
             let same = known.facts.attempt == facts.attempt && known.facts.step == facts.step;
             let is_another = replica.model.let_go.contains(&facts.task_id);
-            assert!(is_another || !same || known.facts.progress <= facts.progress, "the bar falls: {:?} {facts:?}", known.facts);
+            assert!(
+                is_another || !same || known.facts.progress <= facts.progress,
+                "the bar falls: {:?} {facts:?}",
+                known.facts
+            );
         }
         self.shown.insert(facts.task_id.clone(), Shown { facts, at });
     }
@@ -309,7 +323,10 @@ impl Client {
     fn judge(&mut self, replicas: &[Replica], limits: Limits) {
         let Some(connection) = &self.connection else { return };
         let (Some(since), Some(until)) = (self.account.whole_since, self.wants()) else { return };
-        let model = &replicas[connection.replica].model;
+        let Some(model) = self.account.restarts.and_then(|restarts| replicas[connection.replica].after(restarts))
+        else {
+            return;
+        };
         // A ring that forgets says so when a client resumes; an open session that is slow gets the newest state.
         let until = if limits.keeps_everything() {
             until

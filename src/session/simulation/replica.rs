@@ -168,6 +168,11 @@ impl Replica {
         std::iter::once(&self.model).chain(self.before.iter().rev())
     }
 
+    /// What it should hold, or should have held, after so many restarts.
+    pub(super) fn after(&self, restarts: usize) -> Option<&Model> {
+        if restarts == self.before.len() { Some(&self.model) } else { self.before.get(restarts) }
+    }
+
     /// The moment that a task was shown in, if this replica ever had it so.
     pub(super) fn moment_of(&self, facts: &Facts) -> Option<&Moment> {
         self.models().filter_map(|model| model.made_by(&facts.mark)).find(|moment| moment.facts == *facts)

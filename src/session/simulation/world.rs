@@ -143,7 +143,7 @@ impl World {
         if is_behind && self.now.instant < until.instant {
             return;
         }
-        client.connect(replica, &self.doors[replica], self.now);
+        client.connect((replica, &self.doors[replica]), self.now);
         let wants = self.clients[number].wants();
         self.tell(|| format!("client {number} connects to {replica} after {wants:?}"));
     }
@@ -166,7 +166,7 @@ impl World {
             let client = random.pick(&(0..clients.len()).collect::<Vec<_>>());
             let client = &mut clients[client];
             match &mut client.connection {
-                None if random.chance(30) && client.patience.is_none() => client.connect(number, shared, now),
+                None if random.chance(30) && client.patience.is_none() => client.connect((number, shared), now),
                 None => {}
                 Some(_) if random.chance(10) => client.speak(random, limits, now),
                 Some(connection) => connection.run(random, now),
