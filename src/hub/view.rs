@@ -240,6 +240,13 @@ impl Hub {
         }
     }
 
+    /// Is a task watched no more, when `topic` is given up and the `rest` is kept?
+    #[must_use]
+    pub fn is_given_up(task: &Task, topic: &Topic, rest: &[Topic]) -> bool {
+        let heard = heard(task);
+        heard.contains(topic) && !heard.iter().any(|other| rest.contains(other))
+    }
+
     /// Wakes `mailbox` once `marked` has moved beyond `through`.
     fn wake_after(&self, through: Position, mailbox: &Arc<Mailbox>) {
         let mut stragglers = lock(&self.0.stragglers);

@@ -2,14 +2,18 @@
 //!
 //! Refuses to know: how a command was written.
 
+use std::{collections::VecDeque, sync::Arc};
+
 use super::{
     machine::{CANCELS_MAX, Cancel, Listing, Session, Stage},
     opening::CELERY_LIST_MAX,
 };
 use crate::{
     clock::Now,
+    hub::Hub,
     proto::{
-        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic,
+        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskFrame,
+        TaskId, Topic,
     },
 };
 
@@ -103,9 +107,20 @@ impl Session {
                 self.late_topics.retain(|late| *late != topic);
                 let rest: Vec<Topic> = self.watches.keys().cloned().collect();
                 self.shared.hub.keep_marks(&self.mailbox, &rest);
+                let is_kept = |frame: &Arc<TaskFrame>| !Hub::is_given_up(&frame.task, &topic, &rest);
+                self.states_to_send().for_each(|left| left.retain(is_kept));
             }
             self.reply(&ServerMessage::Unsubscribed { topic, id: id.cloned() }, now);
         }
+    }
+
+    /// What was collected and has not been sent.
+    fn states_to_send(&mut self) -> impl Iterator<Item = &mut VecDeque<Arc<TaskFrame>>> {
+        let opening = match &mut self.stage {
+            Stage::Snapshot { left, .. } | Stage::Missed { left } | Stage::Ended { left, .. } => Some(left),
+            Stage::Waiting { .. } | Stage::Live => None,
+        };
+        opening.into_iter().chain(self.listings.iter_mut().filter_map(|listing| listing.left.as_mut()))
     }
 
     fn task_status(&mut self, task_id: TaskId, id: Option<RequestId>, now: Now) {

@@ -301,7 +301,7 @@ impl Client {
         if let Some(known) = known.filter(|known| replica.moment_of(&known.facts).is_some()) {
             assert!(known.at <= at, "backwards, from {:?} to {facts:?}", known.facts);
             let same = known.facts.attempt == facts.attempt && known.facts.step == facts.step;
-            let is_another = replica.model.let_go.contains(&facts.task_id);
+            let is_another = !replica.had_both(&known.facts, &facts);
             assert!(
                 is_another || !same || known.facts.progress <= facts.progress,
                 "the bar falls: {:?} {facts:?}",

@@ -21,12 +21,15 @@ mod replica;
 mod wire;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use world::World;
 
 /// As many as a debug build does in some seconds.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 2_000;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -38,14 +41,30 @@ fn nothing_is_lost_whatever_the_log_and_the_clients_do() {
         World::run(seed, true);
         return;
     }
-    let mut resumed = 0;
     let seeds = setting("TASKCAST_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        match catch_unwind(AssertUnwindSafe(|| World::run(seed, false))) {
-            Ok(outcome) => resumed += outcome.resumed,
-            Err(_) => panic!("replay it: TASKCAST_SIMULATION_SEED={seed} cargo test --lib simulation"),
+    let resumed = AtomicU64::new(0);
+    let next = AtomicU64::new(0);
+    let failed = AtomicU64::new(u64::MAX);
+    // Each run is alone with its seed; several at once are several times as many.
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while failed.load(Ordering::Relaxed) == u64::MAX {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    match catch_unwind(AssertUnwindSafe(|| World::run(seed, false))) {
+                        Ok(outcome) => resumed.fetch_add(outcome.resumed, Ordering::Relaxed),
+                        Err(_) => failed.fetch_min(seed, Ordering::Relaxed),
+                    };
+                }
+            });
         }
-    }
+    });
+    let failed = failed.into_inner();
+    assert_eq!(failed, u64::MAX, "replay it: TASKCAST_SIMULATION_SEED={failed} cargo test --lib simulation");
+    let resumed = resumed.into_inner();
     assert!(resumed > seeds, "{resumed} resumes in {seeds} runs prove little");
 }
 

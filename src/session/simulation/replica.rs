@@ -184,6 +184,12 @@ impl Replica {
         moments.any(|moment| moment.facts.task_id == task_id && such(&moment.facts))
     }
 
+    /// Did the task go from one of these states to the other, without being forgotten between them?
+    pub(super) fn had_both(&self, one: &Facts, other: &Facts) -> bool {
+        let had = |model: &Model, facts: &Facts| model.made_by(&facts.mark).is_some();
+        self.models().any(|model| had(model, one) && had(model, other) && !model.let_go.contains(&one.task_id))
+    }
+
     /// Is this the last state that the task had, to the knowledge of this replica at any time?
     pub(super) fn ends_with(&self, facts: &Facts) -> bool {
         self.models().any(|model| model.last_of(&facts.task_id) == Some(facts))
