@@ -4,6 +4,8 @@
 //! Refuses to know: HTTP, brokers.
 
 mod commands;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod machine;
 mod opening;
 mod pump;
