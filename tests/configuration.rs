@@ -304,6 +304,11 @@ fn checks_that_need_several_keys() {
         (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
         (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
         (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
+        (
+            valid().set("canary.timeout_seconds", "10"),
+            "canary.timeout_seconds",
+            "more than canary.interval_seconds (10)",
+        ),
         (valid().set("http.keep_alive_timeout_ms", "9999"), "http.keep_alive_timeout_ms", "no less than"),
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
@@ -556,6 +561,8 @@ fn the_defaults_are_these() {
     assert_eq!((http.header_timeout.as_secs(), http.keep_alive_timeout.as_secs()), (10, 75));
     assert!(!http.local_hosts_only);
     assert_eq!((http.body_max_bytes, http.events_per_request_max), (1 << 20, 1000));
+    let canary = config.canary.unwrap();
+    assert_eq!((canary.interval.as_secs(), canary.timeout.as_secs()), (10, 30));
 }
 
 #[test]
@@ -698,4 +705,26 @@ fn the_demo_offers_only_what_it_heeds() {
     assert!(shown.contains("--operations-listen") && shown.contains("127.0.0.1:6161"), "{shown}");
     assert!(!shown.contains("TASKCAST_"), "{shown}");
     assert_eq!(taskcast(&["demo", "--config", "taskcast.toml"], &[]).status.code(), Some(64));
+}
+
+#[test]
+fn the_limit_of_memory_is_a_share_of_the_containers_unless_it_is_given() {
+    let limits = |given: &Given| {
+        let config = given.config();
+        (config.memory_max_bytes, config.tasks.max_bytes)
+    };
+    let bare = Given::valid();
+    assert_eq!(limits(&bare), (None, 1 << 30));
+    let modern = bare.clone().with_file("/sys/fs/cgroup/memory.max", b"1000000000\n");
+    assert_eq!(limits(&modern), (Some(800_000_000), 400_000_000));
+    let older = bare.clone().with_file("/sys/fs/cgroup/memory/memory.limit_in_bytes", b"500000000\n");
+    assert_eq!(limits(&older), (Some(400_000_000), 200_000_000));
+    for unlimited in ["max\n", "9223372036854771712\n", "0", ""] {
+        let given = bare.clone().with_file("/sys/fs/cgroup/memory.max", unlimited.as_bytes());
+        assert_eq!(limits(&given), (None, 1 << 30), "{unlimited:?}");
+    }
+    assert_eq!(limits(&modern.clone().set("memory.max_bytes", "600")), (Some(600), 300));
+    assert_eq!(limits(&modern.clone().set("memory.max_bytes", "0")), (None, 1 << 30));
+    assert_eq!(limits(&modern.set("tasks.max_bytes", "0")), (Some(800_000_000), 0));
+    assert_eq!(bare.set("tasks.max_per_owner", "7").config().tasks.max_per_owner, 7);
 }

@@ -422,6 +422,10 @@ fn messages() -> Vec<(&'static str, ServerMessage)> {
         ("subscribed-all", subscribed(Topic::All)),
         ("unsubscribed", ServerMessage::Unsubscribed { topic: Topic::Task(id("t1")), id: None }),
         ("pong", ServerMessage::Pong { client_timestamp: None, id: None }),
+        ("source-degraded", ServerMessage::SourceDegraded { fresh_until_ms: Some(1_700_000_000_000) }),
+        ("source-degraded-from-the-start", ServerMessage::SourceDegraded { fresh_until_ms: None }),
+        ("source-recovered", ServerMessage::SourceRecovered { degraded_ms: 61_250 }),
+        ("server-draining", ServerMessage::ServerDraining { reconnect_after_ms: 7_300 }),
         ("pong-with-the-clients-time", timed),
         ("error", error),
         ("authentication-error", authentication_error),
@@ -591,6 +595,19 @@ fn the_table_has_the_limits_and_the_media_types_of_the_code() {
         }
     }
     assert_eq!(table["subprotocols"], json!([Encoding::Json.protocol(), Encoding::Protobuf.protocol()]));
+}
+
+#[test]
+fn a_reserved_task_id_is_refused_by_the_schema_and_by_the_code() {
+    let table = read_json("taskcast/v1/contract.json");
+    assert_eq!(table["reserved_task_id_prefix"], taskcast::proto::CANARY_ID_PREFIX);
+    let schema = schema("event");
+    for (task_id, is_free) in [("taskcast:canary:", false), ("taskcast:canary:1", false), ("taskcast:canary", true)] {
+        let event = json!({ "task_id": task_id });
+        assert_eq!(schema.is_valid(&event), is_free, "{task_id}");
+        let event = Event::decode(ContentType::Json, event.to_string().as_bytes()).unwrap();
+        assert_eq!(event.may_be_published().is_ok(), is_free, "{task_id}");
+    }
 }
 
 #[test]

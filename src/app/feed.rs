@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::freshness::Freshness;
 use crate::{
     clock,
     hub::{Arrival, Hub},
@@ -18,6 +19,10 @@ use crate::{
 
 /// How often ended, idle and silent tasks are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of a larger batch, events that are applied before sessions get a turn: an end among them waits no longer for its
+/// socket because a storm is read.
+const APPLIED_AT_ONCE: usize = 256;
 
 /// Malformed events are logged at most this often; each is counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,17 +40,20 @@ pub(super) async fn run(
     let mut health = log.health();
     let mut decoder = Decoder { metrics, complained: None, silent: 0 };
     let mut listening_ms = None;
+    let mut freshness = Freshness::new(clock::now());
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let due = freshness.due(clock::now());
         tokio::select! {
             () = stop.cancelled() => return,
-            item = tail.next() => take(item, &hub, &mut decoder),
+            item = tail.next() => take(item, &hub, &mut decoder).await,
             changed = health.changed() => {
                 if changed.is_err() {
                     return;
                 }
             }
+            () = sleep_until(due) => {}
             _ = sweep.tick() => {
                 if let Some(since_ms) = listening_ms {
                     judge(&hub, &publisher, &tasks, since_ms);
@@ -55,6 +63,7 @@ pub(super) async fn run(
         // After the batch that completes it, never before.
         let (connected, replayed) = {
             let health = health.borrow_and_update();
+            hub.set_stale(freshness.observe(&health, clock::now()));
             (health.connected, health.replayed)
         };
         hub.set_replayed(replayed);
@@ -63,11 +72,23 @@ pub(super) async fn run(
     }
 }
 
-fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
+async fn sleep_until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
     match item {
         TailItem::Records(records) => {
-            let arrivals: Vec<Arrival> = records.iter().map(|record| decoder.arrival(record)).collect();
-            hub.apply(&arrivals, clock::now().unix_ms);
+            for (index, piece) in records.chunks(APPLIED_AT_ONCE).enumerate() {
+                if index > 0 {
+                    tokio::task::yield_now().await;
+                }
+                let arrivals: Vec<Arrival> = piece.iter().map(|record| decoder.arrival(record)).collect();
+                hub.apply(&arrivals, clock::now().unix_ms);
+            }
         }
         TailItem::Restarted(reason) => {
             tracing::warn!(?reason, "the log is read anew; every client gets a new snapshot");

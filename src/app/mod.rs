@@ -2,22 +2,27 @@
 //!
 //! Refuses to know: the command line.
 
+mod canary;
 mod feed;
+mod freshness;
+mod memory;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Verifier,
+    clock,
     config::Config,
     http::{self, Context},
     hub::Hub,
     input::Publisher,
     log::{Backend, Log},
     metrics::Metrics,
-    session::Sessions,
+    proto::TaskId,
+    session::{Canary, Drain, Sessions},
 };
 
 /// A running service.
@@ -27,13 +32,12 @@ pub struct App {
     publisher: Publisher,
     /// Holds one token per WebSocket connection.
     open: TaskTracker,
-    drain: std::time::Duration,
+    drain: Drain,
+    drain_window: Duration,
     /// Everything that was spawned.
     tasks: TaskTracker,
     /// Cancelled by an internal task that ended unasked.
     failed: CancellationToken,
-    /// Soft: no new connections, and those that are open are ended with a word.
-    draining: CancellationToken,
     /// Hard: everything ends.
     stop: CancellationToken,
 }
@@ -53,7 +57,8 @@ impl App {
         let hub = Hub::new(config.tasks, metrics.clone());
         let verifier = Verifier::new(config.auth)?;
         let publisher = Publisher::new(log.clone());
-        let draining = CancellationToken::new();
+        // Soft: no new connections, and those that are open are ended with a word.
+        let drain = Drain::default();
         let open = TaskTracker::new();
         let sessions = Sessions {
             hub: hub.clone(),
@@ -61,35 +66,46 @@ impl App {
             publisher: publisher.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(config.sessions),
-            draining: draining.clone(),
+            drain: drain.clone(),
             open: open.clone(),
         };
+        let canary = config.canary.map(|settings| {
+            let id = TaskId::canary(clock::unique_id());
+            Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
+        });
         let public = bind(config.listen, "listen").await?;
         let operations = bind(config.operations_listen, "operations_listen").await?;
+        let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
-            sessions,
+            sessions: sessions.clone(),
             metrics: metrics.clone(),
             health: log.health(),
-            draining: draining.clone(),
+            overloaded,
+            canary: canary.clone(),
+            draining: drain.begun().clone(),
         };
         let app = Self {
             address: local_address(&public)?,
             operations_address: local_address(&operations)?,
             publisher: publisher.clone(),
             open,
-            drain: config.drain,
+            drain,
+            drain_window: config.drain,
             tasks: TaskTracker::new(),
             failed: CancellationToken::new(),
-            draining,
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
+        if let Some(canary) = canary {
+            app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
+        }
         app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
@@ -118,21 +134,23 @@ impl App {
         self.publisher.clone()
     }
 
-    /// Runs until `stop` is cancelled, then drains: clients are told to reconnect elsewhere and have the configured time to
-    /// go; requests under way then have [`STOP_TIMEOUT`] to finish.
+    /// Runs until `stop` is cancelled, then drains: readiness goes off, new WebSockets are refused, each client is told
+    /// when its turn comes and closed with 1012 then, all within the configured window and [`CLOSING_TIMEOUT`];
+    /// requests under way then have [`STOP_TIMEOUT`] to finish.
     ///
     /// # Errors
-    /// An internal task that ended although nobody asked it to.
+    /// An internal task that ended although nobody asked it to. Half a service is none: its clients are told to go at
+    /// once.
     pub async fn run(self, stop: CancellationToken) -> Result<(), String> {
-        let outcome = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            () = self.failed.cancelled() => Err("an internal task ended unexpectedly".to_owned()),
+        let (outcome, window) = tokio::select! {
+            () = stop.cancelled() => (Ok(()), self.drain_window),
+            () = self.failed.cancelled() => (Err("an internal task ended unexpectedly".to_owned()), Duration::ZERO),
         };
-        self.draining.cancel();
-        tracing::info!(drain_seconds = self.drain.as_secs(), "draining");
+        self.drain.begin(window);
+        tracing::info!(drain_seconds = window.as_secs(), "draining");
         self.tasks.close();
         self.open.close();
-        let drained = tokio::time::timeout(self.drain, self.open.wait()).await.is_ok();
+        let drained = tokio::time::timeout(window + CLOSING_TIMEOUT, self.open.wait()).await.is_ok();
         self.stop.cancel();
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_ok();
         tracing::info!(drained, ended, "stopped");
@@ -140,8 +158,11 @@ impl App {
     }
 }
 
-/// How long everything may take to end once told to, before the process exits all the same.
-const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long those whose turn came last may take to read their last frames and to answer the close.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long everything else may take to end once told to, before the process exits all the same.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 struct FailOnDrop {
     stop: CancellationToken,
@@ -162,4 +183,42 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    async fn app() -> App {
+        let variables = [
+            ("TASKCAST_AUTH_MODE", "none"),
+            ("TASKCAST_LISTEN", "127.0.0.1:0"),
+            ("TASKCAST_OPERATIONS_LISTEN", "127.0.0.1:0"),
+            ("TASKCAST_DRAIN_SECONDS", "3600"),
+        ];
+        let environment = variables.map(|(name, value)| (name.into(), value.into())).into();
+        let read = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+        let sources = Sources { file: None, environment, flags: Vec::new(), read: &read };
+        App::start(Config::load(&sources).unwrap().config).await.unwrap()
+    }
+
+    async fn ends_as_a_failure(app: App) {
+        let ended = tokio::time::timeout(Duration::from_secs(10), app.run(CancellationToken::new())).await;
+        assert!(ended.expect("no drain of an hour").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_unasked_ends_the_service_at_once_and_as_a_failure() {
+        let app = app().await;
+        app.spawn(async {});
+        ends_as_a_failure(app).await;
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_does_too() {
+        let app = app().await;
+        app.spawn(async { panic!("on purpose") });
+        ends_as_a_failure(app).await;
+    }
 }

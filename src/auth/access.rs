@@ -8,6 +8,9 @@ impl Identity {
     #[must_use]
     pub fn may_watch(&self, task: &Task) -> bool {
         let rights = &self.rights;
+        if task.task_id.is_reserved() {
+            return rights.canary.as_ref() == Some(&task.task_id);
+        }
         rights.all
             || (rights.own && self.user.is_some() && self.user == task.user_id)
             || rights.tasks.contains(&task.task_id)
@@ -146,6 +149,20 @@ mod tests {
         ] {
             assert_eq!(caller(name, watch).may_watch(task), may, "{name:?} {watch:?} {task:?}");
         }
+    }
+
+    #[test]
+    fn a_canary_is_for_the_one_session_that_has_it_whatever_a_token_says() {
+        let canary = |text: &str| Task { task_id: id(text), ..task(Some("u1"), None, Some("r")) };
+        let (own, other) = (canary("taskcast:canary:a"), canary("taskcast:canary:b"));
+        let watch = ["own", "all", "task:taskcast:canary:a", "root:taskcast:canary:a", "root:r", "tag:night"];
+        let mut stranger = caller(Some("u1"), &watch);
+        stranger.rights.cancel = true;
+        assert!(!stranger.may_watch(&own) && !stranger.may_cancel(&own));
+        let rights = Rights { canary: Some(id("taskcast:canary:a")), ..Rights::default() };
+        let loopback = Identity { user: None, rights, expires_at_ms: None };
+        assert!(loopback.may_watch(&own) && !loopback.may_watch(&other));
+        assert!(!loopback.may_watch(&task(Some("u1"), None, None)));
     }
 
     #[test]

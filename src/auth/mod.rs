@@ -40,6 +40,8 @@ pub struct Rights {
     pub publish: bool,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
+    /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
+    pub canary: Option<TaskId>,
 }
 
 /// A verified caller.

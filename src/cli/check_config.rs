@@ -15,6 +15,8 @@ pub(super) fn run(common: &arguments::Common) -> Result<u8, Failure> {
         let _ = writeln!(out, "  {} = {}    ({})", effective.key, effective.value, effective.source);
     }
     let _ = writeln!(out, "Listens on {} and {}.", loaded.config.listen, loaded.config.operations_listen);
+    let memory = loaded.config.memory_max_bytes.map_or("without a limit".to_owned(), |bytes| format!("{bytes} bytes"));
+    let _ = writeln!(out, "Memory: {memory} (memory.max_bytes); tasks: {} bytes.", loaded.config.tasks.max_bytes);
     print(&out);
     Ok(0)
 }

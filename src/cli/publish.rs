@@ -150,7 +150,7 @@ fn json_value(text: &str) -> Result<Value, String> {
 /// An event that the log's readers will take too.
 fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
     let event = Event::decode(ContentType::Json, bytes)?;
-    event.fits_the_log()?;
+    event.may_be_published()?;
     Ok(event)
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers};
+use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers, memory};
 use crate::{
     auth::{self, Family},
     http, hub, log,
@@ -27,6 +27,8 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let log = log(layers);
     let sessions = sessions(layers);
     let http = http(layers, listen);
+    let memory_max_bytes = memory::max_bytes(layers);
+    let canary = canary(layers);
     Some(Config {
         listen: listen?,
         operations_listen: operations_listen?,
@@ -34,13 +36,17 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
         auth: auth?,
         tasks: hub::Settings {
             max: layers.number("tasks.max") as usize,
+            max_bytes: memory::tasks_max_bytes(layers, memory_max_bytes) as usize,
+            max_per_owner: layers.number("tasks.max_per_owner") as usize,
             ring_frames: layers.number("tasks.ring_frames") as usize,
             retain_ended: seconds(layers, "tasks.retain_ended_seconds"),
             retain_idle: seconds(layers, "tasks.retain_idle_seconds"),
             resume_window: layers.number("tasks.resume_window") as usize,
         },
+        memory_max_bytes,
         sessions,
         http: http?,
+        canary,
         drain: seconds(layers, "drain_seconds"),
         log_level: layers.text("log_level")?,
         log_format: match layers.text("log_format")?.as_str() {
@@ -277,6 +283,17 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
         layers.refuse("sessions.reconnect_max_ms", expected);
     }
     settings
+}
+
+/// `None`: off.
+fn canary(layers: &mut Layers<'_>) -> Option<session::CanarySettings> {
+    let interval = seconds(layers, "canary.interval_seconds");
+    let timeout = seconds(layers, "canary.timeout_seconds");
+    if timeout <= interval {
+        let expected = format!("more than canary.interval_seconds ({})", interval.as_secs());
+        layers.refuse("canary.timeout_seconds", expected);
+    }
+    (!interval.is_zero()).then_some(session::CanarySettings { interval, timeout })
 }
 
 /// `None` only after a mistake was noted.

@@ -38,13 +38,15 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 6] = [
+pub(super) const TABLES: [(&str, &str); 8] = [
     ("", ""),
     ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
     ("log", "Where events are kept and read from."),
     ("tasks", "How many tasks are held, and for how long."),
+    ("memory", "When the service refuses what is new, before it runs out of memory."),
     ("sessions", "Timers and limits of WebSocket connections."),
     ("http", "Limits of the public listener."),
+    ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
 
 /// Keys that a later version brings, the key to use until then, and so in words.
@@ -121,7 +123,13 @@ pub(super) static KEYS: &[Key] = &[
         set("origins", Kind::List, "", "Origins that browsers may come from. Empty: the service's own origin only."),
         "https://app.example.com,https://*.example.com",
     ),
-    number("drain_seconds", 0, "20", 3600, "How long a stop may take until the last connection is told to go."),
+    number(
+        "drain_seconds",
+        0,
+        "20",
+        3600,
+        "The window over which a stop spreads the closing of connections; the process ends within 5 s after it.",
+    ),
     with_example(
         set("log_level", Kind::LogLevel, "info", "How much is logged: a level, or a filter per module."),
         "info,taskcast=debug",
@@ -238,6 +246,21 @@ pub(super) static KEYS: &[Key] = &[
     ),
     // [tasks]
     number("tasks.max", 1, "100000", 10_000_000, "Tasks held at most; beyond it the longest-ended are let go."),
+    unset(
+        "tasks.max_bytes",
+        Kind::Integer { min: 0, max: 1 << 50 },
+        "1073741824",
+        "What the tasks held may take in memory, by estimate. Beyond it the longest-ended are let go, then older updates \
+         of tasks that change, then new tasks are dropped. Unset: half of memory.max_bytes, else 1 GiB. 0: no limit.",
+    ),
+    number(
+        "tasks.max_per_owner",
+        0,
+        "50000",
+        10_000_000,
+        "Tasks of one owner held at most; beyond it that owner's longest-ended are let go, then its new ones are dropped. \
+         0: no limit.",
+    ),
     number("tasks.ring_frames", 1, "16", 1024, "Recent updates kept per task."),
     number("tasks.retain_ended_seconds", 0, "900", YEAR_SECONDS, "How long an ended task is kept."),
     number("tasks.retain_idle_seconds", 1, "86400", YEAR_SECONDS, "How long a live task without events is kept."),
@@ -248,10 +271,24 @@ pub(super) static KEYS: &[Key] = &[
         100_000_000,
         "How many recent events a client may have missed and still resume; 16 bytes each.",
     ),
+    // [memory]
+    unset(
+        "memory.max_bytes",
+        Kind::Integer { min: 0, max: 1 << 50 },
+        "429496729",
+        "Resident memory beyond which new WebSockets and POST /api/v1/events are answered with 503. Unset: 80 % of the \
+         container's limit, if there is one. 0: no limit. On Linux only.",
+    ),
     // [sessions]
     number("sessions.heartbeat_interval_ms", 10, "25000", HOUR_MS, "How often a silent connection is pinged."),
     number("sessions.dead_peer_timeout_ms", 20, "60000", HOUR_MS, "A client silent for this long is dropped."),
-    number("sessions.write_timeout_ms", 10, "20000", HOUR_MS, "A client that takes no byte for this long is dropped."),
+    number(
+        "sessions.write_timeout_ms",
+        10,
+        "20000",
+        HOUR_MS,
+        "A client that takes less than 16 KiB in this time, and not all that waits, is dropped.",
+    ),
     number(
         "sessions.first_frame_timeout_ms",
         10,
@@ -292,4 +329,20 @@ pub(super) static KEYS: &[Key] = &[
     ),
     number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
     number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
+    // [canary]
+    number(
+        "canary.interval_seconds",
+        0,
+        "10",
+        3600,
+        "How often each replica appends one and waits for it on a session of its own. 0: never, for a broker's user that \
+         may only read.",
+    ),
+    number(
+        "canary.timeout_seconds",
+        1,
+        "30",
+        3600,
+        "Readiness fails when none that was sent within this time has come back.",
+    ),
 ];

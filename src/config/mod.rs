@@ -5,6 +5,7 @@
 //! - `value`: texts and TOML to values
 //! - `layers`, `file`, `environment`, `suggest`: what was given, where, and what of it is unknown
 //! - `convert`: from values to the settings of the modules, and the checks that need several keys
+//! - `memory`: how much memory there is, as the container says
 //! - `mistake`: what is told, and what of it is hidden
 //! - `template`: `taskcast default-config`
 //!
@@ -15,6 +16,7 @@ mod environment;
 mod file;
 mod keys;
 mod layers;
+mod memory;
 mod mistake;
 mod suggest;
 mod template;
@@ -38,9 +40,13 @@ pub struct Config {
     pub log: log::Settings,
     pub auth: auth::Settings,
     pub tasks: hub::Settings,
+    /// Resident memory beyond which nothing new is admitted; `None`: no limit is set and none was found.
+    pub memory_max_bytes: Option<u64>,
     pub sessions: session::Settings,
     pub http: http::Settings,
-    /// How long a stop may take until the last connection is told to go.
+    /// `None`: off.
+    pub canary: Option<session::CanarySettings>,
+    /// The window over which a stop spreads the closing of connections.
     pub drain: Duration,
     /// A filter of tracing-subscriber: `info`, `taskcast=debug`.
     pub log_level: String,

@@ -49,6 +49,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that takes nothing of a response for this long is dropped.
 const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes that wait in the kernel for a peer to make room, about. What waits here instead is shared, and folded.
+const UNSENT_MAX_BYTES: u32 = 16 * 1024;
+
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -124,7 +127,20 @@ fn prepare(stream: &TcpStream) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     set_write_timeout(stream, Some(RESPONSE_STALL_MAX));
+    limit_unsent(stream);
 }
+
+/// `TCP_NOTSENT_LOWAT` of tcp(7). Without it the kernel takes megabytes for each client that reads slowly, stale by the
+/// time they are read, and takes no more until a third of them is gone, which looks like a client that stands still.
+#[cfg(target_os = "linux")]
+fn limit_unsent(stream: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX_BYTES) {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_unsent(_: &TcpStream) {}
 
 /// For a socket that leaves HTTP and gets timers of its own.
 pub(super) fn lift_write_timeout(stream: &TcpStream) {

@@ -44,7 +44,7 @@ enum Layout {
 ///
 /// # Errors
 /// 401 and 403 for callers without the right to publish, 400, 413 and 415 for what cannot be read, all with nothing
-/// appended; 503 when the log did not take it, saying how many it took.
+/// appended; 503 when memory is short, or when the log did not take it, saying how many it took.
 pub(super) async fn publish<S, B>(context: &Context, head: &Head, body: S) -> Result<Response, HttpError>
 where
     S: Stream<Item = Result<B, warp::Error>>,
@@ -54,6 +54,9 @@ where
     if !identity.rights.publish {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
         return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));
+    }
+    if *context.overloaded.borrow() {
+        return Err(HttpError::overloaded());
     }
     let layout = layout(head)?;
     let limit = context.settings.body_max_bytes;
@@ -142,7 +145,7 @@ fn decode(layout: Layout, body: &[u8], events_max: usize, metrics: &Metrics) -> 
     };
     let read = |part: &[u8]| {
         let event = Event::decode(content_type, part)?;
-        event.fits_the_log()?;
+        event.may_be_published()?;
         // What the service itself observed is not for others to claim.
         Ok(Event { observed: None, ..event })
     };

@@ -18,7 +18,14 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::Verifier, hub::Hub, input::Publisher, log::Health, metrics::Metrics, session::Sessions};
+use crate::{
+    auth::Verifier,
+    hub::Hub,
+    input::Publisher,
+    log::Health,
+    metrics::Metrics,
+    session::{Canary, Sessions},
+};
 
 mod accept;
 mod cors;
@@ -108,6 +115,10 @@ pub struct Context {
     pub sessions: Sessions,
     pub metrics: Arc<Metrics>,
     pub health: tokio::sync::watch::Receiver<Health>,
+    /// Memory is short: what would take more of it is refused with 503.
+    pub overloaded: tokio::sync::watch::Receiver<bool>,
+    /// `None` when it is off.
+    pub canary: Option<Canary>,
     /// Cancelled when new connections are to be refused with 503.
     pub draining: CancellationToken,
 }

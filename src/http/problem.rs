@@ -77,6 +77,12 @@ impl HttpError {
         .with_header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
+    /// Memory is short.
+    pub fn overloaded() -> Self {
+        let detail = "This replica is short of memory and takes nothing new; try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).with_retry_after()
+    }
+
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
             // What is left of the body is not worth reading.

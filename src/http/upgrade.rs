@@ -1,5 +1,6 @@
 //! The WebSocket handshake (RFC 6455 section 4.2), server side: everything is decided before the 101, and then the bare
-//! socket goes to a session. The order: address, is it a handshake at all, draining, origin, options.
+//! socket goes to a session. The order: address, is it a handshake at all, draining or overloaded, origin,
+//! options.
 //!
 //! A bad token is not refused here: a browser cannot read the status of a refused handshake, so the session accepts,
 //! says `authentication_error` and closes with 4001.
@@ -73,8 +74,12 @@ pub(super) fn upgrade(
     address: &Address<'_>,
     connection: Connection,
 ) -> Result<Response, HttpError> {
-    let draining = context.draining.is_cancelled();
-    let accepted = handshake(&context.settings, draining, head, address, connection.on_upgrade.is_some());
+    let closed = if context.draining.is_cancelled() {
+        Some(Handshake::Draining)
+    } else {
+        context.overloaded.borrow().then_some(Handshake::Overloaded)
+    };
+    let accepted = handshake(&context.settings, closed, head, address, connection.on_upgrade.is_some());
     let outcome = accepted.as_ref().map_or_else(|(outcome, _)| *outcome, |_| Handshake::Accepted);
     context.metrics.handshake(outcome);
     if outcome == Handshake::OriginRefused {
@@ -113,9 +118,10 @@ async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
 }
 
 /// The decision, without any I/O: the session's request and the 101, or a refusal with its name for the metrics.
+/// `closed` says why nobody is let in at all.
 fn handshake(
     settings: &Settings,
-    draining: bool,
+    closed: Option<Handshake>,
     head: &Head,
     address: &Address<'_>,
     can_upgrade: bool,
@@ -123,8 +129,9 @@ fn handshake(
     let bad_request = |error: HttpError| (Handshake::BadRequest, error);
     let topic = topic(address).map_err(bad_request)?;
     let key = websocket_key(head, can_upgrade).map_err(bad_request)?;
-    if draining {
-        return Err((Handshake::Draining, draining_error()));
+    if let Some(outcome) = closed {
+        let is_overload = outcome == Handshake::Overloaded;
+        return Err((outcome, if is_overload { HttpError::overloaded() } else { draining_error() }));
     }
     let allowed = settings
         .origins

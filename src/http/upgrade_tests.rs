@@ -42,7 +42,7 @@ fn request(query: &str, replaced: &[(&'static str, &str)]) -> Head {
 }
 
 fn answer(head: &Head, address: &Address<'_>) -> Result<(Request, Response), (Handshake, StatusCode)> {
-    handshake(&settings(), false, head, address, true).map_err(|(outcome, error)| (outcome, error.status()))
+    handshake(&settings(), None, head, address, true).map_err(|(outcome, error)| (outcome, error.status()))
 }
 
 #[test]
@@ -105,21 +105,22 @@ fn what_is_not_a_handshake_is_told_so() {
         let (outcome, error) = answer(&head, &Address::Mine).unwrap_err();
         assert_eq!((outcome, error.as_u16()), (Handshake::BadRequest, status), "{:?}", head.headers);
     }
-    let plain = handshake(&settings(), false, &request("", &[]), &Address::Mine, false).unwrap_err().1;
+    let plain = handshake(&settings(), None, &request("", &[]), &Address::Mine, false).unwrap_err().1;
     assert_eq!(plain.into_response().headers()[header::UPGRADE], "websocket");
 }
 
 #[test]
 fn another_version_is_told_which_one_is_spoken() {
     let head = request("", &[("sec-websocket-version", "12")]);
-    let response = handshake(&settings(), false, &head, &Address::Mine, true).unwrap_err().1.into_response();
+    let response = handshake(&settings(), None, &head, &Address::Mine, true).unwrap_err().1.into_response();
     assert_eq!(response.status(), 426);
     assert_eq!(response.headers()[header::SEC_WEBSOCKET_VERSION], "13");
 }
 
 #[test]
 fn a_draining_replica_sends_clients_elsewhere() {
-    let (outcome, error) = handshake(&settings(), true, &request("", &[]), &Address::Mine, true).unwrap_err();
+    let (outcome, error) =
+        handshake(&settings(), Some(Handshake::Draining), &request("", &[]), &Address::Mine, true).unwrap_err();
     assert_eq!(outcome, Handshake::Draining);
     let response = error.into_response();
     assert_eq!(response.status(), 503);
@@ -140,7 +141,7 @@ fn a_page_that_only_the_star_lets_in_cannot_use_the_cookie() {
     let settings = Settings { origins: anybody, ..settings() };
     for (origin, token) in [("https://evil.test", None), ("https://app.test", Some("t"))] {
         let head = request("", &[("origin", origin), ("cookie", "session=t")]);
-        let (request, _) = handshake(&settings, false, &head, &Address::Mine, true).unwrap();
+        let (request, _) = handshake(&settings, None, &head, &Address::Mine, true).unwrap();
         assert_eq!(request.token.as_deref(), token, "{origin}");
     }
 }
@@ -155,7 +156,7 @@ async fn start_echo(tracker: &TaskTracker, stop: &CancellationToken) -> std::net
         .and(warp::ext::get::<Permit>())
         .map(move |headers: HeaderMap, on_upgrade: OnUpgrade, permit: Permit| {
             let head = Head { headers, ..tests::head("", &[]) };
-            let (_, response) = handshake(&settings(), false, &head, &Address::Mine, true).unwrap();
+            let (_, response) = handshake(&settings(), None, &head, &Address::Mine, true).unwrap();
             sessions.spawn(async move {
                 let (mut socket, early) = bare_socket(on_upgrade).await.unwrap();
                 socket.write_all(&early).await.unwrap();

@@ -2,7 +2,10 @@
 //!
 //! Refuses to know: who watches, and what they may see.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     Arrival, Hub, Mailbox, Progress, lock,
@@ -22,6 +25,14 @@ pub(super) struct Changed {
     pub(super) left: Vec<Topic>,
 }
 
+/// All that a batch did to one task.
+struct Marking<'a> {
+    slot: &'a Arc<Slot>,
+    frame: &'a TaskFrame,
+    left: Vec<&'a Topic>,
+    urgent: bool,
+}
+
 impl Hub {
     /// Applies a batch, ascending. To be called by one caller at a time.
     pub fn apply(&self, batch: &[Arrival], now_ms: u64) {
@@ -29,6 +40,7 @@ impl Hub {
         let mut to_wake = Vec::new();
         self.mark(&changed, &mut to_wake);
         self.announce(to_wake);
+        self.0.metrics.tasks_bytes(self.bytes());
     }
 
     /// Steps one and two: states change, `applied` moves.
@@ -48,6 +60,11 @@ impl Hub {
             let at_ms = dated_ms.map_or(now_ms, |ms| ms.min(now_ms));
             // What arrives live is heard now, whatever date it bears.
             let dates = Dates { at_ms, heard_ms: if live { now_ms } else { at_ms }, now_ms };
+            if event.task_id.is_reserved() {
+                changed.extend(self.apply_canary(event, arrival.cursor, dates));
+                self.0.metrics.event(Outcome::Canary);
+                continue;
+            }
             let outcome = self.apply_one(event, arrival.cursor, dates).map(|one| changed.push(one));
             self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
         }
@@ -57,12 +74,26 @@ impl Hub {
         changed
     }
 
-    /// Step three: the watchers of what changed are looked up and marked.
+    /// Step three: the watchers of what changed are looked up and marked, once for each task: of a storm on one task
+    /// a batch costs its watchers no more than one event. Ends come first, and so are woken first.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
+        let mut tasks: HashMap<*const Slot, Marking<'_>> = HashMap::with_capacity(changed.len());
+        let mut order = Vec::with_capacity(changed.len());
         for Changed { slot, frame, left } in changed {
-            let urgent = frame.task.status.is_terminal();
-            for topic in topics::heard(&frame.task).iter().chain(left) {
-                self.0.topics.mark(topic, slot, urgent, to_wake);
+            let marking = tasks.entry(Arc::as_ptr(slot)).or_insert_with(|| {
+                order.push(Arc::as_ptr(slot));
+                Marking { slot, frame, left: Vec::new(), urgent: false }
+            });
+            // Whatever the earlier frames were listed under, the last one is too, unless it was left since.
+            marking.frame = frame;
+            marking.left.extend(left);
+            marking.urgent |= frame.task.status.is_terminal();
+        }
+        let (ends, others): (Vec<_>, Vec<_>) =
+            order.iter().filter_map(|slot| tasks.get(slot)).partition(|marking| marking.urgent);
+        for Marking { slot, frame, left, urgent } in ends.into_iter().chain(others) {
+            for topic in topics::heard(&frame.task).iter().chain(left.iter().copied()) {
+                self.0.topics.mark(topic, slot, *urgent, to_wake);
             }
         }
     }
@@ -88,24 +119,24 @@ impl Hub {
             let frame = slot.current();
             return Ok(Changed { slot, frame, left: Vec::new() });
         };
-        let (before, frame) = {
+        let (before, frame, weight_before, weight) = {
             let mut state = slot.lock();
-            let before = state.current().clone();
-            (before, state.apply(event, cursor, dates, self.0.settings.ring_frames)?)
+            let (before, weight_before) = (state.current().clone(), state.weight());
+            let frame = state.apply(event, cursor, dates, self.0.settings.ring_frames)?;
+            (before, frame, weight_before, state.weight())
         };
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
-        self.note_end(&slot, Some(&before), Some(&frame));
+        self.note_held(&slot, Some(&before), Some(&frame));
         let left = self.relist(&slot, &before.task, &frame.task);
         for topic in &left {
             lock(&self.0.departures).push(cursor.position, topic.clone(), slot.clone());
         }
+        self.note_weight(&slot, weight_before, weight);
         Ok(Changed { slot, frame, left })
     }
 
     fn insert(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Arc<Slot>, Outcome> {
-        if self.len() >= self.0.settings.max && !self.make_room() {
-            return Err(Outcome::Dropped);
-        }
+        self.admit(event)?;
         let slot = Arc::new(Slot::new(event, cursor, dates));
         self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
         self.0.held.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +145,9 @@ impl Hub {
             self.0.topics.list(topic, &slot);
         }
         self.0.metrics.task_moved(None, Some(frame.task.status));
-        self.note_end(&slot, None, Some(&frame));
+        self.note_held(&slot, None, Some(&frame));
+        let weight = slot.lock().weight();
+        self.note_weight(&slot, 0, weight);
         Ok(slot)
     }
 

@@ -15,7 +15,9 @@
 //!   a session is live its cursor still moves over what would be marked, so such a watch waits until it is.
 
 mod apply;
+mod canary;
 mod departures;
+mod limits;
 mod mailbox;
 mod retention;
 mod rules;
@@ -25,12 +27,14 @@ mod stepped;
 mod topics;
 mod trail;
 mod view;
+mod walk;
+mod weight;
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -38,14 +42,15 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{departures::Departures, slot::Slot, topics::Topics, trail::Trail};
+use self::{canary::Kept, departures::Departures, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
     mailbox::Mailbox,
     view::{Missed, PullOptions, Pulled, Watch},
+    walk::Walk,
 };
 use crate::{
     metrics::Metrics,
-    proto::{Cursor, Event, Position, ResumeFailure, TaskId},
+    proto::{Cursor, Event, Position, ResumeFailure, TaskId, UserId},
 };
 
 /// Limits and retention of tasks; every field has a key in the configuration's `[tasks]` table.
@@ -53,6 +58,12 @@ use crate::{
 pub struct Settings {
     /// Tasks held at most; beyond it the longest-ended are let go, then new ones are dropped and counted.
     pub max: usize,
+    /// What they may take in memory, by estimate; 0 is no limit. Beyond it the longest-ended are let go, then older
+    /// frames of tasks that change, then new tasks are dropped and counted.
+    pub max_bytes: usize,
+    /// Tasks of one owner held at most; 0 is no limit. Beyond it that owner's longest-ended are let go, then new ones of
+    /// that owner are dropped and counted.
+    pub max_per_owner: usize,
     /// Frames kept per task.
     pub ring_frames: usize,
     /// How long an ended task is kept.
@@ -87,6 +98,17 @@ pub struct Progress {
     pub marked: Position,
     /// The log has been read to the end that it had when the reader connected.
     pub replayed: bool,
+    /// While the log cannot be read, or not to its end.
+    pub stale: Option<Stale>,
+}
+
+/// What is held is what was true a while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// When everything in the log had been read, last: milliseconds since the Unix epoch. `None`: never.
+    pub fresh_until_ms: Option<u64>,
+    /// Since when that is known, likewise.
+    pub since_ms: u64,
 }
 
 /// A part of the table of tasks.
@@ -108,8 +130,14 @@ struct Inner {
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
     held: AtomicUsize,
+    /// What the tasks weigh.
+    bytes: AtomicUsize,
     /// The ended tasks by their last position, so that room is found without a search.
     ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
+    /// Kept only where owners have a limit.
+    owners: Mutex<HashMap<UserId, Owned>>,
+    /// This replica's delivery canary, which is in no table and on no list.
+    canary: OnceLock<Kept>,
 }
 
 const SHARDS: usize = 64;
@@ -133,7 +161,10 @@ impl Hub {
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             ended: Mutex::default(),
+            owners: Mutex::default(),
+            canary: OnceLock::new(),
         }))
     }
 
@@ -161,6 +192,12 @@ impl Hub {
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// What the tasks held now take in memory, by estimate.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// No task is held.

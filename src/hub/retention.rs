@@ -1,5 +1,4 @@
-//! Letting go: of ended and idle tasks after their time, of the longest-ended when the table is full, of everything when
-//! the log is read anew; and noticing who has gone silent.
+//! Letting go: of ended and idle tasks after their time, of everything when the log is read anew; and noticing who has gone silent.
 //!
 //! Refuses to know: clocks; the time is an argument.
 
@@ -8,50 +7,21 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, Progress, lock, slot::Slot, topics, trail::Trail};
+use super::{Hub, Progress, Stale, lock, slot::Slot, topics, trail::Trail};
 use crate::{
     metrics::Eviction,
-    proto::{Event, Position, ResumeFailure, Status, TaskFrame},
+    proto::{Event, Position, ResumeFailure, Status},
 };
-
-/// When the table is full this share of it is let go at once, longest-ended first, so that the search is paid rarely.
-const EVICT_SHARE: usize = 100;
 
 /// A verdict that did not come back through the log is asked for again after this long.
 const JUDGE_AGAIN_AFTER_MS: u64 = 10_000;
 
 impl Hub {
-    /// Keeps the list of ended tasks, from a task's frame before to its frame now.
-    pub(super) fn note_end(&self, slot: &Arc<Slot>, before: Option<&TaskFrame>, now: Option<&TaskFrame>) {
-        let over =
-            |frame: Option<&TaskFrame>| frame.filter(|frame| frame.task.status.is_terminal()).map(TaskFrame::position);
-        let (before, now) = (over(before), over(now));
-        if before == now {
-            return;
-        }
-        let mut ended = lock(&self.0.ended);
-        if let Some(position) = before {
-            ended.remove(&position);
-        }
-        if let Some(position) = now {
-            ended.insert(position, slot.clone());
-        }
-    }
-
-    /// Lets go of the longest-ended tasks. False when none has ended.
-    pub(super) fn make_room(&self) -> bool {
-        let share = self.0.settings.max.div_ceil(EVICT_SHARE);
-        let oldest: Vec<Arc<Slot>> = lock(&self.0.ended).values().take(share).cloned().collect();
-        for slot in &oldest {
-            self.evict(slot, Eviction::Limit);
-        }
-        !oldest.is_empty()
-    }
-
-    fn evict(&self, slot: &Arc<Slot>, reason: Eviction) {
+    pub(super) fn evict(&self, slot: &Arc<Slot>, reason: Eviction) {
         let last = {
             let mut state = slot.lock();
             state.removed = true;
+            self.0.bytes.fetch_sub(state.weight(), Ordering::Relaxed);
             state.current().clone()
         };
         self.shard(&slot.id).remove(slot.id.as_str());
@@ -61,7 +31,7 @@ impl Hub {
         }
         lock(&self.0.trail).evicted(last.position());
         self.0.metrics.task_moved(Some(last.task.status), None);
-        self.note_end(slot, Some(&last), None);
+        self.note_held(slot, Some(&last), None);
         self.0.metrics.task_evicted(reason);
         let mut to_wake = Vec::new();
         for topic in topics::heard(&last.task) {
@@ -97,6 +67,7 @@ impl Hub {
                 verdicts.push(verdict);
             }
         }
+        self.0.metrics.tasks_bytes(self.bytes());
         verdicts
     }
 
@@ -110,8 +81,12 @@ impl Hub {
         for shard in &self.0.shards {
             lock(shard).clear();
         }
+        self.forget_canary();
         self.0.held.store(0, Ordering::Relaxed);
+        self.0.bytes.store(0, Ordering::Relaxed);
         lock(&self.0.ended).clear();
+        lock(&self.0.owners).clear();
+        self.0.metrics.tasks_bytes(0);
         self.0.topics.clear_tasks();
         lock(&self.0.departures).clear();
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
@@ -122,8 +97,23 @@ impl Hub {
                 applied: None,
                 marked: Position::START,
                 replayed: false,
+                stale: progress.stale,
             };
         });
+    }
+
+    /// Says since when nothing has been heard from the log, and wakes everyone when that changes.
+    pub fn set_stale(&self, stale: Option<Stale>) {
+        let changed = self.0.progress.send_if_modified(|progress| {
+            let changed = progress.stale.is_some() != stale.is_some();
+            progress.stale = stale;
+            changed
+        });
+        if changed {
+            for mailbox in self.0.topics.watchers() {
+                mailbox.wake();
+            }
+        }
     }
 
     /// Says whether the log has been read to its end, and wakes everyone when it has.

@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use super::weight;
 use crate::{
     metrics::Outcome,
     proto::{Event, Status, Task},
@@ -22,6 +23,7 @@ pub(super) struct Memory {
     seq: Option<u64>,
     timestamp_ms: Option<u64>,
     event_ids: VecDeque<Arc<str>>,
+    event_ids_bytes: usize,
 }
 
 impl Memory {
@@ -37,11 +39,19 @@ impl Memory {
         self.seq = event.seq.max(self.seq);
         self.timestamp_ms = event.timestamp_ms.max(self.timestamp_ms);
         if let Some(id) = &event.event_id {
-            if self.event_ids.len() == EVENT_IDS_MAX {
-                self.event_ids.pop_front();
+            if self.event_ids.len() == EVENT_IDS_MAX
+                && let Some(gone) = self.event_ids.pop_front()
+            {
+                self.event_ids_bytes -= weight::text(&gone);
             }
+            self.event_ids_bytes += weight::text(id);
             self.event_ids.push_back(id.clone());
         }
+    }
+
+    /// What the identifiers of events take.
+    pub(super) fn event_ids_bytes(&self) -> usize {
+        self.event_ids_bytes
     }
 
     fn order_of(&self, event: &Event) -> Order {
@@ -277,8 +287,11 @@ fn merge(mut task: Task, event: &Event, status: Status, same_attempt: bool, at_m
     task
 }
 
-fn set<T: Clone>(field: &mut Option<T>, value: Option<&T>) {
-    if let Some(value) = value {
+/// What is said again is not kept twice: frames share what they have in common.
+fn set<T: Clone + PartialEq>(field: &mut Option<T>, value: Option<&T>) {
+    if let Some(value) = value
+        && field.as_ref() != Some(value)
+    {
         *field = Some(value.clone());
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     rules::{self, Memory},
-    topics,
+    topics, weight,
 };
 use crate::{
     metrics::Outcome,
@@ -41,6 +41,9 @@ pub(super) struct State {
     pub(super) judged_at_ms: Option<u64>,
     /// No longer in the hub.
     pub(super) removed: bool,
+    /// Of the frames, and of the slot around them.
+    frames_bytes: usize,
+    slot_bytes: usize,
 }
 
 /// The times of an event, in milliseconds since the Unix epoch.
@@ -70,14 +73,16 @@ impl Slot {
         memory.remember(event, &step);
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
         let state = State {
+            judged_at_ms: None,
+            removed: false,
+            frames_bytes: weight::of_frame(&frame, None),
+            slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
             frames: VecDeque::from([frame]),
             memory,
             key_floor: Position::START,
             born: cursor.position,
             moves: VecDeque::new(),
             heard_at_ms: dates.heard_ms,
-            judged_at_ms: None,
-            removed: false,
         };
         Self { id: event.task_id.clone(), state: Mutex::new(state) }
     }
@@ -123,6 +128,7 @@ impl State {
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
         self.note_move(&frame);
         self.push(frame.clone(), ring_frames);
+        self.slot_bytes = weight::of_slot(&frame.task, self.memory.event_ids_bytes());
         Ok(frame)
     }
 
@@ -143,16 +149,42 @@ impl State {
         self.born <= after && sees(&then.task)
     }
 
+    /// What the task takes in memory, about.
+    pub(super) fn weight(&self) -> usize {
+        self.frames_bytes + self.slot_bytes
+    }
+
+    /// Lets go of every older frame that may be folded.
+    pub(super) fn fold(&mut self) {
+        while let Some(index) = self.oldest_foldable().filter(|index| index + 1 < self.frames.len()) {
+            self.let_go(index);
+        }
+    }
+
+    fn oldest_foldable(&self) -> Option<usize> {
+        self.frames.iter().position(|held| !held.is_key)
+    }
+
+    /// Takes a frame out of the ring. What its successor shared with it is the successor's own from then on.
+    fn let_go(&mut self, index: usize) {
+        let before = index.checked_sub(1).and_then(|index| self.frames.get(index)).cloned();
+        let Some(gone) = self.frames.remove(index) else { return };
+        self.frames_bytes -= weight::of_frame(&gone, before.as_deref());
+        if let Some(after) = self.frames.get(index) {
+            self.frames_bytes -= weight::of_frame(after, Some(&gone));
+            self.frames_bytes += weight::of_frame(after, before.as_deref());
+        }
+        if gone.is_key {
+            self.key_floor = self.key_floor.max(gone.position());
+        }
+    }
+
     /// Makes room by letting go of the oldest frame that may be folded, else of the oldest.
     fn push(&mut self, frame: Arc<TaskFrame>, ring_frames: usize) {
         if self.frames.len() >= ring_frames.max(1) {
-            let oldest_foldable = self.frames.iter().position(|held| !held.is_key).unwrap_or(0);
-            if let Some(gone) = self.frames.remove(oldest_foldable)
-                && gone.is_key
-            {
-                self.key_floor = self.key_floor.max(gone.position());
-            }
+            self.let_go(self.oldest_foldable().unwrap_or(0));
         }
+        self.frames_bytes += weight::of_frame(&frame, self.frames.back().map(|last| &**last));
         self.frames.push_back(frame);
     }
 
@@ -198,5 +230,22 @@ impl State {
 
     pub(super) fn status(&self) -> Status {
         self.current().task.status
+    }
+
+    /// As [`State::weight`], from scratch.
+    #[cfg(test)]
+    pub(super) fn weight_anew(&self) -> usize {
+        let mut before: Option<&TaskFrame> = None;
+        let mut bytes = weight::of_slot(&self.current().task, self.memory.event_ids_bytes());
+        for frame in &self.frames {
+            bytes += weight::of_frame(frame, before);
+            before = Some(frame);
+        }
+        bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn frames_held(&self) -> usize {
+        self.frames.len()
     }
 }

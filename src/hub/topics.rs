@@ -53,6 +53,10 @@ pub(super) fn is_listed_alike(before: &Task, after: &Task) -> bool {
 
 /// Every topic whose watchers want to hear of a task.
 pub(super) fn heard(task: &Task) -> Vec<Topic> {
+    if task.task_id.is_reserved() {
+        // A canary wakes nobody but its own watcher.
+        return vec![Topic::Task(task.task_id.clone())];
+    }
     let mut topics = listed(task);
     topics.push(Topic::Task(task.task_id.clone()));
     if task.root_id.is_some() || task.parent_id.is_some() {

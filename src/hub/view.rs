@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Hub, Mailbox, lock, slot::Slot, topics::heard};
+use super::{Hub, Mailbox, Walk, lock, slot::Slot, topics::heard};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
 
 /// A watched topic; hand it back to [`Hub::unwatch`].
@@ -38,6 +38,8 @@ pub struct Missed {
     pub frames: Vec<Arc<TaskFrame>>,
     /// Tasks that it could see and can no more.
     pub hidden: Vec<TaskId>,
+    /// There was more than the limit; ask again from the last frame on.
+    pub more: bool,
 }
 
 /// What a pull is to bring.
@@ -80,7 +82,8 @@ impl Hub {
         lock(&self.0.trail).check(cursor)
     }
 
-    /// What a client under `topics` missed since `after`, ascending up to `through`.
+    /// The first `frames_max` frames that a client under `topics` missed since `after`, ascending up to `through`; and
+    /// whether there are more.
     ///
     /// # Errors
     /// As [`Hub::check`]; and [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
@@ -90,6 +93,7 @@ impl Hub {
         after: Cursor,
         through: Position,
         every: bool,
+        frames_max: usize,
         sees: impl Fn(&Task) -> bool,
     ) -> Result<Missed, ResumeFailure> {
         self.check(after)?;
@@ -112,6 +116,9 @@ impl Hub {
         // Something may have been let go while this looked.
         self.check(after)?;
         missed.frames.sort_unstable_by_key(|frame| frame.position());
+        missed.more = missed.frames.len() > frames_max;
+        missed.frames.truncate(frames_max);
+        missed.frames.shrink_to_fit();
         Ok(missed)
     }
 
@@ -123,7 +130,7 @@ impl Hub {
         frames
     }
 
-    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns the frames of the
+    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
     /// others: for a watch that begins in the middle of a session.
     #[must_use]
     pub fn catch_up(
@@ -132,29 +139,23 @@ impl Hub {
         after: Position,
         mailbox: &Arc<Mailbox>,
         sees: impl Fn(&Task) -> bool,
-    ) -> Vec<Arc<TaskFrame>> {
-        let mut known = Vec::new();
+    ) -> Walk {
         for slot in self.under(std::slice::from_ref(topic)) {
             let current = slot.current();
-            if !sees(&current.task) {
-                continue;
-            }
-            if current.position() > after {
+            if current.position() > after && sees(&current.task) {
                 mailbox.mark(&slot, current.task.status.is_terminal());
-            } else {
-                known.push(current);
             }
         }
         mailbox.wake();
-        known.sort_unstable_by_key(|frame| frame.position());
-        known
+        Walk::new(vec![topic.clone()], after)
     }
 
-    fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
+    pub(super) fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
         let mut slots = Vec::new();
         for topic in topics {
             match topic {
                 Topic::All => slots.extend(self.slots()),
+                Topic::Task(id) if id.is_reserved() => slots.extend(self.canary_slot(id)),
                 Topic::Task(id) => slots.extend(self.shard(id).get(id.as_str()).cloned()),
                 Topic::Root(id) => {
                     slots.extend(self.shard(id).get(id.as_str()).cloned());

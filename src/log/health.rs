@@ -14,6 +14,8 @@ pub struct Health {
     pub connected: bool,
     /// Everything that was in the log when the reader connected has been handed over.
     pub replayed: bool,
+    /// The same, since the connection was last made: what the log took while it was away has been handed over too.
+    pub caught_up: bool,
     /// For a person: why not, or where it stands. Holds no credentials.
     pub detail: String,
 }
@@ -43,7 +45,8 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        let health = Health { connected: false, replayed: false, detail: "not connected yet".to_owned() };
+        let health =
+            Health { connected: false, replayed: false, caught_up: false, detail: "not connected yet".to_owned() };
         Self { health: watch::Sender::new(health), metrics }
     }
 
@@ -79,14 +82,16 @@ impl Reporter {
             Trouble::Misfit(_) => tracing::error!(reason = words, "the log cannot be used; trying again"),
         }
         self.metrics.log_connected(false);
-        self.change(|health| (health.connected, health.detail) = (false, words.to_owned()));
+        self.change(|health| {
+            *health = Health { connected: false, caught_up: false, detail: words.to_owned(), ..health.clone() };
+        });
     }
 
     pub(super) fn replayed(&self, replayed: bool) {
         if replayed {
             self.metrics.log_lag(Lag::default());
         }
-        self.change(|health| health.replayed = replayed);
+        self.change(|health| (health.replayed, health.caught_up) = (replayed, replayed));
     }
 
     pub(super) fn restarted(&self, reason: RestartReason) {

@@ -9,12 +9,14 @@ pub enum Handshake {
     BadRequest,
     OriginRefused,
     OverCapacity,
+    /// Memory is short.
+    Overloaded,
     Draining,
 }
 
 impl Handshake {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Draining];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Overloaded, Self::Draining];
 
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -22,6 +24,7 @@ impl Handshake {
             Self::BadRequest => "bad_request",
             Self::OriginRefused => "origin_refused",
             Self::OverCapacity => "over_capacity",
+            Self::Overloaded => "overloaded",
             Self::Draining => "draining",
         }
     }
@@ -39,13 +42,28 @@ pub enum Outcome {
     IllegalEnded,
     /// Names another owner than the task's.
     IllegalOwner,
-    /// A limit was reached; the task is not kept.
+    /// The limit of tasks was reached; the task is not kept.
     Dropped,
+    /// The limit of bytes was.
+    DroppedBytes,
+    /// The limit of its owner was.
+    DroppedOwner,
+    /// A delivery canary: this replica's, another's, or what a stranger wrote under a reserved id.
+    Canary,
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Applied, Self::Duplicate, Self::Stale, Self::IllegalEnded, Self::IllegalOwner, Self::Dropped];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Applied,
+        Self::Duplicate,
+        Self::Stale,
+        Self::IllegalEnded,
+        Self::IllegalOwner,
+        Self::Dropped,
+        Self::DroppedBytes,
+        Self::DroppedOwner,
+        Self::Canary,
+    ];
 
     pub(super) fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -55,6 +73,9 @@ impl Outcome {
             Self::IllegalEnded => ("illegal", "ended"),
             Self::IllegalOwner => ("illegal", "owner"),
             Self::Dropped => ("dropped", "limit"),
+            Self::DroppedBytes => ("dropped", "bytes"),
+            Self::DroppedOwner => ("dropped", "owner_limit"),
+            Self::Canary => ("canary", ""),
         }
     }
 }
@@ -65,14 +86,20 @@ pub enum Eviction {
     Ended,
     Idle,
     Limit,
+    Bytes,
+    OwnerLimit,
 }
 
 impl Eviction {
+    pub(super) const ALL: [Self; 5] = [Self::Ended, Self::Idle, Self::Limit, Self::Bytes, Self::OwnerLimit];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Ended => "ended",
             Self::Idle => "idle",
             Self::Limit => "limit",
+            Self::Bytes => "bytes",
+            Self::OwnerLimit => "owner_limit",
         }
     }
 }

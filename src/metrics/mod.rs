@@ -3,7 +3,9 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod canary;
 mod labels;
+mod overload;
 mod register;
 
 use std::time::Duration;
@@ -13,7 +15,9 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use self::canary::Leg;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
@@ -49,6 +53,8 @@ pub struct Metrics {
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    overload: Overload,
+    canary: canary::Canary,
 }
 
 impl Metrics {
@@ -159,6 +165,8 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            overload: Overload::new(r),
+            canary: canary::Canary::new(r, &seconds),
             registry,
         };
         metrics.begin_at_zero();
@@ -181,7 +189,7 @@ impl Metrics {
         for reason in MalformedReason::ALL {
             zero(&self.events, &[self.log, "malformed", reason.as_str()]);
         }
-        for reason in [Eviction::Ended, Eviction::Idle, Eviction::Limit] {
+        for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
         for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{JsonText, Position, Status, TaskId, UserId, cloudevents, event_json, event_protobuf};
+use super::{CANARY_ID_PREFIX, JsonText, Position, Status, TaskId, UserId, cloudevents, event_json, event_protobuf};
 
 /// The longest event in bytes, in whatever form it comes.
 pub const EVENT_MAX_BYTES: usize = 64 * 1024;
@@ -211,6 +211,19 @@ impl Event {
         }
     }
 
+    /// May somebody outside the service publish this? What is for nobody else to publish is refused at every door that
+    /// a stranger has; in the log itself the hub keeps it apart.
+    ///
+    /// # Errors
+    /// [`MalformedReason::Value`] for a reserved `task_id`, or as [`Self::fits_the_log`].
+    pub fn may_be_published(&self) -> Result<(), Malformed> {
+        if self.task_id.is_reserved() {
+            let detail = format!("must not begin with {CANARY_ID_PREFIX}, which the service keeps for itself");
+            return Err(Malformed::new(MalformedReason::Value, Some("task_id"), detail));
+        }
+        self.fits_the_log()
+    }
+
     /// Would its [`Self::to_json`], which is what the log keeps, be read again? Protobuf holds in one byte what JSON
     /// escapes with six, so an event can grow beyond [`EVENT_MAX_BYTES`] on its way into the log.
     ///
@@ -260,6 +273,20 @@ mod tests {
         // And the log's reader would refuse it.
         let read = Event::decode(ContentType::Json, &taken.to_json());
         assert_eq!(read.unwrap_err().reason, MalformedReason::TooLarge);
+    }
+
+    #[test]
+    fn a_reserved_id_can_be_read_from_the_log_and_not_be_published() {
+        let decode = |id: &str| Event::decode(ContentType::Json, format!(r#"{{"task_id":"{id}"}}"#).as_bytes());
+        let canary = decode(TaskId::canary(uuid::Uuid::nil()).as_str()).unwrap();
+        let refused = canary.may_be_published().unwrap_err();
+        assert_eq!((refused.reason, refused.field.as_deref()), (MalformedReason::Value, Some("task_id")));
+        assert!(refused.detail.contains(CANARY_ID_PREFIX), "{refused}");
+        for free in ["taskcast", "taskcast:canary", "taskcast:canaries:1", "Taskcast:canary:1", " taskcast:canary:1"] {
+            assert_eq!(decode(free).unwrap().may_be_published(), Ok(()), "{free}");
+        }
+        let large = Event { message: Some("\u{1}".repeat(20_000).into()), ..decode("t").unwrap() };
+        assert_eq!(large.may_be_published().unwrap_err().reason, MalformedReason::TooLarge);
     }
 
     #[test]

@@ -5,6 +5,10 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 /// The longest identifier in bytes.
 pub const ID_MAX_BYTES: usize = 255;
 
+/// Tasks whose id begins with this are the service's own: each replica's delivery canary. Nobody else may publish or
+/// see them.
+pub const CANARY_ID_PREFIX: &str = "taskcast:canary:";
+
 /// Why a string is not an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdError {
@@ -82,3 +86,17 @@ id!(
     /// Names one user: the owner of a task, the subject of a token. Numbers are compared as their decimal text.
     UserId
 );
+
+impl TaskId {
+    /// The id of one replica's delivery canary. `replica` tells it from the others'.
+    #[must_use]
+    pub fn canary(replica: uuid::Uuid) -> Self {
+        Self(format!("{CANARY_ID_PREFIX}{replica}").into())
+    }
+
+    /// The service keeps ids like this for itself.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(CANARY_ID_PREFIX)
+    }
+}

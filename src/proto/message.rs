@@ -152,6 +152,19 @@ pub enum ServerMessage {
         client_timestamp: Option<RequestId>,
         id: Option<RequestId>,
     },
+    /// The service no longer hears from the log, or has fallen behind it: what the client shows is what was true at
+    /// `fresh_until_ms`; `None` when the log has not been read at all yet. The connection stays.
+    SourceDegraded {
+        fresh_until_ms: Option<u64>,
+    },
+    /// Everything that the log took meanwhile has been read; sent behind it.
+    SourceRecovered {
+        degraded_ms: u64,
+    },
+    /// This replica is about to end. Everything goes on until it closes this connection, `reconnect_after_ms` from now.
+    ServerDraining {
+        reconnect_after_ms: u64,
+    },
     Error {
         error_code: ErrorCode,
         message: String,
@@ -176,6 +189,9 @@ impl ServerMessage {
             Self::Subscribed { .. } => "subscribed",
             Self::Unsubscribed { .. } => "unsubscribed",
             Self::Pong { .. } => "pong",
+            Self::SourceDegraded { .. } => "source_degraded",
+            Self::SourceRecovered { .. } => "source_recovered",
+            Self::ServerDraining { .. } => "server_draining",
             Self::Error { .. } => "error",
             Self::AuthenticationError { .. } => "authentication_error",
         }
@@ -192,7 +208,12 @@ impl ServerMessage {
             | Self::Unsubscribed { id, .. }
             | Self::Pong { id, .. }
             | Self::Error { id, .. } => id.as_ref(),
-            Self::ConnectionEstablished(_) | Self::TaskRemoved { .. } | Self::AuthenticationError { .. } => None,
+            Self::ConnectionEstablished(_)
+            | Self::TaskRemoved { .. }
+            | Self::SourceDegraded { .. }
+            | Self::SourceRecovered { .. }
+            | Self::ServerDraining { .. }
+            | Self::AuthenticationError { .. } => None,
         }
     }
 }

@@ -37,7 +37,7 @@ pub use event::{
 };
 pub use field::FIELD_ALIASES;
 pub use frame::{CONTROL_PAYLOAD_MAX_BYTES, Opcode, close_frame, frame, payload};
-pub use id::{ID_MAX_BYTES, IdError, TaskId, UserId};
+pub use id::{CANARY_ID_PREFIX, ID_MAX_BYTES, IdError, TaskId, UserId};
 pub use json_text::{JSON_DEPTH_MAX, JsonText};
 pub use message::{
     ClientLimits, ConnectionEstablished, REQUEST_ID_MAX_BYTES, RequestId, ResumeFailure, ServerMessage, TaskFrame,

@@ -11,6 +11,11 @@ use super::{
 /// The human line of `connection_established`.
 pub(super) const GREETING: &str = "Connected to task progress updates";
 
+/// The human lines of the messages about the service itself.
+pub(super) const DEGRADED: &str = "Updates are delayed: the service waits for its event log";
+pub(super) const RECOVERED: &str = "Updates are live again";
+pub(super) const DRAINING: &str = "The service restarts; the connection will be closed, reconnect then";
+
 /// Writes `error` of an event or a task.
 pub(super) fn write_error(object: &mut ObjectWriter<'_>, error: &TaskError) {
     object.object("error", |object| {
@@ -128,6 +133,21 @@ pub(super) fn write_message(object: &mut ObjectWriter<'_>, message: &ServerMessa
             if let Some(echo) = client_timestamp {
                 object.json("client_timestamp", echo.as_json());
             }
+        }
+        ServerMessage::SourceDegraded { fresh_until_ms } => {
+            object.string("message", DEGRADED);
+            match fresh_until_ms {
+                Some(moment) => object.moment("fresh_until", *moment),
+                None => object.null("fresh_until"),
+            }
+        }
+        ServerMessage::SourceRecovered { degraded_ms } => {
+            object.string("message", RECOVERED);
+            object.integer("degraded_ms", *degraded_ms);
+        }
+        ServerMessage::ServerDraining { reconnect_after_ms } => {
+            object.string("message", DRAINING);
+            object.integer("reconnect_after_ms", *reconnect_after_ms);
         }
         ServerMessage::Error { error_code, message, .. } => {
             object.string("error_code", error_code.as_str());

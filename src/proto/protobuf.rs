@@ -9,7 +9,7 @@ use super::{
     ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, UserId,
     command_json::{invalid, selector_of, task_id_of},
     event_protobuf::owned,
-    native::GREETING,
+    native::{DEGRADED, DRAINING, GREETING, RECOVERED},
     wire::{self, client_message, server_message, topic},
 };
 
@@ -153,6 +153,18 @@ impl From<&ServerMessage> for server_message::Message {
             ServerMessage::Pong { client_timestamp, .. } => {
                 Self::Pong(wire::Pong { client_timestamp: client_timestamp.as_ref().map(RequestId::to_text) })
             }
+            ServerMessage::SourceDegraded { fresh_until_ms } => Self::SourceDegraded(wire::SourceDegraded {
+                message: DEGRADED.to_owned(),
+                fresh_until_ms: *fresh_until_ms,
+            }),
+            ServerMessage::SourceRecovered { degraded_ms } => Self::SourceRecovered(wire::SourceRecovered {
+                message: RECOVERED.to_owned(),
+                degraded_ms: *degraded_ms,
+            }),
+            ServerMessage::ServerDraining { reconnect_after_ms } => Self::ServerDraining(wire::ServerDraining {
+                message: DRAINING.to_owned(),
+                reconnect_after_ms: *reconnect_after_ms,
+            }),
             ServerMessage::Error { error_code, message, .. } => Self::Error(wire::Error {
                 error_code: wire::ErrorCode::from(*error_code).into(),
                 message: message.clone(),

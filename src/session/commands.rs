@@ -2,8 +2,6 @@
 //!
 //! Refuses to know: how a command was written.
 
-use std::{collections::VecDeque, sync::Arc};
-
 use super::{
     machine::{CANCELS_MAX, Cancel, Listing, Session, Stage},
     opening::CELERY_LIST_MAX,
@@ -12,8 +10,7 @@ use crate::{
     clock::Now,
     hub::Hub,
     proto::{
-        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskFrame,
-        TaskId, Topic,
+        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic,
     },
 };
 
@@ -94,9 +91,10 @@ impl Session {
     /// frames; the rest is sent here, under the cursor that the client has already. Only in a live session: while it
     /// is opening, its cursor moves over what would be marked.
     pub(super) fn catch_up(&mut self, topic: &Topic) {
-        let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
-        if !known.is_empty() {
-            self.list(Listing { left: Some(known.into()), with_cursor: true, id: None });
+        let hub = &self.shared.hub;
+        let mut known = hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
+        if hub.peek(&mut known, |task| self.sees(task)).is_some() {
+            self.list(Listing { left: Some(known), with_cursor: true, id: None });
         }
     }
 
@@ -107,20 +105,25 @@ impl Session {
                 self.late_topics.retain(|late| *late != topic);
                 let rest: Vec<Topic> = self.watches.keys().cloned().collect();
                 self.shared.hub.keep_marks(&self.mailbox, &rest);
-                let is_kept = |frame: &Arc<TaskFrame>| !Hub::is_given_up(&frame.task, &topic, &rest);
-                self.states_to_send().for_each(|left| left.retain(is_kept));
+                self.give_up(&topic, &rest);
             }
             self.reply(&ServerMessage::Unsubscribed { topic, id: id.cloned() }, now);
         }
     }
 
-    /// What was collected and has not been sent.
-    fn states_to_send(&mut self) -> impl Iterator<Item = &mut VecDeque<Arc<TaskFrame>>> {
-        let opening = match &mut self.stage {
-            Stage::Snapshot { left, .. } | Stage::Missed { left } | Stage::Ended { left, .. } => Some(left),
-            Stage::Waiting { .. } | Stage::Live => None,
-        };
-        opening.into_iter().chain(self.listings.iter_mut().filter_map(|listing| listing.left.as_mut()))
+    /// What was collected and has not been sent loses what is watched no more.
+    fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
+        match &mut self.stage {
+            Stage::Snapshot { left, .. } | Stage::Ended { left, .. } => left.give_up(topic, rest),
+            Stage::Missed { left, topics, .. } => {
+                left.retain(|frame| !Hub::is_given_up(&frame.task, topic, rest));
+                topics.retain(|watched| watched != topic);
+            }
+            Stage::Waiting { .. } | Stage::Live => {}
+        }
+        for walk in self.listings.iter_mut().filter_map(|listing| listing.left.as_mut()) {
+            walk.give_up(topic, rest);
+        }
     }
 
     fn task_status(&mut self, task_id: TaskId, id: Option<RequestId>, now: Now) {
@@ -130,14 +133,14 @@ impl Session {
 
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
-        if self.encoding != Encoding::Celery {
-            return self.list(Listing { left: None, with_cursor: false, id });
+        if self.encoding == Encoding::Celery {
+            let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+            let mut tasks = self.shared.hub.tasks(&topics);
+            tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
+            tasks.truncate(CELERY_LIST_MAX);
+            return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
         }
-        let topics: Vec<Topic> = self.watches.keys().cloned().collect();
-        let mut tasks = self.shared.hub.tasks(&topics);
-        tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
-        tasks.truncate(CELERY_LIST_MAX);
-        self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
+        self.list(Listing { left: None, with_cursor: false, id });
     }
 
     /// A task that may not be cancelled is answered like one that does not exist.

@@ -15,7 +15,7 @@ use super::{Deliver, Request, Sessions, websocket::Inbound};
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Mailbox, PullOptions, Watch},
+    hub::{Mailbox, PullOptions, Stale, Walk, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
@@ -34,9 +34,6 @@ const REPLIES_MAX_BYTES: usize = 64 * 1024;
 /// Requests to cancel that wait for the log.
 pub(super) const CANCELS_MAX: usize = 16;
 
-/// Tasks in listings that wait for a slow socket, likewise.
-const LISTED_MAX: usize = 1_000_000;
-
 /// Frames to write, and what is known of them for the metrics.
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -54,9 +51,9 @@ pub(super) struct Cancel {
 
 /// States that go out in pages beside the flow of events.
 pub(super) struct Listing {
-    /// `None`: live tasks up to the session's cursor when its turn comes. Were they newer, what follows would take the
-    /// client back.
-    pub(super) left: Option<VecDeque<Arc<TaskFrame>>>,
+    /// What is left of it; `None`: all live tasks that are watched, up to the session's cursor when its turn comes. Were
+    /// they newer, what follows would take the client back.
+    pub(super) left: Option<Walk>,
     /// Whether its pages carry the session's cursor.
     pub(super) with_cursor: bool,
     pub(super) id: Option<RequestId>,
@@ -70,18 +67,25 @@ pub(super) enum Stage {
     },
     /// What is left of the snapshot, ascending, and the cursor that holds once it is out.
     Snapshot {
-        left: VecDeque<Arc<TaskFrame>>,
+        left: Walk,
         done: Option<Cursor>,
         reset: Option<ResumeFailure>,
         is_first: bool,
+        /// Tasks that went out.
+        sent: usize,
     },
-    /// What is left of what a resumed client missed, ascending.
+    /// What is left of what a resumed client missed, ascending; as far as it was collected, unless that was all.
     Missed {
         left: VecDeque<Arc<TaskFrame>>,
+        topics: Vec<Topic>,
+        through: Position,
+        is_all: bool,
     },
     /// Celery's dialect only: what its list of live tasks has no room for, ascending; then the cursor holds.
     Ended {
-        left: VecDeque<Arc<TaskFrame>>,
+        left: Walk,
+        /// The list.
+        listed: Vec<Arc<TaskFrame>>,
         done: Option<Cursor>,
     },
     Live,
@@ -113,13 +117,17 @@ pub(super) struct Session {
     closing: Option<(CloseCode, String)>,
     bad_in_a_row: u32,
     /// Pull again without being woken.
-    more: bool,
+    pub(super) more: bool,
     pulled_at: Option<Instant>,
     /// What is marked was not pulled, because of the throttle.
     is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
+    /// When its turn in the drain of this replica comes.
+    pub(super) drains_at: Option<Instant>,
+    /// What the client was last told of how fresh its states are.
+    pub(super) told_stale: Option<Stale>,
 }
 
 impl Drop for Session {
@@ -159,6 +167,8 @@ impl Session {
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
             expires_at,
+            drains_at: None,
+            told_stale: None,
         }
     }
 
@@ -195,9 +205,7 @@ impl Session {
 
     /// States to send in pages, when the socket can take them.
     pub(super) fn list(&mut self, listing: Listing) {
-        let lists = self.listings.iter().chain([&listing]).flat_map(|listing| &listing.left);
-        let waiting: usize = lists.map(VecDeque::len).sum();
-        if self.listings.len() >= REPLIES_MAX || waiting > LISTED_MAX {
+        if self.listings.len() >= REPLIES_MAX {
             self.close(CloseCode::Policy, "too many requests without reading the answers");
             return;
         }
@@ -278,10 +286,12 @@ impl Session {
             self.follow_resets(now);
         }
         output.frames.extend(self.preface.drain(..));
+        self.tell_degraded(now);
         let opening = self.closing.is_none() && !self.is_flowing();
         match &self.stage {
             Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
-            Stage::Missed { .. } | Stage::Ended { .. } if opening => self.send_missed(&mut output),
+            Stage::Missed { .. } if opening => self.send_missed(&mut output, now),
+            Stage::Ended { .. } if opening => self.send_ended(&mut output),
             _ => {}
         }
         output.frames.extend(self.replies.drain(..));
@@ -299,6 +309,7 @@ impl Session {
         }
         if self.listings.is_empty() {
             self.pull(&mut output, now);
+            self.tell_recovered(&mut output, now);
         } else {
             self.listing_page(&mut output, now);
         }
@@ -342,22 +353,6 @@ impl Session {
             && progress.replayed
         {
             self.begin_snapshot(reset, now);
-        }
-    }
-
-    fn send_missed(&mut self, output: &mut Output) {
-        let (left, done) = match &mut self.stage {
-            Stage::Missed { left } => (left, None),
-            Stage::Ended { left, done } => (left, *done),
-            _ => return,
-        };
-        let taken: Vec<_> = left.drain(..left.len().min(PULL_FRAMES_MAX)).collect();
-        let is_last = left.is_empty();
-        self.send(&taken, output);
-        if is_last {
-            self.cursor = done.or(self.cursor);
-            self.stage = Stage::Live;
-            self.more = true;
         }
     }
 
@@ -414,10 +409,11 @@ impl Session {
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
         // Also when that moment has just passed: what is held back wakes nobody any more.
         let throttled = self.throttled_until().filter(|_| self.is_held_back);
-        [Some(self.ping_at), Some(dead_at), self.expires_at, throttled].into_iter().flatten().min().unwrap_or(dead_at)
+        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, self.drains_at, throttled];
+        timers.into_iter().flatten().min().unwrap_or(dead_at)
     }
 
-    /// A timer fired: ping, expiry. False when the peer is dead and the socket is to be dropped.
+    /// A timer fired: ping, expiry, the turn in a drain. False when the peer is dead and the socket is to be dropped.
     pub(super) fn on_time(&mut self, now: Now) -> bool {
         // While nothing is read, nothing can be heard; then progress of the writing is the sign of life.
         if !self.is_backed_up() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
@@ -426,6 +422,9 @@ impl Session {
         if self.expires_at.is_some_and(|at| now.instant >= at) {
             self.expires_at = None;
             self.refuse(AuthenticationErrorCode::ExpiredToken, "the token has expired", now);
+        }
+        if self.drains_at.is_some_and(|at| now.instant >= at) {
+            self.close(CloseCode::Restart, "the service restarts; reconnect");
         }
         if now.instant >= self.ping_at {
             self.ping_at = now.instant + self.shared.settings.heartbeat_interval;

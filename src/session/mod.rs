@@ -3,11 +3,16 @@
 //!
 //! Refuses to know: HTTP, brokers.
 
+mod canary;
 mod commands;
+mod drain;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod loopback;
 mod machine;
+mod notices;
 mod opening;
+mod paging;
 mod pump;
 #[cfg(test)]
 mod simulation;
@@ -18,8 +23,12 @@ mod websocket;
 use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
+pub use self::{
+    canary::{Canary, CanaryHealth, CanarySettings},
+    drain::Drain,
+};
 use crate::{
     auth::Verifier,
     hub::Hub,
@@ -35,7 +44,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// A peer that sent nothing for this long is dead.
     pub dead_peer_timeout: Duration,
-    /// A socket that took no byte for this long while some were waiting is dropped.
+    /// A socket that took next to nothing for this long while bytes were waiting is dropped: less than 16 KiB, and not all.
     pub write_timeout: Duration,
     /// How long a connection without a token may take to send one as its first frame.
     pub first_frame_timeout: Duration,
@@ -98,8 +107,8 @@ pub struct Sessions {
     pub publisher: Publisher,
     pub metrics: Arc<Metrics>,
     pub settings: Arc<Settings>,
-    /// Cancelled when connections are to be ended with 1012.
-    pub draining: CancellationToken,
+    /// The end of all connections, when it comes.
+    pub drain: Drain,
     /// Holds one token per connection, so that a drain can wait for the last.
     pub open: TaskTracker,
 }

@@ -226,3 +226,72 @@ fn that_a_task_left_is_told_before_a_cursor_that_is_beyond_it() {
     // Whoever drops after the second frame comes back with its cursor, and would not be told any more.
     assert_eq!(types(&world.frames(&mut session)), ["task_removed", "task_progress"]);
 }
+
+#[test]
+fn a_resumed_client_that_reads_so_slowly_that_the_rest_is_let_go_starts_over() {
+    let mut world = World::new();
+    world.event("first", "u1", Some(1.0), None);
+    let mut session = world.open("u1", &mine());
+    let cursor = last_cursor(&world.frames(&mut session));
+    // More than a piece, of tasks that may be let go.
+    let missed = 2_300;
+    for n in 0..missed {
+        world.event(
+            &format!("t{}", n % 300),
+            "u1",
+            None,
+            Some(if n / 300 % 2 == 0 { Status::Waiting } else { Status::Running }),
+        );
+    }
+    let resume = Request { cursor: Some(cursor), ..mine() };
+    let mut patient = world.open("u1", &resume);
+    let mut slow = world.open("u1", &resume);
+    let whole = world.frames(&mut patient);
+    assert_eq!(types(&whole).iter().filter(|kind| **kind == "task_progress").count(), missed);
+    assert_eq!(whole[0]["resumed"], true);
+    // The slow one has read the first of it when the service lets go of some task that it has not heard the end of.
+    let output = slow.output(world.now);
+    assert!(!output.frames.is_empty());
+    world.event("ends", "u1", None, Some(Status::Failed));
+    world.event("t1", "u1", None, Some(Status::Failed));
+    let _ = world.shared.hub.sweep(world.now.unix_ms + 61_000, 0);
+    let rest = world.frames(&mut slow);
+    let anew = rest.iter().position(|frame| frame["reset"] == "trimmed").expect("a new snapshot");
+    let listed: usize = rest[anew..].iter().filter_map(|frame| frame["tasks"].as_array()).map(Vec::len).sum();
+    assert_eq!(listed, 300, "first, and all but the one that was let go");
+}
+
+#[test]
+fn a_snapshot_of_many_pieces_is_whole_whatever_happens_meanwhile() {
+    let mut world = World::new();
+    for n in 0..900 {
+        world.event(&format!("t{n}"), "u1", Some(1.0), None);
+    }
+    let mut session = world.open("u1", &mine());
+    let mut frames = Vec::new();
+    let mut turn = 0;
+    loop {
+        let output = session.output(world.now);
+        if output.frames.is_empty() && !session.has_more() {
+            break;
+        }
+        frames.extend(output.frames.iter().map(|frame| serde_json::from_slice::<Value>(&payload(frame)).unwrap()));
+        // One that was sent, and one that was not.
+        for task in [turn % 900, 899 - turn % 900] {
+            if turn < 200 {
+                world.event(&format!("t{task}"), "u1", Some(2.0 + f64::from(turn)), None);
+            }
+        }
+        turn += 1;
+    }
+    let mut shown = std::collections::BTreeMap::new();
+    for frame in &frames {
+        let listed = frame["tasks"].as_array().into_iter().flatten();
+        for task in listed.chain([frame].into_iter().filter(|frame| frame["type"] == "task_progress")) {
+            shown.insert(task["task_id"].as_str().unwrap().to_owned(), task["progress"].as_f64());
+        }
+    }
+    let held = world.shared.hub.tasks(&[Topic::All]);
+    let held = held.iter().map(|frame| (frame.task.task_id.to_string(), frame.task.progress)).collect();
+    assert_eq!(shown, held);
+}

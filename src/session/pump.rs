@@ -38,6 +38,10 @@ const READ_BYTES: usize = 4096;
 /// Slices per vectored write.
 const SLICES_MAX: usize = 64;
 
+/// What a client must take within a `write_timeout`, unless it takes everything that waits: who takes a byte now and then
+/// keeps its frames in memory as surely as who takes none. With the default timeout that is 800 bytes per second.
+pub(super) const TAKEN_MIN_BYTES: usize = 16 * 1024;
+
 /// What the socket did.
 enum Event {
     /// Bytes arrived; what they said is in the inbox.
@@ -62,8 +66,9 @@ struct Pump<S> {
     peer_closed: bool,
     peer_code: Option<u16>,
     written: u64,
-    /// When the oldest unwritten byte last had company that moved.
+    /// When the peer last had taken enough, or everything; and what it has taken since.
     progress_at: Instant,
+    taken: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
@@ -78,12 +83,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             peer_code: None,
             written: 0,
             progress_at: clock::now().instant,
+            taken: 0,
         }
     }
 
     fn queue(&mut self, frames: impl IntoIterator<Item = Bytes>) {
         if self.outbox.is_empty() {
             self.progress_at = clock::now().instant;
+            self.taken = 0;
         }
         self.outbox.extend(frames);
     }
@@ -115,7 +122,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.progress_at = clock::now().instant;
+            self.taken += written;
+            if self.taken >= TAKEN_MIN_BYTES {
+                self.progress_at = clock::now().instant;
+                self.taken = 0;
+            }
             self.written += written as u64;
             self.consume(written);
         }
@@ -207,6 +218,16 @@ where
             session
         }
     };
+    converse(sessions, &mut pump, &mut session).await
+}
+
+/// As [`run`], for somebody who is known already.
+pub(super) async fn run_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: Request) -> Option<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
+    let mut session = Session::open(sessions, identity, &request, clock::now());
     converse(sessions, &mut pump, &mut session).await
 }
 
@@ -317,13 +338,17 @@ where
             () = &mut timer => {
                 armed_for = None;
                 let now = clock::now();
-                let stalled = !idle && now.instant >= stalled_at;
+                // It may have taken something since the timer was set.
+                let stalled = !idle && now.instant >= pump.progress_at + sessions.settings.write_timeout;
+                if stalled {
+                    sessions.metrics.reader_dropped();
+                }
                 if stalled || !session.on_time(now) {
                     return None;
                 }
             }
-            () = sessions.draining.cancelled(), if session.closing().is_none() => {
-                session.close(CloseCode::Restart, "the service restarts; reconnect");
+            () = sessions.drain.begun().cancelled(), if !session.is_draining() => {
+                session.on_draining(sessions.drain.slot(), clock::now());
             }
         }
     }
@@ -366,3 +391,7 @@ fn flushed<S>(sessions: &Sessions, pump: &mut Pump<S>, output: &Output) {
     let waited = output.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
     sessions.metrics.frames_delivered(output.task_frames, waited);
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -38,10 +38,12 @@ pub(super) fn sessions() -> Sessions {
     };
     let hub = HubSettings {
         max: 1000,
+        max_bytes: 0,
+        max_per_owner: 0,
         ring_frames: 16,
         retain_ended: Duration::from_secs(60),
         retain_idle: Duration::from_secs(3600),
-        resume_window: 1000,
+        resume_window: 10_000,
     };
     let settings = Settings {
         heartbeat_interval: Duration::from_secs(25),
@@ -64,7 +66,7 @@ pub(super) fn sessions() -> Sessions {
         publisher: Publisher::new(log),
         metrics,
         settings: Arc::new(settings),
-        draining: tokio_util::sync::CancellationToken::new(),
+        drain: super::Drain::default(),
         open: tokio_util::task::TaskTracker::new(),
     }
 }

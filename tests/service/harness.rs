@@ -72,10 +72,14 @@ impl Service {
         let _ = self.child.wait();
     }
 
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// SIGTERM; the exit code.
     pub async fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let waited = tokio::task::spawn_blocking(move || self.child.wait().unwrap().code());
         tokio::time::timeout(PATIENCE, waited).await.expect("an exit").unwrap()
     }
@@ -269,6 +273,33 @@ impl Client {
         }
         let (socket, _) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap()?;
         Ok(Self { socket, frames: Vec::new() })
+    }
+
+    /// A client of `user` that has room for so many bytes, about, so that its socket is soon full when it does not read.
+    pub async fn connect_narrow(port: u16, path: &str, user: &str, room: u32) -> Self {
+        let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
+        request.headers_mut().insert("Authorization", format!("Bearer {}", token(user)).parse().unwrap());
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(room).unwrap();
+        let stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+        let handshake = tokio_tungstenite::client_async(request, MaybeTlsStream::Plain(stream));
+        let (socket, _) = tokio::time::timeout(PATIENCE, handshake).await.unwrap().expect("a handshake");
+        Self { socket, frames: Vec::new() }
+    }
+
+    /// The next bytes as they come, which are then lost to the frames; 0 at the end.
+    pub async fn sip(&mut self, bytes: usize) -> usize {
+        let mut sip = vec![0; bytes];
+        self.socket.get_mut().read(&mut sip).await.unwrap_or(0)
+    }
+
+    /// Every frame that is still on its way, until the connection ends.
+    pub async fn drain(&mut self) {
+        while let Some(message) = self.message().await {
+            if let Message::Text(text) = message {
+                self.frames.push(serde_json::from_str(&text).expect("JSON"));
+            }
+        }
     }
 
     async fn message(&mut self) -> Option<Message> {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use taskcast::clock;
+use tokio::net::TcpStream;
 
 use crate::harness::{Client, Service, http, token, token_for, until};
 
@@ -66,6 +68,66 @@ async fn a_deploy_closes_with_1012_and_the_process_ends_well() {
     let mut client = service.attach("/ws/tasks/", "u1").await;
     let (code, exit) = tokio::join!(client.closed(), service.terminate());
     assert_eq!((code, exit), (Some(1012), Some(0)));
+}
+
+#[tokio::test]
+async fn a_deploy_tells_each_client_its_turn_and_serves_it_until_then() {
+    let service = Service::start(&[("TASKCAST_DRAIN_SECONDS", "4")]).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(service.attach("/ws/tasks/", "u1").await);
+    }
+    let port = service.port;
+    let terminated = tokio::spawn(service.terminate());
+    let mut ends = Vec::new();
+    for mut client in clients {
+        ends.push(tokio::spawn(async move {
+            let told = client.until("server_draining").await["reconnect_after_ms"].as_u64().unwrap();
+            let started = clock::now().instant;
+            assert_eq!(client.closed().await, Some(1012));
+            (Duration::from_millis(told), started.elapsed())
+        }));
+    }
+    let mut per_second = [0; 4];
+    for end in ends {
+        let (told, waited) = end.await.unwrap();
+        let early = waited + Duration::from_millis(500) < told;
+        assert!(!early && waited < told + Duration::from_secs(2), "told {told:?}, waited {waited:?}");
+        per_second[(told.as_secs() as usize).min(3)] += 1;
+    }
+    assert!(per_second.iter().all(|count| (2..=4).contains(count)), "{per_second:?}");
+    assert_eq!(terminated.await.unwrap(), Some(0));
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn nobody_new_is_let_in_during_a_drain_and_readiness_says_so() {
+    let service = Service::start(&[("TASKCAST_DRAIN_SECONDS", "3600")]).await;
+    // The first turn is at once; who comes second stays.
+    let mut first = service.attach("/ws/tasks/", "u1").await;
+    let mut second = service.attach("/ws/tasks/", "u1").await;
+    service.signal("TERM");
+    first.until("server_draining").await;
+    let (closed, stays) = match second.until("server_draining").await["reconnect_after_ms"].as_u64() {
+        Some(0) => (&mut second, &mut first),
+        _ => (&mut first, &mut second),
+    };
+    assert_eq!(closed.closed().await, Some(1012));
+    service.until_ready(false).await;
+    let refused = Client::try_connect(service.port, "/ws/tasks/", &[]).await.err().expect("a refusal");
+    assert!(refused.to_string().contains("503"), "{refused}");
+    assert_eq!(service.operations("/livez").await.0, 200);
+    service.publish(&json!({"task_id": "t", "user_id": "u1", "status": "succeeded"})).await;
+    stays.until_end_of("t").await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once() {
+    let service = Service::start(&[("TASKCAST_DRAIN_SECONDS", "3600")]).await;
+    let mut client = service.attach("/ws/tasks/", "u1").await;
+    service.signal("TERM");
+    client.until("server_draining").await;
+    assert_eq!(service.terminate().await, Some(143));
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@
 mod support;
 
 mod browsers;
+mod canary;
 mod harness;
 mod lives;
+mod overload;
 mod publishing;
 mod resuming;
 mod strangers;

@@ -51,9 +51,11 @@ export const connection = {
   liveSince: 0,
   /** The next page of a snapshot replaces everything. */
   replacing: false,
-  /** From `server_draining`, for the close that follows it. */
-  drainDelay: null,
+  /** From `server_draining`: when this connection is to be closed, and the next one to be made. */
+  drainsAt: null,
   refusal: null,
+  /** The `source_degraded` that no `source_recovered` has followed yet. */
+  degraded: null,
   /** The cookie was asked for anew since the service last accepted one. */
   renewed: false,
   lastHeard: 0,
@@ -64,7 +66,8 @@ export function connect() {
   stopTimers();
   closeSocket();
   connection.refusal = null;
-  connection.drainDelay = null;
+  connection.degraded = null;
+  connection.drainsAt = null;
   connection.liveSince = 0;
   page.show("connecting", "Connecting…");
 
@@ -151,8 +154,14 @@ function receive(text) {
       tasks.delete(message.task_id);
       break;
     case "server_draining":
-      connection.drainDelay = message.reconnect_after_ms;
-      break;
+      connection.drainsAt = Date.now() + (positive(message.reconnect_after_ms) ?? 0);
+      return;
+    case "source_degraded":
+      connection.degraded = message;
+      return tellState();
+    case "source_recovered":
+      connection.degraded = null;
+      return tellState();
     case "authentication_error":
       connection.refusal = message;
       return;
@@ -174,13 +183,23 @@ function established(message) {
   connection.renewed = false;
   if (message.resumed === true) {
     keepCursor(message);
-    page.show("live", "Live");
+    tellState();
   } else {
     // Nothing of before is promised any more; what is on the page stays until its replacement is here.
     connection.cursor = null;
     connection.replacing = true;
     page.show("connecting", "Catching up…");
   }
+  page.draw();
+}
+
+/** Live, or what keeps the bars from being so although the connection stands. */
+function tellState() {
+  const { degraded } = connection;
+  if (!degraded) page.show("live", "Live");
+  else if (degraded.fresh_until) {
+    page.show("degraded", `Updates are delayed; shown as of ${new Date(degraded.fresh_until).toLocaleTimeString()}`);
+  } else page.show("degraded", "The service has not reached its event log yet");
   page.draw();
 }
 
@@ -193,7 +212,7 @@ function snapshot(message) {
   keepCursor(message);
   if (!message.more) {
     settle();
-    page.show("live", "Live");
+    tellState();
   }
   page.draw();
 }
@@ -222,7 +241,7 @@ function closed({ code, reason }) {
     return page.draw();
   }
   connection.failures += 1;
-  retryIn(delayAfter(code, reason), code === 1012 ? "restarting" : "");
+  retryIn(delayAfter(code), code === 1012 ? "restarting" : "");
   page.draw();
 }
 
@@ -234,11 +253,12 @@ async function renewCookie() {
   if (connection.socket === null) connect();
 }
 
-/** Full jitter between the two limits; a restart says itself how long. */
-function delayAfter(code, reason) {
+/** Full jitter between the two limits. A service that drains has told when to come back, and spreads that itself. */
+function delayAfter(code) {
   const { min, max } = connection.limits;
-  const told = positive(connection.drainDelay) ?? positive(Number(/(\d+)\s*ms/.exec(reason ?? "")?.[1]));
-  if (code === 1012 && told !== null) return Math.min(told, max) + Math.random() * min;
+  if (code === 1012 && connection.drainsAt !== null) {
+    return Math.min(Math.max(connection.drainsAt - Date.now(), 0), max) + Math.random() * min;
+  }
   const ceiling = Math.min(max, min * 2 ** Math.min(connection.failures, 16));
   return min + Math.random() * (ceiling - min);
 }

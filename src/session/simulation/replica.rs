@@ -83,6 +83,8 @@ impl Replica {
         let mut shared = test_world::sessions();
         let settings = Settings {
             max: limits.tasks_max,
+            max_bytes: 0,
+            max_per_owner: 0,
             ring_frames: limits.ring_frames,
             retain_ended: Duration::from_millis(limits.retain_ended_ms),
             retain_idle: Duration::from_millis(limits.retain_idle_ms),

@@ -1,0 +1,169 @@
+//! A walk over the tasks under some topics, ascending, collected a piece at a time and read when it is sent: what a
+//! client that connects makes the service hold is bounded, however many tasks there are and however slowly it reads.
+//!
+//! Refuses to know: what is sent, and how large a page is.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Hub, lock, slot::Slot};
+use crate::proto::{Position, Task, TaskFrame, Topic};
+
+/// Tasks that a walk holds at most: 24 bytes each. Each piece costs a look at every task under the topics.
+/// Few in tests of this crate, so that all of them walk from piece to piece.
+pub(super) const PIECE_TASKS: usize = if cfg!(test) { 64 } else { 2048 };
+
+/// The tasks whose newest frame is not beyond a position. One that moves on meanwhile is passed over: it is marked in
+/// the mailbox of whoever watched it when the walk began.
+pub struct Walk {
+    topics: Vec<Topic>,
+    /// Collected up to here; all there is when it is `through`.
+    after: Position,
+    through: Position,
+    piece: VecDeque<(Position, Arc<Slot>)>,
+}
+
+impl Walk {
+    #[must_use]
+    pub fn new(topics: Vec<Topic>, through: Position) -> Self {
+        Self { topics, after: Position::START, through, piece: VecDeque::new() }
+    }
+
+    /// Goes no further.
+    pub fn end(&mut self) {
+        self.piece = VecDeque::new();
+        self.after = self.through;
+    }
+
+    /// Shows no more what is under `topic` and under nothing of the `rest`.
+    pub fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
+        self.topics.retain(|walked| walked != topic);
+        self.piece.retain(|(_, slot)| !Hub::is_given_up(&slot.current().task, topic, rest));
+    }
+
+    /// Past what [`Hub::peek`] showed.
+    pub fn advance(&mut self) {
+        self.piece.pop_front();
+    }
+}
+
+impl Hub {
+    /// The next task of a walk that `sees` lets pass, as it is now.
+    pub fn peek(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) -> Option<Arc<TaskFrame>> {
+        loop {
+            while let Some((_, slot)) = walk.piece.front() {
+                let frame = slot.current();
+                if frame.position() <= walk.through && sees(&frame.task) {
+                    return Some(frame);
+                }
+                walk.piece.pop_front();
+            }
+            if walk.after >= walk.through {
+                walk.piece = VecDeque::new();
+                return None;
+            }
+            self.collect_piece(walk, &sees);
+        }
+    }
+
+    fn collect_piece(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
+        let mut piece: Vec<(Position, Arc<Slot>)> = Vec::new();
+        let mut through = walk.through;
+        let position = |(position, _): &(Position, Arc<Slot>)| *position;
+        let mut consider = |slot: &Arc<Slot>| {
+            let at = {
+                let state = slot.lock();
+                let frame = state.current();
+                Some(frame.position()).filter(|at| *at > walk.after && *at <= through && sees(&frame.task))
+            };
+            piece.extend(at.map(|at| (at, slot.clone())));
+            if piece.len() == 2 * PIECE_TASKS {
+                // Two topics may bring the same task; a position is of one task alone.
+                piece.sort_unstable_by_key(position);
+                piece.dedup_by_key(|entry| entry.0);
+                if piece.len() > PIECE_TASKS {
+                    piece.truncate(PIECE_TASKS);
+                    through = piece[PIECE_TASKS - 1].0;
+                }
+            }
+        };
+        for topic in &walk.topics {
+            if *topic == Topic::All {
+                for shard in &self.0.shards {
+                    lock(shard).values().for_each(&mut consider);
+                }
+            } else {
+                self.under(std::slice::from_ref(topic)).iter().for_each(&mut consider);
+            }
+        }
+        piece.sort_unstable_by_key(position);
+        piece.dedup_by_key(|entry| entry.0);
+        if piece.len() > PIECE_TASKS {
+            piece.truncate(PIECE_TASKS);
+            through = piece[PIECE_TASKS - 1].0;
+        }
+        piece.shrink_to_fit();
+        walk.after = through;
+        walk.piece = piece.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::*, *};
+    use crate::hub::Settings;
+
+    const TASKS: u64 = 3 * PIECE_TASKS as u64;
+
+    fn large_hub() -> Hub {
+        let hub = hub_with(Settings { max: 100_000, ..settings() });
+        let batch: Vec<_> =
+            (1..=TASKS).map(|n| arrival(n, progress(&format!("t{n}"), &format!("u{}", n % 2), 1.0))).collect();
+        hub.apply(&batch, LATE);
+        hub
+    }
+
+    fn rest(hub: &Hub, walk: &mut Walk, sees: fn(&Task) -> bool) -> Vec<u64> {
+        let mut positions = Vec::new();
+        while let Some(frame) = hub.peek(walk, sees) {
+            assert!(walk.piece.len() <= PIECE_TASKS && walk.piece.capacity() <= 2 * PIECE_TASKS, "a bounded piece");
+            positions.push(frame.position().major);
+            walk.advance();
+        }
+        positions
+    }
+
+    #[test]
+    fn a_walk_shows_every_task_once_and_ascending_whatever_topics_overlap() {
+        let hub = large_hub();
+        let through = cursor(TASKS - 5).position;
+        let mut walk = Walk::new(vec![Topic::All], through);
+        assert_eq!(rest(&hub, &mut walk, ALL), (1..=TASKS - 5).collect::<Vec<_>>());
+        let topics = vec![Topic::Owner(user("u0")), Topic::All, Topic::Owner(user("u1")), Topic::Task(id("t7"))];
+        assert_eq!(rest(&hub, &mut Walk::new(topics, through), ALL), (1..=TASKS - 5).collect::<Vec<_>>());
+        let mine = |task: &Task| task.user_id == Some(user("u1"));
+        let odd: Vec<u64> = (1..=TASKS - 5).step_by(2).collect();
+        assert_eq!(rest(&hub, &mut Walk::new(vec![Topic::All], through), mine), odd);
+    }
+
+    #[test]
+    fn a_task_that_moves_on_is_passed_over_wherever_the_walk_is() {
+        let hub = large_hub();
+        let mut walk = Walk::new(vec![Topic::All], cursor(TASKS).position);
+        assert_eq!(hub.peek(&mut walk, ALL).unwrap().position().major, 1);
+        // One of the piece that is collected, the one that is shown, and one of a later piece.
+        for (n, task) in ["t3", "t1", "t151"].into_iter().enumerate() {
+            hub.apply(&[arrival(TASKS + 1 + n as u64, progress(task, "u1", 2.0))], LATE);
+        }
+        let expected: Vec<u64> = (1..=TASKS).filter(|n| ![1, 3, 151].contains(n)).collect();
+        assert_eq!(rest(&hub, &mut walk, ALL), expected);
+    }
+
+    #[test]
+    fn a_walk_that_was_ended_shows_nothing_more() {
+        let hub = large_hub();
+        let mut walk = Walk::new(vec![Topic::All], cursor(TASKS).position);
+        assert!(hub.peek(&mut walk, ALL).is_some());
+        walk.end();
+        assert!(hub.peek(&mut walk, ALL).is_none());
+    }
+}

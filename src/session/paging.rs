@@ -1,0 +1,154 @@
+//! What is larger than a write: snapshots, what a resumed client missed, listings. Collected a piece at a time, and only
+//! when the socket has taken what was before it.
+//!
+//! Refuses to know: why it is sent.
+
+use std::sync::Arc;
+
+use super::{
+    Deliver,
+    machine::{Output, PULL_FRAMES_MAX, Session, Stage},
+};
+use crate::{
+    clock::Now,
+    hub::{Hub, Walk},
+    proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
+};
+
+/// What a task takes in a page besides its texts, in bytes: for cutting pages, so about right is right enough.
+const TASK_BYTES: usize = 400;
+
+/// Frames that a resumed client missed and that are held for it at a time.
+const MISSED_FRAMES_MAX: usize = if cfg!(test) { 32 } else { 2048 };
+
+/// What is to be sent of what a client missed, and the tasks that it can see no more.
+pub(super) type Missing = (Stage, Vec<TaskId>);
+
+impl Session {
+    /// The first piece of what a client missed.
+    pub(super) fn missed(
+        &self,
+        topics: Vec<Topic>,
+        after: Cursor,
+        through: Position,
+    ) -> Result<Missing, ResumeFailure> {
+        let every = self.deliver == Deliver::Every;
+        let sees = |task: &Task| self.sees(task);
+        let missed = self.shared.hub.missed(&topics, after, through, every, MISSED_FRAMES_MAX, sees)?;
+        let (left, is_all) = (missed.frames.into(), !missed.more);
+        Ok((Stage::Missed { left, topics, through, is_all }, missed.hidden))
+    }
+
+    pub(super) fn send_missed(&mut self, output: &mut Output, now: Now) {
+        let Stage::Missed { left, topics, through, is_all } = &mut self.stage else { return };
+        let taken: Vec<_> = left.drain(..left.len().min(PULL_FRAMES_MAX)).collect();
+        let next = left.is_empty().then(|| (std::mem::take(topics), *through, *is_all));
+        self.send(&taken, output);
+        match (next, self.cursor) {
+            (None, _) => {}
+            (Some((topics, through, false)), Some(cursor)) => match self.missed(topics, cursor, through) {
+                Ok((stage, hidden)) => {
+                    self.stage = stage;
+                    output.frames.extend(self.removals(hidden, now));
+                }
+                // So slowly did it read that some of the rest is no longer held.
+                Err(failure) => self.begin_snapshot(Some(failure), now),
+            },
+            (Some(_), _) => {
+                self.stage = Stage::Live;
+                self.more = true;
+            }
+        }
+    }
+
+    /// Celery's dialect: what its list had no room for.
+    pub(super) fn send_ended(&mut self, output: &mut Output) {
+        let Stage::Ended { left, listed, done } = &mut self.stage else { return };
+        let rest = |task: &Task| self.identity.may_watch(task) && !is_listed(listed, task);
+        let (taken, more) = page(&self.shared.hub, left, usize::MAX, PULL_FRAMES_MAX, rest);
+        let done = *done;
+        self.send(&taken, output);
+        if !more {
+            self.cursor = done.or(self.cursor);
+            self.stage = Stage::Live;
+            self.more = true;
+        }
+    }
+
+    /// Writes the next page of the first listing.
+    pub(super) fn listing_page(&mut self, output: &mut Output, now: Now) {
+        let hub = &self.shared.hub;
+        let Some(listing) = self.listings.front_mut() else { return };
+        let live_only = !listing.with_cursor;
+        let walk = listing.left.get_or_insert_with(|| {
+            let through = self.cursor.map_or(Position::START, |cursor| cursor.position);
+            Walk::new(self.watches.keys().cloned().collect(), through)
+        });
+        let wanted = |task: &Task| self.identity.may_watch(task) && !(live_only && task.status.is_terminal());
+        if self.encoding == Encoding::Celery {
+            // There a list replaces what the page had, so what is new to it comes task by task.
+            let (tasks, more) = page(hub, walk, usize::MAX, PULL_FRAMES_MAX, wanted);
+            output.frames.extend(tasks.iter().map(|frame| frame.bytes(Encoding::Celery)));
+            if !more {
+                self.listings.pop_front();
+            }
+            return;
+        }
+        let (tasks, more) = page(hub, walk, self.shared.settings.page_max_bytes, usize::MAX, wanted);
+        let cursor = self.cursor.filter(|_| listing.with_cursor);
+        let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id: listing.id.clone() };
+        output.frames.push(message.encode(self.encoding, now.unix_ms));
+        if !more {
+            self.listings.pop_front();
+        }
+    }
+
+    /// Writes the next page. Its cursor is that of its last task, so a client may drop in the middle and resume.
+    pub(super) fn snapshot_page(&mut self, output: &mut Output, now: Now) {
+        let Stage::Snapshot { left, done, reset, is_first, sent } = &mut self.stage else { return };
+        let (done, reset) = (*done, reset.filter(|_| *is_first));
+        *is_first = false;
+        let sees = |task: &Task| self.identity.may_watch(task);
+        let (tasks, more) = page(&self.shared.hub, left, self.shared.settings.page_max_bytes, usize::MAX, sees);
+        *sent += tasks.len();
+        let cursor = if more { tasks.last().map(|frame| frame.cursor) } else { done };
+        if !more {
+            self.shared.metrics.snapshot(*sent);
+            self.stage = Stage::Live;
+        }
+        let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset, id: None };
+        output.frames.push(message.encode(self.encoding, now.unix_ms));
+        self.cursor = cursor.or(self.cursor);
+    }
+}
+
+/// Is it in the list that this client got, whatever has happened to it since?
+pub(super) fn is_listed(listed: &[Arc<TaskFrame>], task: &Task) -> bool {
+    listed.iter().any(|frame| frame.task.task_id == task.task_id)
+}
+
+/// The next tasks of a walk that make a page of about `max_bytes`, at least one if there is one; and whether there are
+/// more.
+fn page(
+    hub: &Hub,
+    walk: &mut Walk,
+    max_bytes: usize,
+    tasks_max: usize,
+    wanted: impl Fn(&Task) -> bool,
+) -> (Vec<Arc<TaskFrame>>, bool) {
+    let mut bytes = 0;
+    let mut tasks = Vec::new();
+    while let Some(frame) = hub.peek(walk, &wanted) {
+        let task = &frame.task;
+        bytes += TASK_BYTES
+            + [&task.result, &task.metadata].into_iter().flatten().map(|json| json.as_str().len()).sum::<usize>()
+            + [&task.message, &task.title].into_iter().flatten().map(|text| text.len()).sum::<usize>()
+            + task.error.as_ref().and_then(|error| error.message.as_ref()).map_or(0, |message| message.len());
+        if !tasks.is_empty() && (bytes > max_bytes || tasks.len() >= tasks_max) {
+            return (tasks, true);
+        }
+        walk.advance();
+        tasks.push(frame);
+    }
+    (tasks, false)
+}
