@@ -546,6 +546,7 @@ fn the_defaults_are_these() {
     assert!(matches!(log.backend, Backend::Memory));
     assert_eq!((log.key.as_str(), log.exchange.as_str()), ("taskcast:events", "taskcast.events"));
     assert_eq!((log.max_events, log.max_age_seconds, log.max_bytes, log.read_batch), (1_000_000, 86_400, 2 << 30, 256));
+    assert_eq!((log.dead_letters_max, log.dead_letters_max_bytes), (10_000, 64 << 20));
     assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(10)));
     let tasks = &config.tasks;
     assert_eq!((tasks.max, tasks.ring_frames, tasks.resume_window), (100_000, 16, 500_000));

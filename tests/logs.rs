@@ -39,6 +39,8 @@ fn settings(backend: Backend) -> Settings {
         max_events: 100_000,
         max_age_seconds: 3_600,
         max_bytes: 100_000_000,
+        dead_letters_max: 1_000,
+        dead_letters_max_bytes: 10_000_000,
         read_batch: 100,
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_millis(500),

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::freshness::Freshness;
+use super::{dead_letters::DeadLetters, freshness::Freshness};
 use crate::{
     clock,
     hub::{Arrival, Hub},
@@ -33,12 +33,13 @@ pub(super) async fn run(
     hub: Hub,
     publisher: Publisher,
     metrics: Arc<Metrics>,
+    dead_letters: Option<DeadLetters>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     let mut tail = log.tail();
     let mut health = log.health();
-    let mut decoder = Decoder { metrics, complained: None, silent: 0 };
+    let mut decoder = Decoder { metrics, dead_letters, complained: None, silent: 0 };
     let mut listening_ms = None;
     let mut freshness = Freshness::new(clock::now());
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -92,6 +93,9 @@ async fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
         }
         TailItem::Restarted(reason) => {
             tracing::warn!(?reason, "the log is read anew; every client gets a new snapshot");
+            if let Some(dead_letters) = &decoder.dead_letters {
+                dead_letters.restarted();
+            }
             hub.reset(match reason {
                 RestartReason::Trimmed => ResumeFailure::Trimmed,
                 RestartReason::Replaced => ResumeFailure::AnotherLog,
@@ -117,6 +121,8 @@ fn judge(hub: &Hub, publisher: &Publisher, tasks: &TaskTracker, listening_ms: u6
 
 struct Decoder {
     metrics: Arc<Metrics>,
+    /// `None` where they are not kept.
+    dead_letters: Option<DeadLetters>,
     complained: Option<std::time::Instant>,
     silent: u64,
 }
@@ -134,6 +140,9 @@ impl Decoder {
             Err(malformed) => {
                 self.metrics.event_malformed(&malformed);
                 self.complain(record.position, &malformed);
+                if let Some(dead_letters) = &self.dead_letters {
+                    dead_letters.put(record, &malformed);
+                }
                 None
             }
         };

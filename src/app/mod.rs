@@ -3,6 +3,7 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
@@ -12,6 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::dead_letters::DeadLetters;
 use crate::{
     auth::Verifier,
     clock,
@@ -103,10 +105,15 @@ impl App {
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
+        let dead_letters = log.keeps_dead_letters().then(|| {
+            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
+            app.spawn(writer.run(log.clone(), app.stop.clone()));
+            dead_letters
+        });
         if let Some(canary) = canary {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
-        app.spawn(feed::run(log, hub, publisher, metrics, app.tasks.clone(), app.stop.clone()));
+        app.spawn(feed::run(log, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
 

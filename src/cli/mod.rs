@@ -6,6 +6,7 @@
 
 mod arguments;
 mod check_config;
+mod dead_letters;
 mod demo;
 mod healthcheck;
 mod publish;
@@ -62,6 +63,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Append events to the configured log.
     Publish(publish::Arguments),
+    /// Look at what could not be read as an event, and append it again.
+    DeadLetters(dead_letters::Arguments),
     /// Mint a development token, signed with the configured secret.
     Token(token::Arguments),
     /// Check the configuration, and show what holds and why.
@@ -97,6 +100,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Serve(arguments) => serve::run(&arguments).await,
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Publish(arguments) => publish::run(&arguments).await,
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::DefaultConfig => {

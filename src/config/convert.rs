@@ -253,6 +253,8 @@ pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
         max_events: layers.number("log.max_events"),
         max_age_seconds: layers.number("log.max_age_seconds"),
         max_bytes: layers.number("log.max_bytes"),
+        dead_letters_max: layers.number("log.dead_letters_max"),
+        dead_letters_max_bytes: layers.number("log.dead_letters_max_bytes"),
         read_batch: layers.number("log.read_batch") as u16,
         append_timeout: milliseconds(layers, "log.append_timeout_ms"),
         reconnect_max: milliseconds(layers, "log.reconnect_max_ms"),

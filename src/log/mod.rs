@@ -18,6 +18,7 @@
 
 mod amqp;
 mod backoff;
+mod dead_letters;
 mod feed;
 mod health;
 mod memory;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 
 pub use self::{
     amqp::{AmqpLog, AmqpTail},
+    dead_letters::{DeadLetter, PAYLOAD_MAX_BYTES},
     health::Health,
     memory::{MemoryLog, MemoryTail},
     redis::{RedisLog, RedisTail},
@@ -159,6 +161,53 @@ impl Log {
         };
         metrics.appended(clock::now().instant - started, appended.is_ok());
         appended
+    }
+
+    /// Whether [`Self::set_aside`] keeps anything. Into the log in memory only what was decoded comes.
+    #[must_use]
+    pub fn keeps_dead_letters(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(log) => log.settings().dead_letters_max > 0,
+            Self::Amqp(log) => log.settings().dead_letters_max > 0,
+        }
+    }
+
+    /// Keeps each, unless a replica did before; in the order of the log. Gives the watermark: what stands at or below it
+    /// in this log need not be brought again.
+    ///
+    /// # Errors
+    /// Why not, for the operator. What was kept until then is kept, and the same may be tried again.
+    pub async fn set_aside(&self, letters: &[DeadLetter]) -> Result<Position, String> {
+        match self {
+            Self::Memory(_) => Ok(letters.last().map_or(Position::START, |letter| letter.position)),
+            Self::Redis(log) => log.set_aside(letters).await,
+            Self::Amqp(log) => log.set_aside(letters).await,
+        }
+    }
+
+    /// The newest dead letters that were not removed, oldest first.
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {
+        match self {
+            Self::Memory(_) => Ok(Vec::new()),
+            Self::Redis(log) => log.dead_letters(limit).await,
+            Self::Amqp(log) => log.dead_letters(limit).await,
+        }
+    }
+
+    /// They are not listed any more, nor set aside again.
+    ///
+    /// # Errors
+    /// Why not, for the operator. Some may be removed.
+    pub async fn remove_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), String> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(log) => log.remove_dead_letters(letters).await,
+            Self::Amqp(log) => log.remove_dead_letters(letters).await,
+        }
     }
 
     /// Reads from the start of retention, for ever.

@@ -17,6 +17,10 @@ pub struct Settings {
     pub max_age_seconds: u64,
     /// RabbitMQ: `x-max-length-bytes`, when the queue is created here.
     pub max_bytes: u64,
+    /// Redis: how many dead letters are kept; 0 keeps none, on both brokers.
+    pub dead_letters_max: u64,
+    /// How many bytes of dead letters are kept.
+    pub dead_letters_max_bytes: u64,
     /// RabbitMQ: unacknowledged deliveries; Redis: entries per read.
     pub read_batch: u16,
     /// An append fails after this long.

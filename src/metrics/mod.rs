@@ -4,6 +4,7 @@
 //! Refuses to know: who counts, and why.
 
 mod canary;
+mod dead_letters;
 mod labels;
 mod overload;
 mod register;
@@ -16,6 +17,7 @@ use prometheus::{
 };
 
 pub use self::canary::Leg;
+use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
@@ -53,6 +55,7 @@ pub struct Metrics {
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    dead_letters: DeadLetterMetrics,
     overload: Overload,
     canary: canary::Canary,
 }
@@ -165,6 +168,7 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            dead_letters: DeadLetterMetrics::new(r),
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             registry,

@@ -46,3 +46,4 @@ pub use message::{
 pub use position::{Cursor, CursorError, Position, proof};
 pub use status::Status;
 pub use task::Task;
+pub use timestamp::rfc3339;

@@ -31,6 +31,8 @@ pub(super) fn sessions() -> Sessions {
         max_events: 1000,
         max_age_seconds: 3600,
         max_bytes: 1 << 30,
+        dead_letters_max: 1_000,
+        dead_letters_max_bytes: 1_000_000,
         read_batch: 100,
         append_timeout: Duration::from_secs(1),
         reconnect_max: Duration::from_secs(1),

@@ -8,6 +8,7 @@ mod support;
 
 mod browsers;
 mod canary;
+mod dead_letters;
 mod harness;
 mod lives;
 mod overload;

@@ -10,11 +10,14 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 use super::AmqpLog;
 use crate::log::{Settings, health::Trouble};
+
+/// Of a queue, by their names.
+pub(super) type Arguments = BTreeMap<ShortString, AMQPValue>;
 
 /// Every key of every worker: `task.<task_id>`, whose ids may hold dots.
 const BINDING: &str = "task.#";
@@ -38,7 +41,7 @@ pub(super) async fn declare(log: &AmqpLog, connection: &Connection) -> Result<()
              {words}"
         )));
     }
-    let channel = declare_queue(log, connection).await?;
+    let channel = declare_queue(log, &log.queue, log_arguments(&log.settings), connection).await?;
     let bound = channel
         .queue_bind(
             log.queue.clone(),
@@ -54,16 +57,20 @@ pub(super) async fn declare(log: &AmqpLog, connection: &Connection) -> Result<()
     Ok(())
 }
 
-async fn declare_queue(log: &AmqpLog, connection: &Connection) -> Result<Channel, Trouble> {
-    let mut arguments = wanted(&log.settings);
+pub(super) async fn declare_queue(
+    log: &AmqpLog,
+    queue: &ShortString,
+    mut arguments: Arguments,
+    connection: &Connection,
+) -> Result<Channel, Trouble> {
     let mut differs = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
         // A refusal closes the channel.
         let channel = connection.create_channel().await.map_err(|error| log.trouble(&error))?;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let table = FieldTable::from(arguments.clone());
-        let Err(error) = channel.queue_declare(log.queue.clone(), options, table).await else {
-            tell_retention(log, &differs);
+        let Err(error) = channel.queue_declare(queue.clone(), options, table).await else {
+            tell_retention(log, queue, &differs);
             return Ok(channel);
         };
         let Some(words) = precondition_failed(&error) else { return Err(log.trouble(&error)) };
@@ -72,34 +79,41 @@ async fn declare_queue(log: &AmqpLog, connection: &Connection) -> Result<Channel
                 differs.push(difference.name.clone());
                 difference.follow(&mut arguments);
             }
-            _ => return Err(misfit(log, &words)),
+            _ => return Err(misfit(log, queue, &words)),
         }
     }
-    Err(misfit(log, "its arguments cannot be told"))
+    Err(misfit(log, queue, "its arguments cannot be told"))
 }
 
-fn misfit(log: &AmqpLog, words: &str) -> Trouble {
-    let (queue, address) = (&log.queue, &log.address);
+fn misfit(log: &AmqpLog, queue: &ShortString, words: &str) -> Trouble {
+    let address = &log.address;
     Trouble::Misfit(format!(
         "queue {queue} at {address} is not a durable stream queue (x-queue-type: stream); delete it or choose another \
          log key: {words}"
     ))
 }
 
-fn tell_retention(log: &AmqpLog, differs: &[String]) {
+fn tell_retention(log: &AmqpLog, queue: &ShortString, differs: &[String]) {
     if !differs.is_empty() && !log.retention_told.swap(true, Ordering::Relaxed) {
-        let (queue, arguments) = (log.queue.as_str(), differs.join(", "));
+        let (queue, arguments) = (queue.as_str(), differs.join(", "));
         tracing::info!(queue, arguments, "the stream queue exists with other arguments than configured; they stay");
     }
 }
 
-fn wanted(settings: &Settings) -> BTreeMap<lapin::types::ShortString, AMQPValue> {
+fn log_arguments(settings: &Settings) -> Arguments {
+    let mut arguments = stream_arguments(settings.max_bytes);
+    let max_age = AMQPValue::LongString(format!("{}s", settings.max_age_seconds).into());
+    arguments.insert("x-max-age".into(), max_age);
+    arguments
+}
+
+/// Of a stream that keeps about so many bytes.
+pub(super) fn stream_arguments(max_bytes: u64) -> Arguments {
     let number = |number: u64| AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
-    let segment = (settings.max_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+    let segment = (max_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     BTreeMap::from([
         ("x-queue-type".into(), AMQPValue::LongString("stream".into())),
-        ("x-max-age".into(), AMQPValue::LongString(format!("{}s", settings.max_age_seconds).into())),
-        ("x-max-length-bytes".into(), number(settings.max_bytes)),
+        ("x-max-length-bytes".into(), number(max_bytes)),
         ("x-stream-max-segment-size-bytes".into(), number(segment)),
     ])
 }
@@ -138,8 +152,8 @@ impl Difference {
         Some(Self { name: name.to_owned(), current })
     }
 
-    fn follow(self, arguments: &mut BTreeMap<lapin::types::ShortString, AMQPValue>) {
-        let Ok(name) = lapin::types::ShortString::try_new(self.name) else { return };
+    fn follow(self, arguments: &mut Arguments) {
+        let Ok(name) = ShortString::try_new(self.name) else { return };
         match self.current {
             Some(current) => arguments.insert(name, current),
             None => arguments.remove(&name),

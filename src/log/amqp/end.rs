@@ -8,7 +8,7 @@ use lapin::{
     Connection,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::timeout;
 
@@ -33,9 +33,9 @@ pub(super) enum End {
     Beyond(u64),
 }
 
-pub(super) async fn find(log: &AmqpLog, connection: &Connection) -> Result<End, Trouble> {
+pub(super) async fn find(log: &AmqpLog, queue: &ShortString, connection: &Connection) -> Result<End, Trouble> {
     let mut last = None;
-    let silent = match timeout(READING_MAX + FIRST_DELIVERY, read(log, connection, &mut last)).await {
+    let silent = match timeout(READING_MAX + FIRST_DELIVERY, read(log, queue, connection, &mut last)).await {
         Ok(read) => read.map(|()| true)?,
         Err(_) => false,
     };
@@ -48,16 +48,21 @@ pub(super) async fn find(log: &AmqpLog, connection: &Connection) -> Result<End, 
     })
 }
 
-async fn read(log: &AmqpLog, connection: &Connection, last: &mut Option<u64>) -> Result<(), Trouble> {
+async fn read(
+    log: &AmqpLog,
+    queue: &ShortString,
+    connection: &Connection,
+    last: &mut Option<u64>,
+) -> Result<(), Trouble> {
     let trouble = |error: lapin::Error| log.trouble(&error);
     let channel = connection.create_channel().await.map_err(trouble)?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(trouble)?;
     let from = consume_from(AMQPValue::LongString("last".into()));
     let options = BasicConsumeOptions::default();
-    let mut consumer = channel.basic_consume(log.queue.clone(), "".into(), options, from).await.map_err(trouble)?;
+    let mut consumer = channel.basic_consume(queue.clone(), "".into(), options, from).await.map_err(trouble)?;
     let mut patience = FIRST_DELIVERY;
     while let Ok(delivery) = timeout(patience, consumer.next()).await {
-        let delivery = delivery.ok_or_else(|| cancelled(log))?.map_err(trouble)?;
+        let delivery = delivery.ok_or_else(|| cancelled(log, queue))?.map_err(trouble)?;
         *last = offset(&delivery).max(*last);
         channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.map_err(trouble)?;
         patience = SILENCE;
@@ -86,9 +91,6 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 /// The consumer ended although the connection did not.
-pub(super) fn cancelled(log: &AmqpLog) -> Trouble {
-    Trouble::Lost(format!(
-        "RabbitMQ at {} ended reading from queue {}: it was deleted or moved",
-        log.address, log.queue
-    ))
+pub(super) fn cancelled(log: &AmqpLog, queue: &ShortString) -> Trouble {
+    Trouble::Lost(format!("RabbitMQ at {} ended reading from queue {queue}: it was deleted or moved", log.address))
 }

@@ -6,6 +6,7 @@
 //! before all of them; its `minor` is 0.
 
 mod append;
+mod dead_letters;
 mod declare;
 mod end;
 mod reader;
@@ -43,6 +44,8 @@ pub struct AmqpLog {
     settings: Settings,
     reporter: Arc<Reporter>,
     appender: Appender,
+    /// Whether the dead letters' queue was found to be a stream.
+    dead_letters_declared: AtomicBool,
     /// Whether it was said that the queue has another retention than configured; once is enough.
     retention_told: AtomicBool,
 }
@@ -54,21 +57,30 @@ impl AmqpLog {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
         };
+        let queue = name("queue", &settings.key)?;
+        if settings.dead_letters_max > 0 {
+            dead_letters::names(&settings.key)?;
+        }
         Ok(Self {
             tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
             address: format!("{}:{} (vhost {})", uri.authority.host, uri.authority.port, uri.vhost),
-            queue: name("queue", &settings.key)?,
+            queue,
             exchange: name("exchange", &settings.exchange)?,
             uri,
             settings,
             reporter: Arc::new(Reporter::new(metrics)),
             appender: Appender::default(),
+            dead_letters_declared: AtomicBool::new(false),
             retention_told: AtomicBool::new(false),
         })
     }
 
     pub(super) async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
         self.appender.append(self, events).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -82,13 +94,8 @@ impl AmqpLog {
     /// A new connection on which exchange, queue and binding exist. Automatic recovery stays off: it would consume
     /// again from where the consumer once began.
     async fn connect(&self) -> Result<Connection, Trouble> {
-        let connecting = async {
-            let runtime = lapin::runtime::default_runtime()?;
-            let properties = ConnectionProperties::default().with_connection_name("taskcast".into());
-            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime).await
-        };
         let everything = async {
-            let connection = connecting.await.map_err(|error| self.trouble(&error))?;
+            let connection = self.dial().await?;
             declare::declare(self, &connection).await?;
             Ok(connection)
         };
@@ -96,6 +103,16 @@ impl AmqpLog {
             Ok(connected) => connected,
             Err(_) => Err(Trouble::Lost(format!("RabbitMQ at {} does not answer", self.address))),
         }
+    }
+
+    /// A new connection, and nothing else.
+    async fn dial(&self) -> Result<Connection, Trouble> {
+        let connecting = async {
+            let runtime = lapin::runtime::default_runtime()?;
+            let properties = ConnectionProperties::default().with_connection_name("taskcast".into());
+            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime).await
+        };
+        connecting.await.map_err(|error| self.trouble(&error))
     }
 
     /// What an error means for the operator. RabbitMQ never repeats a password in its errors.

@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
     }
 
     async fn follow(&mut self, connection: &Connection) -> Result<std::convert::Infallible, Leave> {
-        let mut end = pin!(end::find(self.log, connection));
+        let mut end = pin!(end::find(self.log, &self.log.queue, connection));
         let mut patience = pin!(tokio::time::sleep(PROOF_PATIENCE));
         loop {
             tokio::select! {
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
 
     /// The record in a delivery, unless it was handed over before.
     fn record(&mut self, delivery: Option<lapin::Result<Delivery>>, tag: &mut u64) -> Result<Option<Record>, Leave> {
-        let delivery = delivery.ok_or_else(|| end::cancelled(self.log))?;
+        let delivery = delivery.ok_or_else(|| end::cancelled(self.log, &self.log.queue))?;
         let delivery = delivery.map_err(|error| self.log.trouble(&error))?;
         let Some(offset) = end::offset(&delivery) else {
             let words = format!("queue {} at {} is not a stream queue", self.log.queue, self.log.address);

@@ -4,6 +4,7 @@
 //! Redis 6.2 is enough; from 7.0 on the stream counts what was ever added, which makes lost records provable.
 
 mod append;
+mod dead_letters;
 mod reader;
 mod tally;
 mod wire;
@@ -60,6 +61,10 @@ impl RedisLog {
 
     pub(super) async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
         self.appender.append(self, events).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -47,7 +47,7 @@ impl World {
         let limits = Limits::any(&mut random);
         let replicas: Vec<_> = (0..2 + random.below(2)).map(|_| Replica::new(limits)).collect();
         let doors = replicas.iter().map(|replica| replica.shared.clone()).collect();
-        let mut clients: Vec<_> = (0..1 + random.below(5)).map(|_| Client::any(&mut random, limits)).collect();
+        let mut clients: Vec<_> = (0..=random.below(5)).map(|_| Client::any(&mut random, limits)).collect();
         clients.iter_mut().enumerate().for_each(|(number, client)| client.tells = tells.then_some(number));
         let now = Now { unix_ms: 1_800_000_000_000, ..clock::now() };
         let log = SimulatedLog::new(limits.tasks);
@@ -73,7 +73,7 @@ impl World {
         let replica = self.random.below(self.replicas.len());
         match self.random.below(100) {
             0..=29 => {
-                for _ in 0..1 + self.random.below(6) {
+                for _ in 0..=self.random.below(6) {
                     self.log.produce(&mut self.random, self.now.unix_ms);
                 }
             }
