@@ -224,6 +224,7 @@ fn every_mistake_has_an_example_near_to_what_was_meant() {
         (file("[auth]\njwks = \"https://x\""), "auth.jwks", "not supported", "public_key_file = "),
         (file("[log]\nurl = \"amqp://\""), "log.url", "amqp://", "url = \"amqp://user"),
         (file("[log]\nurl = \"rediss://\""), "log.url", "rediss://", "url = \"rediss://"),
+        (file("[log]\nurl = \"redis+sentinel://h\""), "log.url", "name of the primary", "url = \"redis+sentinel://"),
         (file("[tasks]\nmax = 1O0"), "configuration file", "TOML", "[tasks]\nmax = 100000"),
         (file("listen = 127.0.0.1:1"), "configuration file", "TOML", "listen = \"0.0.0.0:6161\""),
         (file("what is = this"), "configuration file", "TOML", any),
@@ -313,6 +314,9 @@ fn checks_that_need_several_keys() {
         (valid().set("log.tls_ca_file", "ca"), "log.tls_ca_file", "can be read"),
         (valid().with_file("ca", b"hello").set("log.tls_ca_file", "ca"), "log.tls_ca_file", "certificates"),
         (valid().set("log.key", &"k".repeat(256)), "log.key", "255 bytes"),
+        (valid().set("log.url", "redis+sentinel://u:hunter2@h:26379"), "log.url", "name of the primary is missing"),
+        (valid().set("log.url", "redis+sentinel://h:0,i:1/primary"), "log.url", "a port is a number"),
+        (valid().set("log.url", "redis+sentinel://h/primary/zero"), "log.url", "number of a database"),
         (valid().set("log.url", "redis://h/zero"), "log.url", "number of a database"),
         (valid().set("auth.mode", "none").set("listen", "0.0.0.0:6161"), "listen", "loopback"),
         (valid().set("auth.mode", "none").set("auth.user", "a\u{7}"), "auth.user", "control characters"),
@@ -547,7 +551,7 @@ fn the_defaults_are_these() {
     assert_eq!((log.key.as_str(), log.exchange.as_str()), ("taskcast:events", "taskcast.events"));
     assert_eq!((log.max_events, log.max_age_seconds, log.max_bytes, log.read_batch), (1_000_000, 86_400, 2 << 30, 256));
     assert_eq!((log.dead_letters_max, log.dead_letters_max_bytes), (10_000, 64 << 20));
-    assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(10)));
+    assert_eq!((log.append_timeout, log.reconnect_max), (Duration::from_secs(5), Duration::from_secs(1)));
     let tasks = &config.tasks;
     assert_eq!((tasks.max, tasks.ring_frames, tasks.resume_window), (100_000, 16, 500_000));
     assert_eq!((tasks.retain_ended.as_secs(), tasks.retain_idle.as_secs()), (900, 86_400));

@@ -44,6 +44,7 @@ fn settings(backend: Backend) -> Settings {
         read_batch: 100,
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_millis(500),
+        wait_replicas: 0,
         tls_ca_file: None,
     }
 }

@@ -228,7 +228,7 @@ fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u
 pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
     let url = layers.text("log.url")?;
     let backend = match url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("redis" | "rediss") => log::Backend::Redis { url },
+        Some("redis" | "rediss" | "redis+sentinel" | "rediss+sentinel") => log::Backend::Redis { url },
         Some("amqp" | "amqps") => log::Backend::Amqp { url },
         _ => log::Backend::Memory,
     };
@@ -257,6 +257,7 @@ pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
         dead_letters_max_bytes: layers.number("log.dead_letters_max_bytes"),
         read_batch: layers.number("log.read_batch") as u16,
         append_timeout: milliseconds(layers, "log.append_timeout_ms"),
+        wait_replicas: layers.number("log.wait_replicas") as u8,
         reconnect_max: milliseconds(layers, "log.reconnect_max_ms"),
         tls_ca_file,
     })

@@ -213,7 +213,8 @@ pub(super) static KEYS: &[Key] = &[
             "log.url",
             Kind::LogUrl,
             "memory",
-            "memory (one replica, events are gone with it), redis://, rediss://, amqp:// or amqps://.",
+            "memory (one replica, events are gone with it), redis://, rediss://, \
+             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://.",
         ),
         "redis://localhost:6379/0",
     ),
@@ -251,7 +252,14 @@ pub(super) static KEYS: &[Key] = &[
     ),
     number("log.read_batch", 1, "256", 10_000, "Events per read (Redis), or unacknowledged at a time (RabbitMQ)."),
     number("log.append_timeout_ms", 1, "5000", HOUR_MS, "How long the log may take to confirm an event."),
-    number("log.reconnect_max_ms", 1, "10000", HOUR_MS, "The longest wait between two attempts to connect."),
+    number(
+        "log.wait_replicas",
+        0,
+        "0",
+        16,
+        "Redis: how many replicas must have an event before it is confirmed to its publisher (WAIT).",
+    ),
+    number("log.reconnect_max_ms", 1, "1000", HOUR_MS, "The longest wait between two attempts to connect."),
     unset(
         "log.tls_ca_file",
         Kind::Path,

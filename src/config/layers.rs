@@ -305,6 +305,10 @@ fn example_of_log(text: &str) -> &'static str {
         Some("amqp") => "amqp://user:password@localhost:5672/%2F",
         Some("amqps") => "amqps://user:password@rabbitmq.example.com:5671/%2F",
         Some("rediss") => "rediss://:password@redis.example.com:6379/0",
+        Some("redis+sentinel") => "redis+sentinel://:password@localhost:26379,localhost:26380/mymaster",
+        Some("rediss+sentinel") => {
+            "rediss+sentinel://:password@redis-1.example.com:26379,redis-2.example.com:26379/mymaster"
+        }
         _ => "redis://localhost:6379/0",
     }
 }

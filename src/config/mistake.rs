@@ -8,6 +8,7 @@ use super::{
     keys::{Key, Kind},
     value,
 };
+use crate::log::shown_sentinel_address;
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +139,9 @@ pub(super) fn cut(text: &str) -> String {
 /// An address without user, password and query (a user's name can be a token too). Of what is not quite an address only
 /// the scheme is shown: nobody can tell where in it a password stands.
 pub(super) fn without_credentials(text: &str) -> String {
+    if let Some(shown) = shown_sentinel_address(text) {
+        return shown;
+    }
     let scheme =
         text.split_once("://").map(|(scheme, _)| scheme).filter(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()));
     let Some(scheme) = scheme else {
@@ -178,6 +182,8 @@ mod tests {
             ("amqp://user:hun/ter2@host", "amqp://(hidden)"),
             ("amqp://user:12/hunter2@host", "amqp://(hidden)"),
             ("redis://:hunter2", "redis://(hidden)"),
+            ("redis+sentinel://user:hunter2@one:1,two/primary", "redis+sentinel://(hidden)@one:1,two:26379/primary/0"),
+            ("redis+sentinel://user:hunter2@one:1", "redis+sentinel://(hidden)"),
             ("user:hunter2@host", "(hidden)"),
             ("redis//:hunter2@host", "(hidden)"),
             ("@://hunter2", "(hidden)"),

@@ -9,6 +9,7 @@ use super::{
     keys::Kind,
     mistake::{cut, shown},
 };
+use crate::log::check_sentinel_address;
 
 /// A value before its key's [`Kind`] was applied.
 #[derive(Clone, Debug)]
@@ -122,7 +123,9 @@ fn parse_text(kind: Kind, text: &str) -> Result<Value, String> {
 pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Text | Kind::Secret => "text".to_owned(),
-        Kind::LogUrl => "memory, or an address that begins with redis://, rediss://, amqp:// or amqps://".to_owned(),
+        Kind::LogUrl => "memory, or an address that begins with redis://, rediss://, redis+sentinel://, \
+                         rediss+sentinel://, amqp:// or amqps://"
+            .to_owned(),
         Kind::Address => "an IP address and a port".to_owned(),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Boolean => "true or false".to_owned(),
@@ -149,6 +152,9 @@ fn is_filter(text: &str) -> bool {
 fn check_log_url(text: &str) -> Result<(), String> {
     if text == "memory" {
         return Ok(());
+    }
+    if let Some(checked) = check_sentinel_address(text) {
+        return checked;
     }
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let Some(scheme @ ("redis" | "rediss" | "amqp" | "amqps")) = scheme else {
@@ -200,7 +206,15 @@ mod tests {
 
     #[test]
     fn a_log_address_must_be_one_that_can_be_dialled() {
-        for good in ["memory", "redis://h", "rediss://u:p@h:6380/3", "amqp://g:g@h:5672/%2f", "amqps://h/vhost"] {
+        for good in [
+            "memory",
+            "redis://h",
+            "rediss://u:p@h:6380/3",
+            "redis+sentinel://u:p@one:1,two:2,three/primary/3",
+            "rediss+sentinel://one/primary",
+            "amqp://g:g@h:5672/%2f",
+            "amqps://h/vhost",
+        ] {
             assert_eq!(check_log_url(good), Ok(()), "{good}");
         }
         for bad in [
@@ -213,6 +227,9 @@ mod tests {
             "redis://h/zero",
             "amqp://h/a/b",
             "redis://h:x",
+            "redis+sentinel://h:1",
+            "redis+sentinel://h:1/primary/zero",
+            "amqp+sentinel://h:1/primary",
         ] {
             assert!(check_log_url(bad).is_err(), "{bad}");
         }

@@ -2,9 +2,13 @@
 //! them, which makes `next` cancel safe and lets the next batch be fetched while this one is applied. Refuses to know:
 //! brokers.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use super::{
     Record, RestartReason, TailItem,
@@ -13,6 +17,8 @@ use super::{
 
 /// Batches fetched ahead. One is applied, one waits, one is being fetched: more would only hide lag.
 const BATCHES_AHEAD: usize = 1;
+/// How often the lag is told anew while the log is away.
+const TICK: Duration = Duration::from_millis(500);
 
 enum Signal {
     Item(TailItem),
@@ -25,6 +31,7 @@ pub(super) struct Feed {
     signals: mpsc::Receiver<Signal>,
     reporter: Arc<Reporter>,
     reader: JoinHandle<()>,
+    tick: Interval,
 }
 
 /// The reader's end.
@@ -37,13 +44,22 @@ impl Feed {
         Reading: Future<Output = ()> + Send + 'static,
     {
         let (out, signals) = mpsc::channel(BATCHES_AHEAD);
-        Self { signals, reporter, reader: tokio::spawn(read(Out(out))) }
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { signals, reporter, reader: tokio::spawn(read(Out(out))), tick }
     }
 
     /// `None` when the reader's task ended, which only a panic in it can do.
     async fn next(&mut self) -> Option<TailItem> {
         loop {
-            match self.signals.recv().await? {
+            let signal = tokio::select! {
+                signal = self.signals.recv() => signal?,
+                _ = self.tick.tick() => {
+                    self.reporter.tick();
+                    continue;
+                }
+            };
+            match signal {
                 Signal::Replayed(replayed) => self.reporter.replayed(replayed),
                 Signal::Item(item) => {
                     if let TailItem::Restarted(reason) = &item {

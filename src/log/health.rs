@@ -1,12 +1,18 @@
 //! How the reader of the log is doing: what readiness asks, what metrics show and what the operator reads. Owns the
 //! rule that a state is logged when it changes, once. Refuses to know: brokers.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use tokio::sync::watch;
 
 use super::RestartReason;
-use crate::metrics::{Lag, Metrics};
+use crate::{
+    clock,
+    metrics::{Lag, Metrics},
+};
 
 /// How the tail is doing; for readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +47,35 @@ impl Trouble {
 pub(super) struct Reporter {
     health: watch::Sender<Health>,
     metrics: Arc<Metrics>,
+    known: Mutex<Known>,
+}
+
+/// What is known between two changes of the health.
+#[derive(Default)]
+struct Known {
+    /// There is a connection, whether it answers or not.
+    linked: bool,
+    /// As it was last told while the log answered.
+    lag: Lag,
+    /// Since when it does not.
+    lost: Option<Instant>,
+}
+
+impl Known {
+    fn away_seconds(&self) -> f64 {
+        self.lost.map_or(0.0, |lost| clock::now().instant.saturating_duration_since(lost).as_secs_f64())
+    }
 }
 
 impl Reporter {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let health =
             Health { connected: false, replayed: false, caught_up: false, detail: "not connected yet".to_owned() };
-        Self { health: watch::Sender::new(health), metrics }
+        Self { health: watch::Sender::new(health), metrics, known: Mutex::default() }
+    }
+
+    fn known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Health> {
@@ -63,17 +91,20 @@ impl Reporter {
             return;
         }
         tracing::info!(detail, "the log is connected");
+        self.known(|known| {
+            known.linked = true;
+            // What piled up meanwhile is not read yet: this lag stays until the reader tells another.
+            known.lag.seconds += known.away_seconds();
+            known.lost = None;
+        });
         self.metrics.log_connected(true);
         self.change(|health| (health.connected, health.detail) = (true, detail));
     }
 
     pub(super) fn trouble(&self, trouble: &Trouble) {
         let words = trouble.words();
-        let (was_connected, repeated) = {
-            let health = self.health.borrow();
-            (health.connected, health.detail == words)
-        };
-        if was_connected {
+        let repeated = self.health.borrow().detail == words;
+        if self.known(|known| std::mem::take(&mut known.linked)) {
             self.metrics.log_lost();
         }
         match trouble {
@@ -81,15 +112,37 @@ impl Reporter {
             Trouble::Lost(_) => tracing::warn!(reason = words, "no connection to the log; trying again"),
             Trouble::Misfit(_) => tracing::error!(reason = words, "the log cannot be used; trying again"),
         }
+        self.away(words);
+    }
+
+    /// The connection is there, but the broker has been silent on it for longer than a living one is. Whoever waits for
+    /// the answer goes on waiting, and says [`Reporter::connected`] once answers come in time again.
+    pub(super) fn stalled(&self, words: &str) {
+        if !self.health.borrow().connected {
+            return;
+        }
+        tracing::warn!(reason = words, "the log does not answer; still waiting");
+        self.metrics.log_stalled();
+        self.away(words);
+    }
+
+    fn away(&self, words: &str) {
+        self.known(|known| *known.lost.get_or_insert_with(|| clock::now().instant));
         self.metrics.log_connected(false);
         self.change(|health| {
             *health = Health { connected: false, caught_up: false, detail: words.to_owned(), ..health.clone() };
         });
     }
 
+    /// While the log is away nothing is read and nobody knows how many events wait, but for how long is known.
+    pub(super) fn tick(&self) {
+        let lag = self.known(|known| Lag { seconds: known.lag.seconds + known.away_seconds(), ..known.lag });
+        self.metrics.log_lag(lag);
+    }
+
     pub(super) fn replayed(&self, replayed: bool) {
         if replayed {
-            self.metrics.log_lag(Lag::default());
+            self.lag(Lag::default());
         }
         self.change(|health| (health.replayed, health.caught_up) = (replayed, replayed));
     }
@@ -101,6 +154,7 @@ impl Reporter {
     }
 
     pub(super) fn lag(&self, lag: Lag) {
+        self.known(|known| known.lag = lag);
         self.metrics.log_lag(lag);
     }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub read_batch: u16,
     /// An append fails after this long.
     pub append_timeout: Duration,
+    /// Redis: an append is confirmed only when so many replicas have it too.
+    pub wait_replicas: u8,
     /// The longest wait between two attempts to connect.
     pub reconnect_max: Duration,
     /// PEM file of certificate authorities to trust: besides the system's for `amqps://`, instead of them for

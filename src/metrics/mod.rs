@@ -6,6 +6,7 @@
 mod canary;
 mod dead_letters;
 mod labels;
+mod log_faults;
 mod overload;
 mod register;
 
@@ -48,6 +49,7 @@ pub struct Metrics {
     log_connected: IntGauge,
     log_reconnects: IntCounter,
     log_restarts: IntCounterVec,
+    log_faults: log_faults::LogFaults,
     append_seconds: Histogram,
     append_failures: IntCounter,
     event_to_socket_seconds: Histogram,
@@ -123,7 +125,7 @@ impl Metrics {
                 r,
                 prometheus::Gauge::new(
                     "taskcast_log_lag_seconds",
-                    "Age of the newest applied event while behind, else 0.",
+                    "Age of the newest applied event while behind; grows while the log is away; else 0.",
                 ),
             ),
             log_connected: gauge(r, "taskcast_log_connected", "1 while the reader of the log is connected."),
@@ -134,6 +136,7 @@ impl Metrics {
                 "Times that the log had to be read anew, by reason; cursors from before are refused.",
                 &["reason"],
             ),
+            log_faults: log_faults::LogFaults::new(r),
             append_seconds: histogram(
                 r,
                 "taskcast_append_seconds",

@@ -35,6 +35,7 @@ pub(super) fn sessions() -> Sessions {
         dead_letters_max_bytes: 1_000_000,
         read_batch: 100,
         append_timeout: Duration::from_secs(1),
+        wait_replicas: 0,
         reconnect_max: Duration::from_secs(1),
         tls_ca_file: None,
     };

@@ -95,6 +95,7 @@ impl World {
             read_batch: 100,
             append_timeout: std::time::Duration::from_secs(5),
             reconnect_max: std::time::Duration::from_millis(500),
+            wait_replicas: 0,
             tls_ca_file: None,
         }
     }

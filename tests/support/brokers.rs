@@ -3,8 +3,8 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    io::Write,
+    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -12,11 +12,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::OnceCell;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::OnceCell,
+};
 
 const REDIS_READY: Duration = Duration::from_secs(20);
 const RABBIT_READY: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
+const SENTINEL_CONFIGURATION: &str = "sentinel.conf";
 
 /// A port that was free a moment ago and that this process hands out once. Below the range from which the system takes
 /// the near end of connections, or one of those could take it before it is listened on.
@@ -34,8 +38,8 @@ pub fn free_port() -> u16 {
 /// A folder and the processes that work in it. A small shell holds the other end of a pipe; when the pipe closes,
 /// because this is dropped or because the test process is gone, however it went, it kills them, the latest first, and
 /// removes the folder.
-struct Kennel {
-    folder: PathBuf,
+pub struct Kennel {
+    pub folder: PathBuf,
     leash: Option<ChildStdin>,
     warden: Child,
 }
@@ -48,7 +52,7 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && break; sleep 
 "#;
 
 impl Kennel {
-    fn new(what: &str) -> Self {
+    pub fn new(what: &str) -> Self {
         let folder = std::env::temp_dir().join(super::unique(&format!("taskcast-{what}")));
         fs::create_dir(&folder).expect("a folder for the broker's data");
         let mut warden = Command::new("sh")
@@ -65,7 +69,7 @@ impl Kennel {
     }
 
     /// Starts a program in a process group of its own, its output in a file here.
-    fn start(&mut self, program: &Path, log: &str, prepare: impl FnOnce(&mut Command)) -> Child {
+    pub fn start(&mut self, program: &Path, log: &str, prepare: impl FnOnce(&mut Command)) -> Child {
         let output = File::options().create(true).append(true).open(self.folder.join(log)).expect("a log file");
         let mut command = Command::new(program);
         command.process_group(0).stdin(Stdio::null());
@@ -77,7 +81,7 @@ impl Kennel {
         child
     }
 
-    fn log(&self, log: &str) -> String {
+    pub fn log(&self, log: &str) -> String {
         fs::read_to_string(self.folder.join(log)).unwrap_or_default()
     }
 }
@@ -89,18 +93,18 @@ impl Drop for Kennel {
     }
 }
 
-fn signal(signal: &str, target: &str) {
+pub fn signal(signal: &str, target: &str) {
     let sent = Command::new("kill").args([signal, "--", target]).stderr(Stdio::null()).status();
     sent.expect("kill runs");
 }
 
 /// Ends a process group at once, as a power cut would.
-fn kill_group(child: &mut Child) {
+pub fn kill_group(child: &mut Child) {
     signal("-KILL", &format!("-{}", child.id()));
     let _ = child.wait();
 }
 
-fn find_program(candidates: &[&str], install: &str) -> PathBuf {
+pub fn find_program(candidates: &[&str], install: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = candidates.iter().flat_map(|candidate| {
         // An absolute candidate replaces the folder it is joined to.
@@ -163,9 +167,32 @@ impl RedisServer {
         server
     }
 
+    /// A sentinel that watches the primary on this port. It answers to the same commands of a test.
+    pub async fn sentinel(name: &str, primary: u16, quorum: usize) -> Self {
+        super::install_crypto();
+        let mut kennel = Kennel::new("sentinel");
+        let port = free_port();
+        let configuration = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {primary} {quorum}\n\
+             sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n"
+        );
+        let file = kennel.folder.join(SENTINEL_CONFIGURATION);
+        fs::write(&file, configuration).expect("a file of the sentinel's");
+        let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+        let child = Self::spawn(&mut kennel, port, &arguments);
+        let server = Self { child, port, arguments, kennel };
+        server.ready().await;
+        server
+    }
+
     fn spawn(kennel: &mut Kennel, port: u16, arguments: &[String]) -> Child {
         let program = find_program(&["redis-server"], "install redis-server (apt-get install redis-server)");
         let folder = kennel.folder.clone();
+        if arguments.first().is_some_and(|first| first.ends_with(SENTINEL_CONFIGURATION)) {
+            return kennel.start(&program, "redis.log", |command| {
+                command.args(arguments);
+            });
+        }
         kennel.start(&program, "redis.log", |command| {
             command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--port", &port.to_string()]);
             command.arg("--dir").arg(&folder).args(arguments);
@@ -174,7 +201,7 @@ impl RedisServer {
 
     async fn ready(&self) {
         let ready = tokio::time::timeout(REDIS_READY, async {
-            while !self.answers() {
+            while !self.answers().await {
                 tokio::time::sleep(POLL).await;
             }
         });
@@ -182,15 +209,15 @@ impl RedisServer {
         assert!(is_ready, "redis-server is not ready:\n{}", self.kennel.log("redis.log"));
     }
 
-    fn answers(&self) -> bool {
-        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"PING\r\n")?;
+    async fn answers(&self) -> bool {
+        let asked = tokio::time::timeout(Duration::from_secs(1), async {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(b"PING\r\n").await?;
             let mut answer = [0; 5];
-            stream.read_exact(&mut answer)?;
-            Ok(answer)
+            stream.read_exact(&mut answer).await?;
+            std::io::Result::Ok(answer)
         });
-        asked.is_ok_and(|answer| matches!(&answer, b"+PONG" | b"-NOAU"))
+        asked.await.is_ok_and(|asked| asked.is_ok_and(|answer| matches!(&answer, b"+PONG" | b"-NOAU")))
     }
 
     pub fn url(&self) -> String {

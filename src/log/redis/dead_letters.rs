@@ -73,7 +73,7 @@ impl RedisLog {
     async fn patiently<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, String> {
         match timeout(PATIENCE, work).await {
             Ok(done) => done.map_err(|trouble| trouble.words().to_owned()),
-            Err(_) => Err(format!("Redis at {} does not answer in time", self.address)),
+            Err(_) => Err(format!("Redis at {} does not answer in time", self.place.address())),
         }
     }
 }
@@ -90,7 +90,13 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     async fn open(log: &'a RedisLog) -> Result<Self, Trouble> {
         let key = format!("{}{SUFFIX}", log.settings.key);
-        Ok(Self { log, connection: log.connect().await?, previous: format!("{key}{PREVIOUS}"), key, has_added: false })
+        Ok(Self {
+            log,
+            connection: log.connect().await?.connection,
+            previous: format!("{key}{PREVIOUS}"),
+            key,
+            has_added: false,
+        })
     }
 
     /// Ascending ones.
@@ -182,7 +188,7 @@ impl<'a> Desk<'a> {
             Err(error) if error.to_string().contains("no such key") => Ok(None),
             Err(error) if error.code() == Some("WRONGTYPE") => Err(Trouble::Misfit(format!(
                 "key {key} at {} holds something else, not a stream; rename it",
-                self.log.address
+                self.log.place.address()
             ))),
             Err(error) => Err(self.log.trouble(&error)),
         }
@@ -254,7 +260,7 @@ impl<'a> Desk<'a> {
 
     fn trouble(&self, error: &redis::RedisError) -> Trouble {
         if error.code() == Some("WRONGTYPE") {
-            let (key, address) = (&self.key, &self.log.address);
+            let (key, address) = (&self.key, self.log.place.address());
             return Trouble::Misfit(format!("key {key} at {address} holds something else, not a stream; rename it"));
         }
         self.log.trouble(error)

@@ -5,32 +5,35 @@
 
 mod append;
 mod dead_letters;
+mod place;
 mod reader;
+mod sentinel;
+mod settle;
 mod tally;
 mod wire;
+mod words;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, TlsCertificates, aio::MultiplexedConnection};
+use redis::RedisError;
 use tokio::sync::watch;
 
-use self::append::Appender;
+pub use self::sentinel::{check_sentinel_address, shown_sentinel_address};
+use self::{
+    append::Appender,
+    place::{Connected, Place},
+};
 use super::{
     AppendError, Health, Outgoing, Settings, TailItem,
     feed::Feed,
     health::{Reporter, Trouble},
-    settings::certificate_authorities,
 };
 use crate::{metrics::Metrics, proto::Position};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log itself. Appends share one connection; each tail has its own, because a blocking read blocks everybody
 /// behind it.
 pub struct RedisLog {
-    client: Client,
-    /// Where the log is, for people: no credentials.
-    address: String,
+    place: Place,
     settings: Settings,
     reporter: Arc<Reporter>,
     appender: Appender,
@@ -41,22 +44,9 @@ impl RedisLog {
         if settings.key.is_empty() {
             return Err("the key of the Redis stream must not be empty".to_owned());
         }
-        // The library's words name the mistake and never repeat the URL.
-        let unusable = |error: redis::RedisError| format!("the Redis URL cannot be used: {error}");
-        let client = match certificate_authorities(&settings)? {
-            Some(pem) if url.starts_with("rediss:") => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.into_bytes()) };
-                Client::build_with_tls(url, certificates).map_err(unusable)?
-            }
-            _ => Client::open(url).map_err(unusable)?,
-        };
-        let address = match client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-            ConnectionAddr::Unix(path) => path.display().to_string(),
-            _ => "its address".to_owned(),
-        };
+        let place = Place::open(url, &settings)?;
         let reporter = Arc::new(Reporter::new(metrics));
-        Ok(Self { client, address, settings, reporter, appender: Appender::default() })
+        Ok(Self { place, settings, reporter, appender: Appender::default() })
     }
 
     pub(super) async fn append(&self, events: &[Outgoing]) -> Result<Vec<Option<Position>>, AppendError> {
@@ -75,39 +65,13 @@ impl RedisLog {
         self.reporter.watch()
     }
 
-    /// A new connection. Its own response timeout is off, since it would break blocking reads; callers set theirs.
-    async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(1_024);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.trouble(&error)),
-            Err(_) => Err(Trouble::Lost(format!("Redis at {} does not answer", self.address))),
-        }
+    async fn connect(&self) -> Result<Connected, Trouble> {
+        self.place.connect(&self.settings.key).await
     }
 
-    /// What an error means for the operator. Redis never repeats a password in its errors.
-    fn trouble(&self, error: &redis::RedisError) -> Trouble {
-        let (address, key) = (&self.address, &self.settings.key);
-        let code = error.code().unwrap_or_default();
-        let refused =
-            matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM") || error.kind() == redis::ErrorKind::AuthenticationFailed;
-        if code == "NOPERM" {
-            return Trouble::Misfit(format!("Redis at {address} refuses a command that the log needs: {error}"));
-        }
-        if refused {
-            return Trouble::Misfit(format!(
-                "Redis at {address} refuses the user or password in the log's URL: {error}"
-            ));
-        }
-        if code == "WRONGTYPE" {
-            return Trouble::Misfit(format!(
-                "key {key} at {address} holds something else, not a stream; rename it or choose another log key"
-            ));
-        }
-        Trouble::Lost(format!("Redis at {address}: {error}"))
+    /// What an error means for the operator.
+    fn trouble(&self, error: &RedisError) -> Trouble {
+        words::trouble(&self.place.address(), &self.settings.key, error)
     }
 }
 

@@ -1,15 +1,21 @@
 //! Reading the stream for ever, on a connection of its own. Owns the order of questions on that connection; what the
 //! answers mean is [`super::tally`]'s.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult, Value};
 use tokio::time::timeout;
 
 use super::{
     RedisLog,
+    place::Connected,
     tally::Tally,
     wire::{self, Info},
+    words,
 };
 use crate::{
     clock,
@@ -18,21 +24,27 @@ use crate::{
     proto::{Position, proof},
 };
 
-/// How long a read waits for something to read. Never for ever: a flush under a blocked read raises nothing.
-const BLOCK_MS: usize = 1_000;
+/// How long a read waits for something to read. Never for ever: a flush under a blocked read raises nothing. Short,
+/// because an answer that is due is also the sign of life, and its absence is noticed this much later.
+const BLOCK_MS: u64 = 250;
 /// How often the stream is asked whether it is still the same.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Entries of the first read, before anything is known of their size.
 const READ_FIRST: u16 = 8;
 /// Reads are halved beyond this many bytes of events, and doubled below a quarter of it.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A reply that takes this much longer than it may means that the connection is dead.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that is due for longer means that the log does not serve now. With [`BLOCK_MS`] it is noticed within 2 s,
+/// and a Redis that is held up for a second by a long command is left in peace.
+const STALL: Duration = Duration::from_millis(1_250);
+/// The longest that a silent connection is waited for before another one is tried beside it.
+const PATIENCE_MAX: Duration = Duration::from_secs(40);
 
 /// Why a connection is left.
 enum Leave {
     Trouble(Trouble),
     Restart(RestartReason),
+    /// Another one was made while this one was silent.
+    For(Box<Connected>),
 }
 
 impl From<RestartReason> for Leave {
@@ -45,11 +57,29 @@ impl From<RestartReason> for Leave {
 pub(super) async fn read(log: Arc<RedisLog>, out: Out) {
     let mut backoff = Backoff::new(log.settings.reconnect_max);
     let mut tally: Option<Tally> = None;
+    let mut patience = STALL;
+    let mut replacement = None;
     loop {
-        let trouble = match log.connect().await {
-            Ok(connection) => {
-                let mut session = Session { log: &log, out: &out, connection, count: READ_FIRST, target: None };
-                session.run(&mut tally, &mut backoff).await
+        let connected = match replacement.take() {
+            Some(connected) => Ok(connected),
+            None => log.connect().await,
+        };
+        let trouble = match connected {
+            Ok(to) => {
+                let mut session = Session::new(&log, &out, to, patience);
+                let left = session.run(&mut tally, &mut backoff).await;
+                patience = session.patience;
+                match left {
+                    Err(trouble) => trouble,
+                    Ok(to) => {
+                        // A connection over which large answers come slowly must get its chance.
+                        patience = (patience * 2).min(PATIENCE_MAX);
+                        let words = format!("Redis at {} went silent; another connection to it works", to.address);
+                        log.reporter.trouble(&Trouble::Lost(words));
+                        replacement = Some(*to);
+                        continue;
+                    }
+                }
             }
             Err(trouble) => trouble,
         };
@@ -62,18 +92,80 @@ pub(super) async fn read(log: Arc<RedisLog>, out: Out) {
 struct Session<'a> {
     log: &'a RedisLog,
     out: &'a Out,
-    connection: MultiplexedConnection,
+    to: Connected,
+    /// Ends when the log is no longer where this connection leads.
+    moved: Pin<Box<dyn Future<Output = Trouble> + Send + 'a>>,
+    /// How long an answer may be due before another connection is tried.
+    patience: Duration,
+    /// It was said that the log does not answer in time, and it has not done so since.
+    stalled: bool,
+    /// It answers in time again, and that was not said yet.
+    recovered: bool,
     /// Entries to ask for.
     count: u16,
     /// The last entry that stood in the stream on connecting, while it has not been handed over.
     target: Option<Position>,
 }
 
-impl Session<'_> {
-    async fn run(&mut self, tally: &mut Option<Tally>, backoff: &mut Backoff) -> Trouble {
+impl<'a> Session<'a> {
+    fn new(log: &'a RedisLog, out: &'a Out, to: Connected, patience: Duration) -> Self {
+        let address = to.address.clone();
+        let moved = Box::pin(async move { log.place.moved(&address).await });
+        let count = if patience > STALL { 1 } else { READ_FIRST };
+        Self { log, out, to, moved, patience, stalled: false, recovered: false, count, target: None }
+    }
+
+    /// Asks and waits, for as long as it takes: a connection is left only for one that works. A slow answer is an
+    /// answer, and whoever is paused answers where it was asked when it goes on.
+    async fn ask(&mut self, command: &redis::Cmd, due: Duration) -> Result<RedisResult<Value>, Leave> {
+        let mut connection = self.to.connection.clone();
+        let mut asked = pin!(command.query_async::<Value>(&mut connection));
+        self.wait(asked.as_mut(), due).await
+    }
+
+    async fn wait<T>(
+        &mut self,
+        mut asked: Pin<&mut (impl Future<Output = RedisResult<T>> + Send)>,
+        due: Duration,
+    ) -> Result<RedisResult<T>, Leave> {
+        let log = self.log;
+        let asked_at = clock::now().instant;
+        let answered = tokio::select! {
+            biased;
+            answered = timeout(due + STALL, asked.as_mut()) => answered,
+            trouble = &mut self.moved => return Err(Leave::Trouble(trouble)),
+        };
+        if let Ok(answered) = answered {
+            // Well in time, or a Redis that is just too slow would be well and unwell in turns.
+            let took = clock::now().instant.saturating_duration_since(asked_at);
+            if self.stalled && took < due + STALL / 2 {
+                (self.stalled, self.recovered) = (false, true);
+            }
+            return Ok(answered);
+        }
+        self.stalled = true;
+        let words = format!("Redis at {} has not answered for {} ms", log.place.address(), STALL.as_millis());
+        log.reporter.stalled(&words);
+        let another = async {
+            tokio::time::sleep(self.patience.saturating_sub(STALL)).await;
+            another(log).await
+        };
+        tokio::select! {
+            biased;
+            answered = asked => Ok(answered),
+            trouble = &mut self.moved => Err(Leave::Trouble(trouble)),
+            another = another => Err(another.map_or_else(Leave::Trouble, |to| Leave::For(Box::new(to)))),
+        }
+    }
+
+    fn detail(&self) -> String {
+        format!("reading stream {} at {}", self.log.settings.key, self.log.place.address())
+    }
+    async fn run(&mut self, tally: &mut Option<Tally>, backoff: &mut Backoff) -> Result<Box<Connected>, Trouble> {
         loop {
             match self.follow(tally, backoff).await {
-                Leave::Trouble(trouble) => return trouble,
+                Leave::Trouble(trouble) => return Err(trouble),
+                Leave::For(to) => return Ok(to),
                 Leave::Restart(reason) => {
                     *tally = None;
                     self.out.restarted(reason).await;
@@ -112,8 +204,9 @@ impl Session<'_> {
         let mut both = redis::pipe();
         both.atomic().cmd("XINFO").arg("STREAM").arg(key);
         both.cmd("XRANGE").arg(key).arg("-").arg("+").arg("COUNT").arg(self.count);
-        let query = both.query_async::<(Value, Value)>(&mut self.connection);
-        let (info, entries) = self.log.answer(REPLY_TIMEOUT, query).await?;
+        let mut connection = self.to.connection.clone();
+        let asked = pin!(both.query_async::<(Value, Value)>(&mut connection));
+        let (info, entries) = self.wait(asked, Duration::ZERO).await?.map_err(|error| self.failed(&error))?;
         let info = wire::info(&info).ok_or_else(|| self.log.unreadable())?;
         let records = wire::entries(entries).ok_or_else(|| self.log.unreadable())?;
         let mut tally = Tally::at_start(Some(&info));
@@ -129,8 +222,7 @@ impl Session<'_> {
         if let (Some(info), Some((position, known))) = (info.as_ref(), tally.last()) {
             let mut range = redis::cmd("XRANGE");
             range.arg(&self.log.settings.key).arg(position.to_string()).arg(position.to_string());
-            let query = range.query_async::<Value>(&mut self.connection);
-            let reply = self.log.answer(REPLY_TIMEOUT, query).await?;
+            let reply = self.ask(&range, Duration::ZERO).await?.map_err(|error| self.failed(&error))?;
             let records = wire::entries(reply).ok_or_else(|| self.log.unreadable())?;
             match records.first() {
                 Some(record) if proof(&record.payload) == known => {}
@@ -144,8 +236,7 @@ impl Session<'_> {
 
     /// Reading can begin: notes what has to be handed over before the log counts as replayed.
     async fn aim(&mut self, tally: &Tally, info: Option<&Info>) {
-        let detail = format!("reading stream {} at {}", self.log.settings.key, self.log.address);
-        self.log.reporter.connected(detail);
+        self.log.reporter.connected(self.detail());
         self.target = info.filter(|info| !tally.caught_up(info)).and_then(|info| info.last_entry);
         self.out.replayed(self.target.is_none()).await;
     }
@@ -157,21 +248,25 @@ impl Session<'_> {
             let mut command = redis::cmd("XREAD");
             command.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
             command.arg(&self.log.settings.key).arg(tally.position().to_string());
-            let query = command.query_async::<Value>(&mut self.connection);
-            let reply = self.log.answer(REPLY_TIMEOUT, query).await?;
+            let due = Duration::from_millis(BLOCK_MS);
+            let reply = self.ask(&command, due).await?.map_err(|error| self.failed(&error))?;
             let records = wire::read(reply).ok_or_else(|| self.log.unreadable())?;
+            self.patience = STALL;
             let nothing_left = records.is_empty();
             self.hand_over(tally, records).await;
             if nothing_left && self.target.take().is_some() {
                 // The entry aimed at was deleted meanwhile.
                 self.out.replayed(true).await;
             }
-            if nothing_left || clock::now().instant >= check_at {
+            if nothing_left || self.recovered || clock::now().instant >= check_at {
                 break;
             }
         }
         let info = self.info().await?;
         tally.check(info.as_ref())?;
+        if std::mem::take(&mut self.recovered) {
+            self.aim(tally, info.as_ref()).await;
+        }
         self.report_lag(tally, info.as_ref());
         Ok(())
     }
@@ -210,42 +305,50 @@ impl Session<'_> {
         let key = &self.log.settings.key;
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(key);
-        let asked = timeout(REPLY_TIMEOUT, command.query_async::<Value>(&mut self.connection));
-        match asked.await {
-            Ok(Ok(reply)) => wire::info(&reply).map(Some).ok_or_else(|| self.log.unreadable()),
-            Ok(Err(error)) if error.to_string().contains("no such key") => Ok(None),
-            Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(self.wrong_type().await),
-            Ok(Err(error)) => Err(Leave::Trouble(self.log.trouble(&error))),
-            Err(_) => Err(self.log.silent()),
+        match self.ask(&command, Duration::ZERO).await? {
+            Ok(reply) => wire::info(&reply).map(Some).ok_or_else(|| self.log.unreadable()),
+            Err(error) if error.to_string().contains("no such key") => Ok(None),
+            Err(error) if words::code(&error) == "WRONGTYPE" => Err(self.wrong_type().await),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
     async fn wrong_type(&mut self) -> Leave {
-        let (key, address) = (&self.log.settings.key, &self.log.address);
         let mut command = redis::cmd("TYPE");
-        command.arg(key);
-        let asked = timeout(REPLY_TIMEOUT, command.query_async::<String>(&mut self.connection)).await;
-        let holds = asked.ok().and_then(Result::ok).unwrap_or_else(|| "something else".to_owned());
+        command.arg(&self.log.settings.key);
+        let holds = match self.ask(&command, Duration::ZERO).await {
+            Ok(Ok(Value::SimpleString(name))) => name,
+            Ok(_) => "something else".to_owned(),
+            Err(leave) => return leave,
+        };
+        let (key, address) = (&self.log.settings.key, self.log.place.address());
         Leave::Trouble(Trouble::Misfit(format!(
             "key {key} at {address} holds a {holds}, not a stream; rename it or choose another log key"
         )))
     }
+
+    fn failed(&self, error: &RedisError) -> Leave {
+        Leave::Trouble(self.log.trouble(error))
+    }
+}
+
+/// Another connection beside one that is silent, for as long as it takes. A Redis that is there and refuses is an
+/// answer too.
+async fn another(log: &RedisLog) -> Result<Connected, Trouble> {
+    let mut backoff = Backoff::new(log.settings.reconnect_max);
+    loop {
+        match log.connect().await {
+            Ok(to) => return Ok(to),
+            Err(misfit @ Trouble::Misfit(_)) => return Err(misfit),
+            Err(Trouble::Lost(words)) => tracing::debug!(reason = words, "no other connection to the log either"),
+        }
+        backoff.wait().await;
+    }
 }
 
 impl RedisLog {
-    async fn answer<T>(&self, limit: Duration, query: impl Future<Output = RedisResult<T>>) -> Result<T, Leave> {
-        match timeout(limit, query).await {
-            Ok(answered) => answered.map_err(|error: RedisError| Leave::Trouble(self.trouble(&error))),
-            Err(_) => Err(self.silent()),
-        }
-    }
-
-    fn silent(&self) -> Leave {
-        Leave::Trouble(Trouble::Lost(format!("Redis at {} no longer answers", self.address)))
-    }
-
     fn unreadable(&self) -> Leave {
-        let address = &self.address;
+        let address = self.place.address();
         Leave::Trouble(Trouble::Lost(format!("{address} answers in a way that Redis does not")))
     }
 }

@@ -1,0 +1,173 @@
+//! Where the log's Redis is, and connecting to it. Owns addresses, and what is asked of a Redis before it is trusted.
+//! Refuses to know: streams.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
+};
+use tokio::time::{interval, sleep, timeout};
+
+use super::{sentinel::Sentinels, words};
+use crate::log::{Settings, health::Trouble, settings::certificate_authorities};
+
+/// An attempt to connect fails after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Another attempt joins those under way after this long: the first packet of one that began while the network was
+/// gone comes again late, or never, and whoever waits for it alone does not notice that the network is back.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
+/// How often the sentinels are asked whether the primary is still the same: what is appended to one that has been
+/// replaced meanwhile is lost.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// One Redis.
+pub(super) struct Node {
+    client: Client,
+    /// For people: no credentials.
+    pub(super) address: String,
+}
+
+impl Node {
+    pub(super) fn open(url: &str, authorities: Option<&str>) -> redis::RedisResult<Self> {
+        let client = match authorities {
+            Some(pem) if url.starts_with("rediss:") => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
+                Client::build_with_tls(url, certificates)?
+            }
+            _ => Client::open(url)?,
+        };
+        let address = match client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+            ConnectionAddr::Unix(path) => path.display().to_string(),
+            _ => "its address".to_owned(),
+        };
+        Ok(Self { client, address })
+    }
+
+    /// Its own response timeout is off, since it would break blocking reads; callers set theirs.
+    pub(super) async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1_024);
+        self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+/// A connection, and where it leads.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) address: Arc<str>,
+}
+
+/// Where to connect.
+pub(super) enum Place {
+    Fixed(Node),
+    Sentinels(Sentinels),
+}
+
+impl Place {
+    pub(super) fn open(url: &str, settings: &Settings) -> Result<Self, String> {
+        let authorities = certificate_authorities(settings)?;
+        if let Some(address) = super::sentinel::Address::read(url) {
+            let address = address.map_err(|mistake| format!("the log's URL is not {mistake}"))?;
+            return Ok(Self::Sentinels(Sentinels::open(address, authorities)?));
+        }
+        // The library's words name the mistake and never repeat the URL.
+        let node = Node::open(url, authorities.as_deref());
+        node.map(Self::Fixed).map_err(|error| format!("the Redis URL cannot be used: {error}"))
+    }
+
+    /// For people: no credentials.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Fixed(node) => node.address.clone(),
+            Self::Sentinels(sentinels) => sentinels.described(),
+        }
+    }
+
+    /// A new connection to a Redis that can hold the log.
+    pub(super) async fn connect(&self, key: &str) -> Result<Connected, Trouble> {
+        let mut attempts = FuturesUnordered::new();
+        let mut next = interval(NEXT_ATTEMPT);
+        loop {
+            tokio::select! {
+                biased;
+                Some(connected) = attempts.next() => return connected,
+                _ = next.tick() => attempts.push(self.attempt(key)),
+            }
+        }
+    }
+
+    async fn attempt(&self, key: &str) -> Result<Connected, Trouble> {
+        match timeout(CONNECT_TIMEOUT, self.reach(key)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Trouble::Lost(format!("Redis at {} does not answer", self.address()))),
+        }
+    }
+
+    async fn reach(&self, key: &str) -> Result<Connected, Trouble> {
+        let sentinels = match self {
+            Self::Fixed(node) => return open(node, key).await,
+            Self::Sentinels(sentinels) => sentinels,
+        };
+        let node = sentinels.primary().await?;
+        let mut connected = open(&node, key).await?;
+        let role = redis::cmd("ROLE").query_async::<Value>(&mut connected.connection).await;
+        let role = role.map_err(|error| words::trouble(&node.address, key, &error))?;
+        if !is_primary(&role) {
+            let (address, name) = (&node.address, sentinels.name());
+            return Err(Trouble::Lost(format!("Redis at {address} is not yet the primary {name} that it will be")));
+        }
+        // One that was away does not know yet that another has taken its place; the sentinels do.
+        if sentinels.primary().await?.address != node.address {
+            return Err(Trouble::Lost(format!("Redis at {} is no longer the primary", node.address)));
+        }
+        Ok(connected)
+    }
+
+    /// Whether a connection to this address leads where the log is, as far as is known.
+    pub(super) fn is_current(&self, address: &str) -> bool {
+        match self {
+            Self::Fixed(_) => true,
+            Self::Sentinels(sentinels) => sentinels.known().is_none_or(|known| known == address),
+        }
+    }
+
+    /// Ends when the log is no longer at this address: the sentinels have made another Redis the primary.
+    pub(super) async fn moved(&self, address: &str) -> Trouble {
+        let Self::Sentinels(sentinels) = self else { return std::future::pending().await };
+        loop {
+            sleep(WATCH_EVERY).await;
+            // Sentinels that are away have made nobody the primary.
+            if let Ok(node) = sentinels.primary().await
+                && node.address != address
+            {
+                return Trouble::Lost(format!(
+                    "Redis at {address} is no longer the primary {}, {} is",
+                    sentinels.name(),
+                    node.address
+                ));
+            }
+        }
+    }
+}
+
+async fn open(node: &Node, key: &str) -> Result<Connected, Trouble> {
+    let trouble = |error: &RedisError| words::trouble(&node.address, key, error);
+    let mut connection = node.connect().await.map_err(|error| trouble(&error))?;
+    let asked = redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await;
+    match asked {
+        Ok(info) if info.contains("cluster_enabled:1") => Err(words::cluster(&node.address)),
+        Err(error) if !words::is_refusal(&error) => Err(trouble(&error)),
+        // Whoever may not ask this may still read and append.
+        Ok(_) | Err(_) => Ok(Connected { connection, address: node.address.as_str().into() }),
+    }
+}
+
+fn is_primary(role: &Value) -> bool {
+    let Value::Array(parts) = role else { return false };
+    matches!(parts.first(), Some(Value::BulkString(name)) if name == b"master")
+}
