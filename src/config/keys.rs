@@ -214,7 +214,8 @@ pub(super) static KEYS: &[Key] = &[
             Kind::LogUrl,
             "memory",
             "memory (one replica, events are gone with it), redis://, rediss://, \
-             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://.",
+             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://. Nodes of a \
+             RabbitMQ cluster with commas between them: amqp://user:password@one:5672,two:5672/vhost.",
         ),
         "redis://localhost:6379/0",
     ),

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::{
-    amqp::{AmqpLog, AmqpTail},
+    amqp::{AmqpLog, AmqpTail, addresses},
     dead_letters::{DeadLetter, PAYLOAD_MAX_BYTES},
     health::Health,
     memory::{MemoryLog, MemoryTail},
