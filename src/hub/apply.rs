@@ -128,6 +128,9 @@ impl Hub {
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
         self.note_held(&slot, Some(&before), Some(&frame));
         let left = self.relist(&slot, &before.task, &frame.task);
+        for topic in &left {
+            lock(&self.0.departures).push(cursor.position, topic.clone(), slot.clone());
+        }
         self.note_weight(&slot, weight_before, weight);
         Ok(Changed { slot, frame, left })
     }
@@ -155,7 +158,7 @@ impl Hub {
 
     /// Moves a task between the lists; those that it left.
     fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) -> Vec<Topic> {
-        if before.user_id == after.user_id && before.tags == after.tags && before.group() == after.group() {
+        if topics::is_listed_alike(before, after) {
             return Vec::new();
         }
         let (mut old, new) = (topics::listed(before), topics::listed(after));

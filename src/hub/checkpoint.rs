@@ -6,6 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Hub, Progress,
+    departures::Departures,
     image::{Held, Image, ImageReader, Restored},
     lock,
     trail::Trail,
@@ -28,6 +29,8 @@ impl Hub {
                     frames: state.frames.clone(),
                     memory: state.memory.clone(),
                     key_floor: state.key_floor,
+                    born: state.born,
+                    moves: state.moves.clone(),
                     heard_at_ms: state.heard_at_ms,
                 });
             }
@@ -46,6 +49,7 @@ impl Hub {
     pub fn import(&self, restored: Restored) {
         let Restored { cursor, trail, evicted_through, slots } = restored;
         *lock(&self.0.trail) = Trail::restored(trail, self.0.settings.resume_window, evicted_through);
+        *lock(&self.0.departures) = Departures::unknown_through(cursor.position);
         for slot in slots {
             // Only a forged image names a task twice, or one of the service's own.
             if slot.id.is_reserved() || self.shard(&slot.id).contains_key(slot.id.as_str()) {

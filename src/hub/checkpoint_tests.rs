@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{tests::*, *};
-use crate::proto::{Corrupt, Status, TaskFrame, Topic};
+use crate::proto::{Corrupt, Status, Task, TaskFrame, Topic};
 
 fn chunks_of(hub: &Hub) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
@@ -101,6 +101,9 @@ fn topics() -> Vec<Topic> {
     owners.chain(tags).chain([Topic::Root(id("t0")), Topic::Task(id("t1")), Topic::All]).collect()
 }
 
+/// Sees only what carries a tag, which tasks come under and leave.
+const TAGGED: fn(&Task) -> bool = |task| task.tags.iter().flat_map(|tags| tags.iter()).any(|tag| &**tag == "tag1");
+
 /// What a client that comes with the cursor of any position gets, of every topic.
 fn answers(hub: &Hub, through: u64) -> Vec<String> {
     let last = Position { major: through, minor: 0 };
@@ -108,13 +111,25 @@ fn answers(hub: &Hub, through: u64) -> Vec<String> {
     for topic in &topics() {
         answers.extend(all_shown(&hub.tasks(std::slice::from_ref(topic))));
         for at in 0..=through + 1 {
-            for every in [false, true] {
-                let missed = hub.missed(std::slice::from_ref(topic), cursor(at), last, every, usize::MAX, ALL);
-                answers.push(format!("{topic:?} {at} {every} {:?}", missed.map(|(frames, _)| all_shown(&frames))));
+            for (every, sees) in [(false, ALL), (true, ALL), (false, TAGGED)] {
+                let missed = hub.missed(std::slice::from_ref(topic), cursor(at), last, every, usize::MAX, sees);
+                let missed = missed.map(|missed| (all_shown(&missed.frames), missed.hidden));
+                answers.push(format!("{topic:?} {at} {every} {missed:?}"));
             }
         }
     }
     answers
+}
+
+/// The same answers; but who watches a tag may have to begin anew, since an image does not tell who left one.
+fn answers_alike(restored: &Hub, other: &Hub, through: u64) -> Result<(), TestCaseError> {
+    let (restored, other) = (answers(restored, through), answers(other, through));
+    prop_assert_eq!(restored.len(), other.len());
+    for (restored, other) in restored.iter().zip(&other) {
+        let begins_anew = restored.starts_with("Tag") && restored.ends_with("Err(Trimmed)");
+        prop_assert!(begins_anew || restored == other, "{restored}\ninstead of {other}");
+    }
+    Ok(())
 }
 
 proptest! {
@@ -137,7 +152,7 @@ proptest! {
         let restored = restore(&chunks, tight()).unwrap();
         prop_assert_eq!(chunks_of(&restored), chunks, "the same state gives the same bytes");
         prop_assert_eq!(restored.bytes(), before.bytes(), "and weighs the same");
-        prop_assert_eq!(answers(&restored, cut as u64), answers(&before, cut as u64));
+        answers_alike(&restored, &before, cut as u64)?;
 
         let mut clients = [&whole, &restored].map(|hub| Client::attach(hub, Topic::All));
         for (n, batch) in arrivals[cut..].chunks(batch).enumerate() {
@@ -150,7 +165,7 @@ proptest! {
         }
         let [a, b] = clients;
         prop_assert_eq!(all_shown(&a.seen), all_shown(&b.seen), "the same pulls");
-        prop_assert_eq!(answers(&restored, all.len() as u64), answers(&whole, all.len() as u64));
+        answers_alike(&restored, &whole, all.len() as u64)?;
         prop_assert_eq!(chunks_of(&restored), chunks_of(&whole));
         // Retention comes to the same, too.
         for hub in [&whole, &restored] {
@@ -221,7 +236,7 @@ fn a_shorter_ring_and_a_shorter_window_than_those_of_the_image_hold_as_if_they_a
     let mut batch: Vec<_> = (1..60).map(|n| arrival(n, progress(&format!("t{}", n % 7), "u1", n as f64))).collect();
     batch.push(arrival(60, status("t0", "u1", Status::Failed)));
     always.apply(&batch, LATE);
-    assert_eq!(answers(&restored, 60), answers(&always, 60));
+    answers_alike(&restored, &always, 60).unwrap();
 }
 
 #[test]
@@ -236,7 +251,7 @@ fn a_ring_costs_little_more_than_its_newest_frame() {
     let bytes: usize = chunks_of(&hub).iter().map(Vec::len).sum();
     assert!(bytes < 2_000 + 50 * 40, "{bytes} bytes for 50 frames");
     let restored = restore(&chunks_of(&hub), settings()).unwrap();
-    let (frames, _) = restored.missed(&[Topic::All], cursor(1), cursor(50).position, true, 100, ALL).unwrap();
+    let Missed { frames, .. } = restored.missed(&[Topic::All], cursor(1), cursor(50).position, true, 100, ALL).unwrap();
     let texts: BTreeSet<_> = frames.iter().filter_map(|frame| frame.task.message.as_ref()).map(Arc::as_ptr).collect();
     assert_eq!((frames.len(), texts.len()), (49, 1), "and its texts are shared again");
 }

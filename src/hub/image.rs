@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     Settings,
     rules::{EVENT_IDS_MAX, Memory},
-    slot::{Ring, Slot},
+    slot::{MOVES_MAX, Moves, Past, Ring, Slot},
     trail::Entry,
 };
 use crate::proto::{
@@ -31,6 +31,8 @@ pub(super) struct Held {
     pub(super) frames: Ring,
     pub(super) memory: Memory,
     pub(super) key_floor: Position,
+    pub(super) born: Position,
+    pub(super) moves: Moves,
     pub(super) heard_at_ms: u64,
 }
 
@@ -101,27 +103,37 @@ impl Image {
 }
 
 fn push_held(out: &mut Vec<u8>, held: &Held) {
-    let Held { frames, memory, key_floor, heard_at_ms } = held;
+    let Held { frames, memory, key_floor, born, moves, heard_at_ms } = held;
     let Some(first) = frames.front() else { return };
     push_bytes(out, first.task.task_id.as_str().as_bytes());
     push_option(out, memory.seq, push_number);
     push_option(out, memory.timestamp_ms, push_number);
     push_position(out, *key_floor, Position::START);
+    push_position(out, *born, Position::START);
     push_number(out, *heard_at_ms);
     let event_ids = memory.event_ids.iter().flat_map(|ids| ids.iter());
     push_number(out, memory.event_ids.as_ref().map_or(0, |ids| ids.len()) as u64);
     for id in event_ids {
         push_bytes(out, id.as_bytes());
     }
+    push_number(out, moves.len() as u64);
+    for (moved_at, frame) in moves {
+        push_position(out, *moved_at, Position::START);
+        push_frame(out, frame, None);
+    }
     push_number(out, frames.len() as u64);
     let mut before: Option<&Arc<TaskFrame>> = None;
     for frame in frames.iter() {
-        push_cursor(out, frame.cursor, before.map_or(Position::START, |before| before.position()));
-        out.push(u8::from(frame.is_key));
-        push_task(out, &frame.task, before.map(|before| &before.task));
-        push_difference(out, frame.applied_at_ms, frame.task.updated_at_ms);
+        push_frame(out, frame, before);
         before = Some(frame);
     }
+}
+
+fn push_frame(out: &mut Vec<u8>, frame: &TaskFrame, before: Option<&Arc<TaskFrame>>) {
+    push_cursor(out, frame.cursor, before.map_or(Position::START, |before| before.position()));
+    out.push(u8::from(frame.is_key));
+    push_task(out, &frame.task, before.map(|before| &before.task));
+    push_difference(out, frame.applied_at_ms, frame.task.updated_at_ms);
 }
 
 fn flush_full<E>(chunk: &mut Vec<u8>, emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>) -> Result<(), E> {
@@ -276,6 +288,7 @@ impl ImageReader {
         let seq = reader.option(BinaryReader::number)?;
         let timestamp_ms = reader.option(BinaryReader::number)?;
         let key_floor = reader.position(Position::START)?;
+        let born = reader.position(Position::START)?;
         let heard_at_ms = reader.number()?;
         let count: usize = reader.small()?;
         if count > EVENT_IDS_MAX {
@@ -283,17 +296,32 @@ impl ImageReader {
         }
         let event_ids = (0..count).map(|_| reader.shared_text()).collect::<Result<VecDeque<_>, _>>()?;
         let memory = Memory::restored(seq, timestamp_ms, event_ids);
+        let moves = self.moves(reader, &id)?;
         let count: usize = reader.small()?;
         if count == 0 {
             return Err(Corrupt("a task has no frame"));
         }
-        let mut slot = Slot::restored(self.frame(reader, &id, None)?, memory, key_floor, heard_at_ms);
+        let mut slot =
+            Slot::restored(self.frame(reader, &id, None)?, Past { memory, key_floor, born, moves }, heard_at_ms);
         for _ in 1..count {
             let frame = self.frame(reader, &id, Some(slot.restoring().current()))?;
             // The ring may have been a longer one; at no time is there more of it than the hub may hold.
             slot.restore(frame, self.ring_frames);
         }
         Ok(slot)
+    }
+
+    fn moves(&self, reader: &mut BinaryReader<'_>, id: &TaskId) -> Result<Moves, Corrupt> {
+        let count: usize = reader.small()?;
+        if count > MOVES_MAX {
+            return Err(Corrupt("a task has too many moves"));
+        }
+        let mut moves = Moves::new();
+        for _ in 0..count {
+            let moved_at = reader.position(Position::START)?;
+            moves.push_back((moved_at, Arc::new(self.frame(reader, id, None)?)));
+        }
+        Ok(moves)
     }
 
     fn frame(

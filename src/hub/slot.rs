@@ -9,12 +9,15 @@ use std::{
 
 use super::{
     rules::{self, Memory},
-    weight,
+    topics, weight,
 };
 use crate::{
     metrics::Outcome,
-    proto::{Cursor, Event, Position, Status, TaskFrame, TaskId},
+    proto::{Cursor, Event, Position, Status, Task, TaskFrame, TaskId},
 };
+
+/// How many moves of a task are remembered. Whoever is further behind counts as one who saw it before the oldest.
+pub(super) const MOVES_MAX: usize = 8;
 
 /// A task's place in the hub. Shared by the indexes and by the mailboxes that have it marked.
 pub(super) struct Slot {
@@ -25,12 +28,19 @@ pub(super) struct Slot {
 /// The frames of a task. Shared with an image of the hub for as long as one is written; copied when it changes meanwhile.
 pub(super) type Ring = Arc<VecDeque<Arc<TaskFrame>>>;
 
+/// The changes of a task's owner, group or tags: where, and the frame before.
+pub(super) type Moves = VecDeque<(Position, Arc<TaskFrame>)>;
+
 /// What stands behind the lock. The ring is never empty and ascends; its last frame is the current state.
 pub(super) struct State {
     pub(super) frames: Ring,
     pub(super) memory: Memory,
     /// The newest key frame that the ring had to let go.
     pub(super) key_floor: Position,
+    /// Where its first event stands.
+    pub(super) born: Position,
+    /// Where its owner, group or tags changed, and the frame before: who may see it depends on nothing else.
+    pub(super) moves: Moves,
     /// When its worker was last heard: the basis of retention and of silence.
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
@@ -40,6 +50,14 @@ pub(super) struct State {
     /// Of the frames, and of the slot around them.
     frames_bytes: usize,
     slot_bytes: usize,
+}
+
+/// What a task remembers beside its frames.
+pub(super) struct Past {
+    pub(super) memory: Memory,
+    pub(super) key_floor: Position,
+    pub(super) born: Position,
+    pub(super) moves: Moves,
 }
 
 /// The times of an event, in milliseconds since the Unix epoch.
@@ -76,13 +94,16 @@ impl Slot {
             frames: Arc::new(VecDeque::from([frame])),
             memory,
             key_floor: Position::START,
+            born: cursor.position,
+            moves: VecDeque::new(),
             heard_at_ms: dates.heard_ms,
         };
         Self { id: event.task_id.clone(), state: Mutex::new(state) }
     }
 
     /// A task as a checkpoint had it, with the first frame of its ring; the others follow by [`Self::restore`].
-    pub(super) fn restored(frame: TaskFrame, memory: Memory, key_floor: Position, heard_at_ms: u64) -> Self {
+    pub(super) fn restored(frame: TaskFrame, past: Past, heard_at_ms: u64) -> Self {
+        let Past { memory, key_floor, born, moves } = past;
         let id = frame.task.task_id.clone();
         let state = State {
             judged_at_ms: None,
@@ -92,6 +113,8 @@ impl Slot {
             frames: Arc::new(VecDeque::from([Arc::new(frame)])),
             memory,
             key_floor,
+            born,
+            moves,
             heard_at_ms,
         };
         Self { id, state: Mutex::new(state) }
@@ -148,9 +171,27 @@ impl State {
         self.memory.remember(event, &step);
         self.judged_at_ms = None;
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
+        self.note_move(&frame);
         self.push(frame.clone(), ring_frames);
         self.slot_bytes = weight::of_slot(&frame.task, self.memory.event_ids_bytes());
         Ok(frame)
+    }
+
+    fn note_move(&mut self, next: &TaskFrame) {
+        let current = self.current().clone();
+        if topics::is_listed_alike(&current.task, &next.task) {
+            return;
+        }
+        if self.moves.len() == MOVES_MAX {
+            self.moves.pop_front();
+        }
+        self.moves.push_back((next.position(), current));
+    }
+
+    /// Could a client that has everything up to `after` see the task then?
+    pub(super) fn was_seen(&self, after: Position, sees: impl Fn(&Task) -> bool) -> bool {
+        let then = self.moves.iter().find(|(moved_at, _)| *moved_at > after).map_or(self.current(), |(_, frame)| frame);
+        self.born <= after && sees(&then.task)
     }
 
     /// What the task takes in memory, about.
@@ -217,11 +258,6 @@ impl State {
         }
         frames[first..].reverse();
         Collected { conflated, pending: newest > through }
-    }
-
-    /// The newest frame up to `through`, as far as the ring holds it.
-    pub(super) fn latest_until(&self, through: Position) -> Option<&Arc<TaskFrame>> {
-        self.frames.iter().rev().find(|frame| frame.position() <= through)
     }
 
     /// Nothing that must not be folded away is missing between `after` and now.

@@ -83,6 +83,8 @@ impl Trail {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(major: u64, proof: u32) -> Cursor {
@@ -122,5 +124,36 @@ mod tests {
         trail.evicted(at(30, 0).position);
         assert_eq!(trail.check(at(20, 20)), Err(ResumeFailure::Trimmed));
         assert_eq!(trail.check(at(30, 30)), Ok(()));
+    }
+
+    proptest! {
+        /// The log's positions with gaps, what was let go, and a cursor that may be anything near them.
+        #[test]
+        fn a_cursor_is_good_only_if_it_stands_in_what_is_remembered(
+            gaps in prop::collection::vec(1..4_u64, 0..12),
+            max in 0..8_usize,
+            evicted in 0..30_u64,
+            (major, minor, proof) in (0..30_u64, 0..2_u64, 0..30_u32),
+        ) {
+            let mut trail = Trail::new(max);
+            let mut all = Vec::new();
+            for gap in gaps {
+                let next = all.last().map_or(0, |cursor: &Cursor| cursor.position.major) + gap;
+                all.push(at(next, next as u32));
+                trail.push(at(next, next as u32));
+            }
+            trail.evicted(Position { major: evicted, minor: 0 });
+            let cursor = Cursor { position: Position { major, minor }, proof };
+            let known = &all[all.len().saturating_sub(max)..];
+            let expected = match (known.first(), known.last()) {
+                (Some(_), Some(last)) if cursor.position > last.position => Err(ResumeFailure::AnotherLog),
+                (Some(first), Some(_)) if cursor.position < first.position => Err(ResumeFailure::Trimmed),
+                (Some(_), Some(_)) if !known.contains(&cursor) => Err(ResumeFailure::AnotherLog),
+                (Some(_), Some(_)) if major < evicted => Err(ResumeFailure::Trimmed),
+                (Some(_), Some(_)) => Ok(()),
+                _ => Err(ResumeFailure::AnotherLog),
+            };
+            prop_assert_eq!(trail.check(cursor), expected);
+        }
     }
 }
