@@ -10,6 +10,10 @@ use tracing_subscriber::{
     },
 };
 
+/// lapin tells every lost connection at ERROR, where the log tells it once in words for the operator, and writes messages
+/// that came back with their payload, which is not ours to log. `log_level` can name it and gets it.
+const QUIET: &str = "lapin=off";
+
 type Lines = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> io::Stderr>;
 
 /// Logs lines for people, for the whole process; in colour only where a person looks. `filter` is one of
@@ -30,10 +34,22 @@ pub fn start_json(filter: &str) -> Result<(), String> {
 }
 
 fn lines(filter: &str) -> Result<Lines, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|why| format!("log_level: {why}"))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|why| format!("log_level: {why}"))?;
     Ok(fmt().with_env_filter(filter).with_writer(io::stderr as fn() -> io::Stderr))
 }
 
 fn second(why: &dyn std::error::Error) -> String {
     format!("logging could not be started: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_lapin_are_kept_out_unless_asked_for() {
+        let filter = |given: &str| EnvFilter::try_new(format!("{QUIET},{given}")).unwrap().to_string();
+        assert!(filter("info").contains("lapin=off"));
+        assert!(!filter("info,lapin=debug").contains("lapin=off"), "{}", filter("info,lapin=debug"));
+    }
 }

@@ -18,12 +18,12 @@ use crate::{
     hub::{Mailbox, PullOptions, Stale, Walk, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
-        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
+        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
     },
 };
 
-/// Frames per pull: one vectored write takes no more either.
-pub(super) const PULL_FRAMES_MAX: usize = 256;
+/// Frames per pull: one vectored write takes no more either. Few in tests, so that they meet the limit.
+pub(super) const PULL_FRAMES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Answers that wait for a slow socket before the connection is closed with 1008: a flood must not grow memory.
 const REPLIES_MAX: usize = 256;
@@ -51,7 +51,8 @@ pub(super) struct Cancel {
 
 /// States that go out in pages beside the flow of events.
 pub(super) struct Listing {
-    /// What is left of it; `None`: all live tasks that are watched when its turn comes.
+    /// What is left of it; `None`: all live tasks that are watched, up to the session's cursor when its turn comes. Were
+    /// they newer, what follows would take the client back.
     pub(super) left: Option<Walk>,
     /// Whether its pages carry the session's cursor.
     pub(super) with_cursor: bool,
@@ -118,6 +119,8 @@ pub(super) struct Session {
     /// Pull again without being woken.
     pub(super) more: bool,
     pulled_at: Option<Instant>,
+    /// What is marked was not pulled, because of the throttle.
+    is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
@@ -160,6 +163,7 @@ impl Session {
             bad_in_a_row: 0,
             more: false,
             pulled_at: None,
+            is_held_back: false,
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
             expires_at,
@@ -292,22 +296,21 @@ impl Session {
         }
         output.frames.extend(self.replies.drain(..));
         self.reply_bytes = 0;
-        if self.closing.is_some() || opening {
+        if self.closing.is_some() || opening || !matches!(self.stage, Stage::Live) {
             return output;
         }
-        if matches!(self.stage, Stage::Live) {
-            for topic in std::mem::take(&mut self.late_topics) {
-                self.catch_up(&topic);
-            }
+        for topic in std::mem::take(&mut self.late_topics) {
+            self.catch_up(&topic);
         }
-        if !self.listings.is_empty() {
-            self.listing_page(&mut output, now);
-        } else if matches!(self.stage, Stage::Live) {
+        if self.listings.is_empty() {
             // Asked before the pull: what the log brought until it was back is in it then.
-            let is_stale = self.shared.hub.progress().stale.is_some();
-            if self.pull(&mut output, now) && !is_stale {
+            let is_fresh = self.shared.hub.progress().stale.is_none();
+            self.pull(&mut output, now);
+            if is_fresh && !self.more && !self.is_held_back {
                 self.tell_recovered(&mut output, now);
             }
+        } else {
+            self.listing_page(&mut output, now);
         }
         output
     }
@@ -319,13 +322,12 @@ impl Session {
 
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
-        let answers = !self.replies.is_empty() || !self.listings.is_empty();
         let flows = match self.stage {
             Stage::Waiting { .. } => false,
-            Stage::Live => self.more || !self.late_topics.is_empty(),
+            Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
         };
-        answers || flows
+        flows || !self.replies.is_empty()
     }
 
     /// The log was read anew, or has just been read to its end: start over.
@@ -337,12 +339,12 @@ impl Session {
             // Positions of another log: what was marked before the reset says nothing about the new one, and what is
             // marked from now on is in the snapshot or comes after it.
             self.mailbox.clear();
+            // What a subscription starts from is in the snapshot; what was asked for is answered after it.
+            self.listings.retain(|listing| !listing.with_cursor);
             for listing in &mut self.listings {
-                if let Some(walk) = &mut listing.left {
-                    walk.end();
-                }
+                listing.left = None;
             }
-            self.more = false;
+            (self.more, self.is_held_back) = (false, false);
             self.late_topics.clear();
             self.stage = Stage::Waiting { reset: progress.reset };
         }
@@ -353,12 +355,13 @@ impl Session {
         }
     }
 
-    /// False when it left something for later.
-    fn pull(&mut self, output: &mut Output, now: Now) -> bool {
+    fn pull(&mut self, output: &mut Output, now: Now) {
         let (marked, urgent) = self.mailbox.state();
         self.more = false;
-        if !marked || (!urgent && self.throttled_until(now.instant).is_some()) {
-            return !marked;
+        let is_throttled = self.throttled_until().is_some_and(|until| until > now.instant);
+        self.is_held_back = marked && !urgent && is_throttled;
+        if !marked || self.is_held_back {
+            return;
         }
         let options =
             PullOptions { after: self.position(), every: self.deliver == Deliver::Every, frames_max: PULL_FRAMES_MAX };
@@ -369,12 +372,15 @@ impl Session {
             self.pulled_at = Some(now.instant);
             self.shared.metrics.pulled(pulled.frames.len(), pulled.conflated);
         }
+        output.frames.extend(self.removals(pulled.hidden, now));
         self.send(&pulled.frames, output);
-        for gone in pulled.removed {
-            let message = ServerMessage::TaskRemoved { task_id: gone.task.task_id.clone() };
-            output.frames.push(message.encode(self.encoding, now.unix_ms));
-        }
-        !self.more
+        output.frames.extend(self.removals(pulled.removed, now));
+    }
+
+    /// What tells that these tasks are no longer there, as far as this client may know.
+    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
+        let encoding = self.encoding;
+        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
 
     /// Hands out shared frames and moves the cursor along.
@@ -392,15 +398,16 @@ impl Session {
         }
     }
 
-    fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.pulled_at.map(|at| at + self.throttle).filter(|until| *until > now)
+    fn throttled_until(&self) -> Option<Instant> {
+        self.pulled_at.map(|at| at + self.throttle)
     }
 
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn deadline(&self, now: Now) -> Instant {
         let dead_after = self.shared.settings.dead_peer_timeout;
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
-        let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
+        // Also when that moment has just passed: what is held back wakes nobody any more.
+        let throttled = self.throttled_until().filter(|_| self.is_held_back);
         let drains_at = self.drains_at.filter(|_| self.closing.is_none());
         let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, drains_at, throttled];
         timers.into_iter().flatten().min().unwrap_or(dead_at)
@@ -418,6 +425,10 @@ impl Session {
         }
         if self.drains_at.is_some_and(|at| now.instant >= at) {
             self.close(CloseCode::Restart, "the service restarts; reconnect");
+        }
+        if self.throttled_until().is_some_and(|until| now.instant >= until) {
+            // The next output looks, and that comes as soon as the socket can take it.
+            self.is_held_back = false;
         }
         if now.instant >= self.ping_at {
             self.ping_at = now.instant + self.shared.settings.heartbeat_interval;

@@ -54,7 +54,7 @@ async fn a_client_that_takes_a_few_bytes_now_and_then_is_dropped_like_one_that_t
 async fn a_connection_that_hears_late_of_the_drain_is_closed_within_the_window_all_the_same() {
     let (mut client, served, sessions) = connect();
     let window = Duration::from_secs(60);
-    sessions.drain.begin(window, clock::now().instant - window);
+    sessions.drain.begin(window, clock::now().instant.checked_sub(window).unwrap());
     // The first turn is the beginning of the window, whenever that was.
     assert!(sessions.drain.turn().is_some());
     let mut told = Vec::new();
