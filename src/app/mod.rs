@@ -171,7 +171,7 @@ impl App {
             () = stop.cancelled() => (Ok(()), self.drain_window),
             () = self.failed.cancelled() => (Err("an internal task ended unexpectedly".to_owned()), Duration::ZERO),
         };
-        self.drain.begin(window);
+        self.drain.begin(window, clock::now().instant);
         tracing::info!(drain_seconds = window.as_secs(), "draining");
         self.tasks.close();
         self.open.close();

@@ -131,7 +131,7 @@ impl Hub {
     }
 
     /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
-    /// others: for a watch that begins in the middle of a session.
+    /// others, if there are any: for a watch that begins in the middle of a session.
     #[must_use]
     pub fn catch_up(
         &self,
@@ -139,15 +139,21 @@ impl Hub {
         after: Position,
         mailbox: &Arc<Mailbox>,
         sees: impl Fn(&Task) -> bool,
-    ) -> Walk {
+    ) -> Option<Walk> {
+        let mut has_others = false;
         for slot in self.under(std::slice::from_ref(topic)) {
             let current = slot.current();
-            if current.position() > after && sees(&current.task) {
+            if !sees(&current.task) {
+                continue;
+            }
+            if current.position() > after {
                 mailbox.mark(&slot, current.task.status.is_terminal());
+            } else {
+                has_others = true;
             }
         }
         mailbox.wake();
-        Walk::new(vec![topic.clone()], after)
+        has_others.then(|| Walk::new(vec![topic.clone()], after))
     }
 
     pub(super) fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {

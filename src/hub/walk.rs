@@ -68,7 +68,6 @@ impl Hub {
     fn collect_piece(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
         let mut piece: Vec<(Position, Arc<Slot>)> = Vec::new();
         let mut through = walk.through;
-        let position = |(position, _): &(Position, Arc<Slot>)| *position;
         let mut consider = |slot: &Arc<Slot>| {
             let at = {
                 let state = slot.lock();
@@ -77,13 +76,7 @@ impl Hub {
             };
             piece.extend(at.map(|at| (at, slot.clone())));
             if piece.len() == 2 * PIECE_TASKS {
-                // Two topics may bring the same task; a position is of one task alone.
-                piece.sort_unstable_by_key(position);
-                piece.dedup_by_key(|entry| entry.0);
-                if piece.len() > PIECE_TASKS {
-                    piece.truncate(PIECE_TASKS);
-                    through = piece[PIECE_TASKS - 1].0;
-                }
+                through = cut(&mut piece).unwrap_or(through);
             }
         };
         for topic in &walk.topics {
@@ -95,16 +88,22 @@ impl Hub {
                 self.under(std::slice::from_ref(topic)).iter().for_each(&mut consider);
             }
         }
-        piece.sort_unstable_by_key(position);
-        piece.dedup_by_key(|entry| entry.0);
-        if piece.len() > PIECE_TASKS {
-            piece.truncate(PIECE_TASKS);
-            through = piece[PIECE_TASKS - 1].0;
-        }
+        walk.after = cut(&mut piece).unwrap_or(through);
         piece.shrink_to_fit();
-        walk.after = through;
         walk.piece = piece.into();
     }
+}
+
+/// Keeps the first of what was collected, ascending; the last position kept, if there was more.
+fn cut(piece: &mut Vec<(Position, Arc<Slot>)>) -> Option<Position> {
+    // Two topics may bring the same task; a position is of one task alone.
+    piece.sort_unstable_by_key(|(position, _)| *position);
+    piece.dedup_by_key(|(position, _)| *position);
+    if piece.len() <= PIECE_TASKS {
+        return None;
+    }
+    piece.truncate(PIECE_TASKS);
+    piece.last().map(|(position, _)| *position)
 }
 
 #[cfg(test)]
@@ -156,6 +155,15 @@ mod tests {
         }
         let expected: Vec<u64> = (1..=TASKS).filter(|n| ![1, 3, 151].contains(n)).collect();
         assert_eq!(rest(&hub, &mut walk, ALL), expected);
+    }
+
+    #[test]
+    fn a_subscription_that_waits_for_its_turn_holds_no_places_of_tasks() {
+        let hub = large_hub();
+        let after = cursor(TASKS).position;
+        let mut walk = hub.catch_up(&Topic::All, after, &Arc::default(), ALL).expect("something to show");
+        assert_eq!((walk.piece.capacity(), rest(&hub, &mut walk, ALL).len()), (0, TASKS as usize));
+        assert!(hub.catch_up(&Topic::All, after, &Arc::default(), |_| false).is_none(), "nothing of others");
     }
 
     #[test]

@@ -91,10 +91,9 @@ impl Session {
     /// frames; the rest is sent here, under the cursor that the client has already. Only in a live session: while it
     /// is opening, its cursor moves over what would be marked.
     pub(super) fn catch_up(&mut self, topic: &Topic) {
-        let hub = &self.shared.hub;
-        let mut known = hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
-        if hub.peek(&mut known, |task| self.sees(task)).is_some() {
-            self.list(Listing { left: Some(known), with_cursor: true, id: None });
+        let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
+        if known.is_some() {
+            self.list(Listing { left: known, with_cursor: true, id: None });
         }
     }
 

@@ -101,7 +101,7 @@ async fn a_reset_and_a_drain_do_not_end_it() {
     beside(world(), |mut world, heard| async move {
         world.say_as(CANARY, "1");
         until_heard(&heard, "1").await;
-        world.shared.drain.begin(Duration::ZERO);
+        world.shared.drain.begin(Duration::ZERO, world.now.instant);
         world.shared.hub.reset(ResumeFailure::AnotherLog);
         world.shared.hub.set_replayed(true);
         world.say_as(CANARY, "2");

@@ -296,20 +296,19 @@ impl Session {
         }
         output.frames.extend(self.replies.drain(..));
         self.reply_bytes = 0;
-        if self.closing.is_some() || opening {
+        if self.closing.is_some() || opening || !matches!(self.stage, Stage::Live) {
             return output;
         }
-        if matches!(self.stage, Stage::Live) {
-            for topic in std::mem::take(&mut self.late_topics) {
-                self.catch_up(&topic);
-            }
-        }
-        if !matches!(self.stage, Stage::Live) {
-            return output;
+        for topic in std::mem::take(&mut self.late_topics) {
+            self.catch_up(&topic);
         }
         if self.listings.is_empty() {
+            // Asked before the pull: what the log brought until it was back is in it then.
+            let is_fresh = self.shared.hub.progress().stale.is_none();
             self.pull(&mut output, now);
-            self.tell_recovered(&mut output, now);
+            if is_fresh && !self.more && !self.is_held_back {
+                self.tell_recovered(&mut output, now);
+            }
         } else {
             self.listing_page(&mut output, now);
         }
@@ -409,7 +408,8 @@ impl Session {
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
         // Also when that moment has just passed: what is held back wakes nobody any more.
         let throttled = self.throttled_until().filter(|_| self.is_held_back);
-        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, self.drains_at, throttled];
+        let drains_at = self.drains_at.filter(|_| self.closing.is_none());
+        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, drains_at, throttled];
         timers.into_iter().flatten().min().unwrap_or(dead_at)
     }
 
@@ -425,6 +425,10 @@ impl Session {
         }
         if self.drains_at.is_some_and(|at| now.instant >= at) {
             self.close(CloseCode::Restart, "the service restarts; reconnect");
+        }
+        if self.throttled_until().is_some_and(|until| now.instant >= until) {
+            // The next output looks, and that comes as soon as the socket can take it.
+            self.is_held_back = false;
         }
         if now.instant >= self.ping_at {
             self.ping_at = now.instant + self.shared.settings.heartbeat_interval;

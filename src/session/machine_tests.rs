@@ -297,6 +297,22 @@ fn what_a_throttle_held_back_is_due_also_when_its_moment_has_just_passed() {
 }
 
 #[test]
+fn a_throttle_that_ends_while_the_socket_is_slow_sets_no_timer_in_the_past() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &Request { throttle: Duration::from_secs(5), ..mine() });
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(10.0), None);
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(20.0), None);
+    world.say(&mut session, &json!({"type": "ping"}));
+    assert_eq!(session.output(world.now).frames.len(), 1, "the answer, which the socket does not take");
+    world.now = world.now.after(Duration::from_secs(6));
+    assert!(session.on_time(world.now));
+    assert!(session.deadline(world.now) > world.now.instant, "the loop would spin until the socket takes it");
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+}
+
+#[test]
 fn a_page_that_was_due_does_not_bring_what_was_unsubscribed_meanwhile() {
     let mut world = World::new();
     for number in 0..10 {

@@ -348,7 +348,8 @@ where
                 }
             }
             () = sessions.drain.begun().cancelled(), if !session.is_draining() => {
-                session.on_draining(sessions.drain.slot(), clock::now());
+                let now = clock::now();
+                session.on_draining(sessions.drain.turn().unwrap_or(now.instant), now);
             }
         }
     }

@@ -51,6 +51,21 @@ async fn a_client_that_takes_a_few_bytes_now_and_then_is_dropped_like_one_that_t
 }
 
 #[tokio::test]
+async fn a_connection_that_hears_late_of_the_drain_is_closed_within_the_window_all_the_same() {
+    let (mut client, served, sessions) = connect();
+    let window = Duration::from_secs(60);
+    sessions.drain.begin(window, clock::now().instant.checked_sub(window).unwrap());
+    // The first turn is the beginning of the window, whenever that was.
+    assert!(sessions.drain.turn().is_some());
+    let mut told = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut told));
+    closed.await.expect("closed at once").unwrap();
+    served.await.unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("\"reconnect_after_ms\":0}") && told.contains("the service restarts"), "{told}");
+}
+
+#[tokio::test]
 async fn a_client_that_reads_slowly_but_enough_is_kept() {
     let (mut client, served, sessions) = connect();
     let began = clock::now().instant;
