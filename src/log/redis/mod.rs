@@ -18,6 +18,7 @@ use std::sync::Arc;
 use redis::RedisError;
 use tokio::sync::watch;
 
+pub use self::place::check_redis_address;
 pub use self::sentinel::{check_sentinel_address, shown_sentinel_address};
 use self::{
     append::Appender,
