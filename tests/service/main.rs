@@ -14,4 +14,5 @@ mod lives;
 mod overload;
 mod publishing;
 mod resuming;
+mod secrets;
 mod strangers;
