@@ -5,14 +5,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{dead_letters::DeadLetters, freshness::Freshness};
+use super::{
+    checkpoint::{self, ExportRequest, Replay},
+    dead_letters::DeadLetters,
+    freshness::Freshness,
+};
 use crate::{
     clock,
     hub::{Arrival, Hub},
     input::Publisher,
-    log::{Log, Record, RestartReason, TailItem},
+    log::{Checkpoints, Health, Log, Record, RestartReason, TailItem},
     metrics::Metrics,
     proto::{Cursor, Event, Malformed, Position, ResumeFailure, proof},
 };
@@ -27,9 +32,16 @@ const APPLIED_AT_ONCE: usize = 256;
 /// Malformed events are logged at most this often; each is counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Where records come from, and who asks for the state that they add up to.
+pub(super) struct Source {
+    pub(super) log: Log,
+    pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) exports: mpsc::Receiver<ExportRequest>,
+}
+
 /// Runs until `stop` is cancelled.
 pub(super) async fn run(
-    log: Log,
+    source: Source,
     hub: Hub,
     publisher: Publisher,
     metrics: Arc<Metrics>,
@@ -37,18 +49,37 @@ pub(super) async fn run(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let mut tail = log.tail();
+    let Source { log, checkpoints, mut exports } = source;
     let mut health = log.health();
-    let mut decoder = Decoder { metrics, dead_letters, complained: None, silent: 0 };
-    let mut listening_ms = None;
     let mut freshness = Freshness::new(clock::now());
+    let begin = match &checkpoints {
+        Some(checkpoints) => tokio::select! {
+            () = stop.cancelled() => return,
+            begin = checkpoint::load(checkpoints, &hub, &metrics) => begin,
+            () = keep_fresh(&mut freshness, &mut health, &hub) => return,
+        },
+        None => None,
+    };
+    let mut tail = log.tail_from(begin);
+    let mut replay = Replay::new(begin.is_some());
+    let mut decoder = Decoder { metrics: metrics.clone(), dead_letters, complained: None, silent: 0 };
+    let mut listening_ms = None;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = freshness.due(clock::now());
         tokio::select! {
             () = stop.cancelled() => return,
-            item = tail.next() => take(item, &hub, &mut decoder).await,
+            item = tail.next() => {
+                replay.count(&item, &metrics);
+                take(item, &hub, &mut decoder).await;
+            }
+            Some(request) = exports.recv() => {
+                // Before the end of the log the state is nobody's; whoever asked hears that by the request's end.
+                if listening_ms.is_some() {
+                    checkpoint::export(&hub, tail.bookmark(), request, &metrics);
+                }
+            }
             changed = health.changed() => {
                 if changed.is_err() {
                     return;
@@ -68,8 +99,26 @@ pub(super) async fn run(
             (health.connected, health.replayed)
         };
         hub.set_replayed(replayed);
+        if replayed {
+            replay.ended(&metrics);
+        }
         // Nobody is silent to somebody who was not listening.
         listening_ms = (connected && replayed).then(|| listening_ms.unwrap_or(clock::now().unix_ms));
+    }
+}
+
+/// Says how fresh the tasks are, until the log is gone: for as long as nothing is read yet.
+async fn keep_fresh(freshness: &mut Freshness, health: &mut watch::Receiver<Health>, hub: &Hub) {
+    loop {
+        hub.set_stale(freshness.observe(&health.borrow_and_update(), clock::now()));
+        tokio::select! {
+            () = sleep_until(freshness.due(clock::now())) => {}
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -96,10 +145,10 @@ async fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
             if let Some(dead_letters) = &decoder.dead_letters {
                 dead_letters.restarted();
             }
-            hub.reset(match reason {
-                RestartReason::Trimmed => ResumeFailure::Trimmed,
-                RestartReason::Replaced => ResumeFailure::AnotherLog,
-            });
+            match reason {
+                RestartReason::Trimmed => hub.restart_after_gap(),
+                RestartReason::Replaced => hub.reset(ResumeFailure::AnotherLog),
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod checkpoint;
 mod dead_letters;
 mod feed;
 mod freshness;
@@ -10,9 +11,10 @@ mod memory;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::checkpoint::ExportRequest;
 use self::dead_letters::DeadLetters;
 use crate::{
     auth::Verifier,
@@ -21,7 +23,7 @@ use crate::{
     http::{self, Context},
     hub::Hub,
     input::Publisher,
-    log::{Backend, Log},
+    log::{Backend, Checkpoints, Log},
     metrics::Metrics,
     proto::TaskId,
     session::{Canary, Drain, Sessions},
@@ -56,6 +58,7 @@ impl App {
             Backend::Amqp { .. } => "amqp",
         }));
         let log = Log::open(config.log, metrics.clone())?;
+        let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
         let verifier = Verifier::new(config.auth)?;
         let publisher = Publisher::new(log.clone());
@@ -113,8 +116,23 @@ impl App {
         if let Some(canary) = canary {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
-        app.spawn(feed::run(log, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
+        let exports = app.keep_checkpoints(checkpoints.as_ref(), &metrics);
+        let source = feed::Source { log, checkpoints, exports };
+        app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// Writes checkpoints, if any are kept; what it asks the applier for.
+    fn keep_checkpoints(
+        &self,
+        checkpoints: Option<&Checkpoints>,
+        metrics: &Arc<Metrics>,
+    ) -> mpsc::Receiver<ExportRequest> {
+        let (requests, exports) = mpsc::channel(checkpoint::REQUESTS_MAX);
+        if let Some(checkpoints) = checkpoints {
+            self.spawn(checkpoint::run(checkpoints.clone(), requests, metrics.clone(), self.stop.clone()));
+        }
+        exports
     }
 
     /// Runs a part that must outlive nothing less than the service: if it ends unasked, by a panic too, the service

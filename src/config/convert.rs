@@ -33,6 +33,10 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
         listen: listen?,
         operations_listen: operations_listen?,
         log: log?,
+        checkpoint: log::CheckpointSettings {
+            interval: seconds(layers, "checkpoint.interval_seconds"),
+            max_bytes: layers.number("checkpoint.max_bytes"),
+        },
         auth: auth?,
         tasks: hub::Settings {
             max: layers.number("tasks.max") as usize,

@@ -38,10 +38,11 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 8] = [
+pub(super) const TABLES: [(&str, &str); 9] = [
     ("", ""),
     ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
     ("log", "Where events are kept and read from."),
+    ("checkpoint", "The state of all tasks, kept beside the log, so that a start need not read the whole log."),
     ("tasks", "How many tasks are held, and for how long."),
     ("memory", "When the service refuses what is new, before it runs out of memory."),
     ("sessions", "Timers and limits of WebSocket connections."),
@@ -219,7 +220,8 @@ pub(super) static KEYS: &[Key] = &[
             Kind::LogUrl,
             "memory",
             "memory (one replica, events are gone with it), redis://, rediss://, \
-             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://.",
+             redis+sentinel://host:port,host:port/name-of-the-primary, rediss+sentinel://, amqp:// or amqps://. Nodes of a \
+             RabbitMQ cluster with commas between them: amqp://user:password@one:5672,two:5672/vhost.",
         ),
         "redis://localhost:6379/0",
     ),
@@ -270,6 +272,21 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Path,
         "/etc/taskcast/ca.pem",
         "A PEM file of certificate authorities to trust besides the system's, for rediss:// and amqps://.",
+    ),
+    // [checkpoint]
+    number(
+        "checkpoint.interval_seconds",
+        0,
+        "60",
+        86_400,
+        "How often the state of all tasks is written beside the log, by one replica at a time. 0: never, and none is read.",
+    ),
+    number(
+        "checkpoint.max_bytes",
+        1_000_000,
+        "268435456",
+        1 << 40,
+        "The largest checkpoint that is written or read. RabbitMQ keeps about three of this size on its disk.",
     ),
     // [tasks]
     number("tasks.max", 1, "100000", 10_000_000, "Tasks held at most; beyond it the longest-ended are let go."),

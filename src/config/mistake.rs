@@ -8,7 +8,7 @@ use super::{
     keys::{Key, Kind},
     value,
 };
-use crate::log::shown_sentinel_address;
+use crate::log::{self, shown_sentinel_address};
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +142,32 @@ pub(super) fn without_credentials(text: &str) -> String {
     if let Some(shown) = shown_sentinel_address(text) {
         return shown;
     }
+    let addresses = log::addresses(text).unwrap_or_default();
+    if let [first, others @ ..] = addresses.as_slice()
+        && !others.is_empty()
+        && addresses.iter().all(|address| Url::parse(address).is_ok())
+    {
+        return several_without_credentials(first, others);
+    }
+    one_without_credentials(text)
+}
+
+/// The first address, with the hosts of the others.
+fn several_without_credentials(first: &str, others: &[String]) -> String {
+    let place = |address: &String| {
+        let url = Url::parse(address).ok()?;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    };
+    let shown = one_without_credentials(first);
+    let others: Option<Vec<String>> = others.iter().map(place).collect();
+    match (place(&first.to_owned()), others) {
+        (Some(host), Some(others)) => shown.replacen(&host, &format!("{host},{}", others.join(",")), 1),
+        _ => shown,
+    }
+}
+
+fn one_without_credentials(text: &str) -> String {
     let scheme =
         text.split_once("://").map(|(scheme, _)| scheme).filter(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()));
     let Some(scheme) = scheme else {
@@ -181,6 +207,9 @@ mod tests {
             ("redis://host/#hunter2", "redis://host/?(hidden)"),
             ("amqp://user:hun/ter2@host", "amqp://(hidden)"),
             ("amqp://user:12/hunter2@host", "amqp://(hidden)"),
+            ("amqp://u:hunter2@a:1,b,[::1]:2/v", "amqp://(hidden)@a:1,b,[::1]:2/v"),
+            ("amqp://u:hunter2@a:1,b:x/v", "amqp://(hidden)"),
+            ("amqp://u:12/hunter2@a:1,b:2/v", "amqp://(hidden)"),
             ("redis://:hunter2", "redis://(hidden)"),
             ("redis+sentinel://user:hunter2@one:1,two/primary", "redis+sentinel://(hidden)@one:1,two:26379/primary/0"),
             ("redis+sentinel://user:hunter2@one:1", "redis+sentinel://(hidden)"),

@@ -38,6 +38,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub operations_listen: SocketAddr,
     pub log: log::Settings,
+    pub checkpoint: log::CheckpointSettings,
     pub auth: auth::Settings,
     pub tasks: hub::Settings,
     /// Resident memory beyond which nothing new is admitted; `None`: no limit is set and none was found.

@@ -9,7 +9,7 @@ use super::{
     keys::Kind,
     mistake::{cut, shown},
 };
-use crate::log::{check_redis_address, check_sentinel_address};
+use crate::log::{self, check_redis_address, check_sentinel_address};
 
 /// A value before its key's [`Kind`] was applied.
 #[derive(Clone, Debug)]
@@ -160,6 +160,21 @@ fn check_log_url(text: &str) -> Result<(), String> {
     let Some(scheme @ ("redis" | "rediss" | "amqp" | "amqps")) = scheme else {
         return Err(expected(Kind::LogUrl));
     };
+    if !scheme.starts_with("amqp") {
+        return check_address(scheme, text);
+    }
+    let addresses = log::addresses(text).map_err(|why| format!("an address {scheme}://… with other hosts; {why}"))?;
+    let check = |(index, address): (usize, &String)| {
+        let several = addresses.len() > 1;
+        let mistake = check_address(scheme, address).err()?;
+        Some(if several { format!("host {}: {mistake}", index + 1) } else { mistake })
+    };
+    let mistakes: Vec<String> = addresses.iter().enumerate().filter_map(check).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("; ")) }
+}
+
+/// The address of one host.
+fn check_address(scheme: &str, text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|why| {
         format!(
             "an address {scheme}://… ({why}); `@ : / ? #` and `%` in a password are written %40 %3A %2F %3F %23 %25"
@@ -223,6 +238,7 @@ mod tests {
             "rediss+sentinel://one/primary",
             "amqp://g:g@h:5672/%2f",
             "amqps://h/vhost",
+            "amqp://u:p@a:1,b,[::1]:2/v",
         ] {
             assert_eq!(check_log_url(good), Ok(()), "{good}");
         }
@@ -235,6 +251,10 @@ mod tests {
             "redis://",
             "redis://h/zero",
             "amqp://h/a/b",
+            "amqp://a,",
+            "amqp://a:1,b:x/v",
+            "amqp://a:1,b:2,a:1",
+            "redis://a:1,b:2",
             "redis://h:x",
             "redis://one,two/0",
             "redis://h?protocol=loud",

@@ -128,6 +128,9 @@ impl Hub {
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
         self.note_held(&slot, Some(&before), Some(&frame));
         let left = self.relist(&slot, &before.task, &frame.task);
+        for topic in &left {
+            lock(&self.0.departures).push(cursor.position, topic.clone(), slot.clone());
+        }
         self.note_weight(&slot, weight_before, weight);
         Ok(Changed { slot, frame, left })
     }
@@ -135,22 +138,27 @@ impl Hub {
     fn insert(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Arc<Slot>, Outcome> {
         self.admit(event)?;
         let slot = Arc::new(Slot::new(event, cursor, dates));
-        self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
-        self.0.held.fetch_add(1, Ordering::Relaxed);
-        let frame = slot.current();
-        for topic in topics::listed(&frame.task) {
-            self.0.topics.list(topic, &slot);
-        }
-        self.0.metrics.task_moved(None, Some(frame.task.status));
-        self.note_held(&slot, None, Some(&frame));
+        self.enlist(&slot);
         let weight = slot.lock().weight();
         self.note_weight(&slot, 0, weight);
         Ok(slot)
     }
 
+    /// Puts a new task into the table, the lists and the counts, but for its weight.
+    pub(super) fn enlist(&self, slot: &Arc<Slot>) {
+        self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        let frame = slot.current();
+        for topic in topics::listed(&frame.task) {
+            self.0.topics.list(topic, slot);
+        }
+        self.0.metrics.task_moved(None, Some(frame.task.status));
+        self.note_held(slot, None, Some(&frame));
+    }
+
     /// Moves a task between the lists; those that it left.
     fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) -> Vec<Topic> {
-        if before.user_id == after.user_id && before.tags == after.tags && before.group() == after.group() {
+        if topics::is_listed_alike(before, after) {
             return Vec::new();
         }
         let (mut old, new) = (topics::listed(before), topics::listed(after));

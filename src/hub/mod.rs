@@ -16,11 +16,16 @@
 
 mod apply;
 mod canary;
+mod checkpoint;
+mod departures;
+mod image;
 mod limits;
 mod mailbox;
 mod retention;
 mod rules;
 mod slot;
+#[cfg(test)]
+mod stepped;
 mod topics;
 mod trail;
 mod view;
@@ -39,10 +44,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{canary::Kept, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
+use self::{canary::Kept, departures::Departures, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
 pub use self::{
+    image::{Image, ImageReader, Restored},
     mailbox::Mailbox,
-    view::{PullOptions, Pulled, Watch},
+    view::{Missed, PullOptions, Pulled, Watch},
     walk::Walk,
 };
 use crate::{
@@ -122,6 +128,7 @@ struct Inner {
     hasher: RandomState,
     topics: Topics,
     trail: Mutex<Trail>,
+    departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
@@ -153,6 +160,7 @@ impl Hub {
             hasher: RandomState::new(),
             topics: Topics::new(),
             trail,
+            departures: Mutex::default(),
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             held: AtomicUsize::new(0),
@@ -205,6 +213,10 @@ impl Hub {
 #[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod checkpoint_tests;
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

@@ -86,9 +86,9 @@ proptest! {
                         let mut new = Client::attach(&hub, old.topic.clone());
                         if old.after > Position::START {
                             let topics = std::slice::from_ref(&old.topic);
-                            let (missed, _) = hub.missed(topics, old.cursor(), new.after, false, usize::MAX, ALL).unwrap();
+                            let missed = hub.missed(topics, old.cursor(), new.after, false, usize::MAX, ALL).unwrap();
                             new.seen = old.seen;
-                            new.seen.extend(missed);
+                            new.seen.extend(missed.frames);
                         }
                         clients.push(new);
                     }

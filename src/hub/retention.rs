@@ -88,6 +88,7 @@ impl Hub {
         lock(&self.0.owners).clear();
         self.0.metrics.tasks_bytes(0);
         self.0.topics.clear_tasks();
+        lock(&self.0.departures).clear();
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
         self.0.progress.send_modify(|progress| {
             *progress = Progress {

@@ -15,14 +15,15 @@ use crate::{
 pub(super) const LIVE_PROGRESS_MAX: f64 = 99.0;
 
 /// How many recent `event_id`s of a task are recognised as duplicates.
-const EVENT_IDS_MAX: usize = 16;
+pub(super) const EVENT_IDS_MAX: usize = 16;
 
 /// What the rules need to remember besides what clients see.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    seq: Option<u64>,
-    timestamp_ms: Option<u64>,
-    event_ids: VecDeque<Arc<str>>,
+    pub(super) seq: Option<u64>,
+    pub(super) timestamp_ms: Option<u64>,
+    /// Shared as the frames are; `None` while there are none, which is common.
+    pub(super) event_ids: Option<Arc<VecDeque<Arc<str>>>>,
     event_ids_bytes: usize,
 }
 
@@ -39,14 +40,22 @@ impl Memory {
         self.seq = event.seq.max(self.seq);
         self.timestamp_ms = event.timestamp_ms.max(self.timestamp_ms);
         if let Some(id) = &event.event_id {
-            if self.event_ids.len() == EVENT_IDS_MAX
-                && let Some(gone) = self.event_ids.pop_front()
+            let event_ids = Arc::make_mut(self.event_ids.get_or_insert_default());
+            if event_ids.len() == EVENT_IDS_MAX
+                && let Some(gone) = event_ids.pop_front()
             {
                 self.event_ids_bytes -= weight::text(&gone);
             }
             self.event_ids_bytes += weight::text(id);
-            self.event_ids.push_back(id.clone());
+            event_ids.push_back(id.clone());
         }
+    }
+
+    /// As a checkpoint had it.
+    pub(super) fn restored(seq: Option<u64>, timestamp_ms: Option<u64>, event_ids: VecDeque<Arc<str>>) -> Self {
+        let event_ids_bytes = event_ids.iter().map(|id| weight::text(id)).sum();
+        let event_ids = (!event_ids.is_empty()).then(|| Arc::new(event_ids));
+        Self { seq, timestamp_ms, event_ids, event_ids_bytes }
     }
 
     /// What the identifiers of events take.
@@ -131,7 +140,7 @@ pub(super) fn first(event: &Event, at_ms: u64) -> Step {
 /// # Errors
 /// Why the event must not be applied.
 pub(super) fn next(task: &Task, memory: &Memory, event: &Event, at_ms: u64) -> Result<Step, Outcome> {
-    if event.event_id.as_ref().is_some_and(|id| memory.event_ids.contains(id)) {
+    if memory.event_ids.as_ref().zip(event.event_id.as_ref()).is_some_and(|(known, id)| known.contains(id)) {
         return Err(Outcome::Duplicate);
     }
     if matches!((&task.user_id, &event.user_id), (Some(owner), Some(other)) if owner != other) {

@@ -238,4 +238,61 @@ proptest! {
         let outcome = played.play(&end);
         prop_assert_eq!(was_live || outcome.is_ok(), outcome.is_ok());
     }
+
+    #[test]
+    fn what_was_said_twice_changes_nothing_the_second_time(events in prop::collection::vec(any_event(), 1..30)) {
+        let mut played = Played::new(&events);
+        let before = played.task().clone();
+        if let Some(last) = events.last() {
+            // What was refused may be due now that nothing else came; what was applied is not applied again.
+            if played.play(last).is_ok() {
+                let once = played.task().clone();
+                prop_assert_ne!(played.play(last), Ok(true), "the same news twice is no change of status");
+                prop_assert_eq!(&once, played.task());
+            } else {
+                prop_assert_eq!(&before, played.task());
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_holds_in_whatever_order_the_events_of_its_attempt_come(
+        (events, end) in a_run_with_an_end().prop_flat_map(|(events, end)| (Just(events).prop_shuffle(), Just(end)))
+    ) {
+        let played = Played::new(&events);
+        prop_assert_eq!(Some(played.task().status), end);
+        prop_assert!(played.task().completed_at_ms.is_some());
+    }
+
+    #[test]
+    fn progress_alone_comes_to_the_same_in_any_order(
+        (ordered, shuffled) in prop::collection::vec((1..4_u32, 0.0..=100.0_f64), 1..30)
+            .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle()))
+    ) {
+        let play = |run: Vec<(u32, f64)>| {
+            let say = |(attempt, percent)| Event { attempt: Some(attempt), ..with(None, Some(percent)) };
+            let played = Played::new(&run.into_iter().map(say).collect::<Vec<_>>());
+            (played.task().attempt, played.task().progress, played.task().status)
+        };
+        let attempt = ordered.iter().map(|(attempt, _)| *attempt).max();
+        let most = ordered.iter().filter(|(of, _)| Some(*of) == attempt).map(|(_, percent)| *percent).fold(0.0, f64::max);
+        let expected = (attempt.unwrap_or(1), Some(most.min(LIVE_PROGRESS_MAX)), Status::Running);
+        prop_assert_eq!(play(ordered), expected);
+        prop_assert_eq!(play(shuffled), expected);
+    }
+}
+
+/// Live events of one attempt, and one end that its worker numbered last, if it numbers at all.
+fn a_run_with_an_end() -> impl Strategy<Value = (Vec<Event>, Option<Status>)> {
+    let ends = prop::sample::select(&[Status::Succeeded, Status::Failed, Status::Cancelled, Status::TimedOut][..]);
+    let is_live = |event: &Event| event.status.is_none_or(|status| !status.is_terminal());
+    let live = prop::collection::vec(any_event().prop_filter("live", is_live), 0..20);
+    (live, ends, any::<bool>()).prop_map(|(mut events, end, numbers)| {
+        for event in &mut events {
+            (event.attempt, event.user_id) = (None, None);
+        }
+        let seq = numbers.then_some(u64::MAX);
+        events.push(Event { seq, ..with(Some(end), None) });
+        (events, Some(end))
+    })
 }

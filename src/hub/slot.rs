@@ -9,12 +9,15 @@ use std::{
 
 use super::{
     rules::{self, Memory},
-    weight,
+    topics, weight,
 };
 use crate::{
     metrics::Outcome,
-    proto::{Cursor, Event, Position, Status, TaskFrame, TaskId},
+    proto::{Cursor, Event, Position, Status, Task, TaskFrame, TaskId},
 };
+
+/// How many moves of a task are remembered. Whoever is further behind counts as one who saw it before the oldest.
+pub(super) const MOVES_MAX: usize = 8;
 
 /// A task's place in the hub. Shared by the indexes and by the mailboxes that have it marked.
 pub(super) struct Slot {
@@ -22,12 +25,22 @@ pub(super) struct Slot {
     state: Mutex<State>,
 }
 
+/// The frames of a task. Shared with an image of the hub for as long as one is written; copied when it changes meanwhile.
+pub(super) type Ring = Arc<VecDeque<Arc<TaskFrame>>>;
+
+/// The changes of a task's owner, group or tags: where, and the frame before.
+pub(super) type Moves = VecDeque<(Position, Arc<TaskFrame>)>;
+
 /// What stands behind the lock. The ring is never empty and ascends; its last frame is the current state.
 pub(super) struct State {
-    frames: VecDeque<Arc<TaskFrame>>,
-    memory: Memory,
+    pub(super) frames: Ring,
+    pub(super) memory: Memory,
     /// The newest key frame that the ring had to let go.
-    key_floor: Position,
+    pub(super) key_floor: Position,
+    /// Where its first event stands.
+    pub(super) born: Position,
+    /// Where its owner, group or tags changed, and the frame before: who may see it depends on nothing else.
+    pub(super) moves: Moves,
     /// When its worker was last heard: the basis of retention and of silence.
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
@@ -37,6 +50,14 @@ pub(super) struct State {
     /// Of the frames, and of the slot around them.
     frames_bytes: usize,
     slot_bytes: usize,
+}
+
+/// What a task remembers beside its frames.
+pub(super) struct Past {
+    pub(super) memory: Memory,
+    pub(super) key_floor: Position,
+    pub(super) born: Position,
+    pub(super) moves: Moves,
 }
 
 /// The times of an event, in milliseconds since the Unix epoch.
@@ -70,12 +91,45 @@ impl Slot {
             removed: false,
             frames_bytes: weight::of_frame(&frame, None),
             slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
-            frames: VecDeque::from([frame]),
+            frames: Arc::new(VecDeque::from([frame])),
             memory,
             key_floor: Position::START,
+            born: cursor.position,
+            moves: VecDeque::new(),
             heard_at_ms: dates.heard_ms,
         };
         Self { id: event.task_id.clone(), state: Mutex::new(state) }
+    }
+
+    /// A task as a checkpoint had it, with the first frame of its ring; the others follow by [`Self::restore`].
+    pub(super) fn restored(frame: TaskFrame, past: Past, heard_at_ms: u64) -> Self {
+        let Past { memory, key_floor, born, moves } = past;
+        let id = frame.task.task_id.clone();
+        let state = State {
+            judged_at_ms: None,
+            removed: false,
+            frames_bytes: weight::of_frame(&frame, None),
+            slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
+            frames: Arc::new(VecDeque::from([Arc::new(frame)])),
+            memory,
+            key_floor,
+            born,
+            moves,
+            heard_at_ms,
+        };
+        Self { id, state: Mutex::new(state) }
+    }
+
+    /// Adds the next frame of its ring.
+    pub(super) fn restore(&mut self, frame: TaskFrame, ring_frames: usize) {
+        let state = self.restoring();
+        state.slot_bytes = weight::of_slot(&frame.task, state.memory.event_ids_bytes());
+        state.push(Arc::new(frame), ring_frames);
+    }
+
+    /// While nobody shares it yet.
+    pub(super) fn restoring(&mut self) -> &mut State {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,9 +171,27 @@ impl State {
         self.memory.remember(event, &step);
         self.judged_at_ms = None;
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
+        self.note_move(&frame);
         self.push(frame.clone(), ring_frames);
         self.slot_bytes = weight::of_slot(&frame.task, self.memory.event_ids_bytes());
         Ok(frame)
+    }
+
+    fn note_move(&mut self, next: &TaskFrame) {
+        let current = self.current().clone();
+        if topics::is_listed_alike(&current.task, &next.task) {
+            return;
+        }
+        if self.moves.len() == MOVES_MAX {
+            self.moves.pop_front();
+        }
+        self.moves.push_back((next.position(), current));
+    }
+
+    /// Could a client that has everything up to `after` see the task then?
+    pub(super) fn was_seen(&self, after: Position, sees: impl Fn(&Task) -> bool) -> bool {
+        let then = self.moves.iter().find(|(moved_at, _)| *moved_at > after).map_or(self.current(), |(_, frame)| frame);
+        self.born <= after && sees(&then.task)
     }
 
     /// What the task takes in memory, about.
@@ -141,7 +213,7 @@ impl State {
     /// Takes a frame out of the ring. What its successor shared with it is the successor's own from then on.
     fn let_go(&mut self, index: usize) {
         let before = index.checked_sub(1).and_then(|index| self.frames.get(index)).cloned();
-        let Some(gone) = self.frames.remove(index) else { return };
+        let Some(gone) = Arc::make_mut(&mut self.frames).remove(index) else { return };
         self.frames_bytes -= weight::of_frame(&gone, before.as_deref());
         if let Some(after) = self.frames.get(index) {
             self.frames_bytes -= weight::of_frame(after, Some(&gone));
@@ -158,7 +230,7 @@ impl State {
             self.let_go(self.oldest_foldable().unwrap_or(0));
         }
         self.frames_bytes += weight::of_frame(&frame, self.frames.back().map(|last| &**last));
-        self.frames.push_back(frame);
+        Arc::make_mut(&mut self.frames).push_back(frame);
     }
 
     /// Adds what came after `after`, up to and including `through`, to `frames`. With `every`, all that the ring
@@ -188,11 +260,6 @@ impl State {
         Collected { conflated, pending: newest > through }
     }
 
-    /// The newest frame up to `through`, as far as the ring holds it.
-    pub(super) fn latest_until(&self, through: Position) -> Option<&Arc<TaskFrame>> {
-        self.frames.iter().rev().find(|frame| frame.position() <= through)
-    }
-
     /// Nothing that must not be folded away is missing between `after` and now.
     pub(super) fn is_whole_after(&self, after: Position) -> bool {
         self.key_floor <= after
@@ -215,7 +282,7 @@ impl State {
     pub(super) fn weight_anew(&self) -> usize {
         let mut before: Option<&TaskFrame> = None;
         let mut bytes = weight::of_slot(&self.current().task, self.memory.event_ids_bytes());
-        for frame in &self.frames {
+        for frame in self.frames.iter() {
             bytes += weight::of_frame(frame, before);
             before = Some(frame);
         }

@@ -46,6 +46,11 @@ pub(super) fn listed(task: &Task) -> Vec<Topic> {
     owner.into_iter().chain(group).chain(tags).collect()
 }
 
+/// Nothing changed by which a task is listed, nor by which somebody may see it.
+pub(super) fn is_listed_alike(before: &Task, after: &Task) -> bool {
+    before.user_id == after.user_id && before.tags == after.tags && before.group() == after.group()
+}
+
 /// Every topic whose watchers want to hear of a task.
 pub(super) fn heard(task: &Task) -> Vec<Topic> {
     if task.task_id.is_reserved() {

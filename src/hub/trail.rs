@@ -9,14 +9,14 @@ use crate::proto::{Cursor, Position, ResumeFailure};
 
 /// 16 bytes per position.
 #[derive(Clone, Copy)]
-struct Entry {
-    major: u64,
-    minor: u32,
-    proof: u32,
+pub(super) struct Entry {
+    pub(super) major: u64,
+    pub(super) minor: u32,
+    pub(super) proof: u32,
 }
 
 impl Entry {
-    fn position(self) -> Position {
+    pub(super) fn position(self) -> Position {
         Position { major: self.major, minor: u64::from(self.minor) }
     }
 }
@@ -47,6 +47,16 @@ impl Trail {
         self.entries.push_back(Entry { major: cursor.position.major, minor, proof: cursor.proof });
     }
 
+    /// As a checkpoint had it, at most `max` entries.
+    pub(super) fn restored(entries: VecDeque<Entry>, max: usize, evicted_through: Position) -> Self {
+        Self { entries, max, evicted_through }
+    }
+
+    /// What a checkpoint keeps of it.
+    pub(super) fn parts(&self) -> (VecDeque<Entry>, Position) {
+        (self.entries.clone(), self.evicted_through)
+    }
+
     /// A task whose last event stands at `position` was let go.
     pub(super) fn evicted(&mut self, position: Position) {
         self.evicted_through = self.evicted_through.max(position);
@@ -73,6 +83,8 @@ impl Trail {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(major: u64, proof: u32) -> Cursor {
@@ -112,5 +124,36 @@ mod tests {
         trail.evicted(at(30, 0).position);
         assert_eq!(trail.check(at(20, 20)), Err(ResumeFailure::Trimmed));
         assert_eq!(trail.check(at(30, 30)), Ok(()));
+    }
+
+    proptest! {
+        /// The log's positions with gaps, what was let go, and a cursor that may be anything near them.
+        #[test]
+        fn a_cursor_is_good_only_if_it_stands_in_what_is_remembered(
+            gaps in prop::collection::vec(1..4_u64, 0..12),
+            max in 0..8_usize,
+            evicted in 0..30_u64,
+            (major, minor, proof) in (0..30_u64, 0..2_u64, 0..30_u32),
+        ) {
+            let mut trail = Trail::new(max);
+            let mut all = Vec::new();
+            for gap in gaps {
+                let next = all.last().map_or(0, |cursor: &Cursor| cursor.position.major) + gap;
+                all.push(at(next, next as u32));
+                trail.push(at(next, next as u32));
+            }
+            trail.evicted(Position { major: evicted, minor: 0 });
+            let cursor = Cursor { position: Position { major, minor }, proof };
+            let known = &all[all.len().saturating_sub(max)..];
+            let expected = match (known.first(), known.last()) {
+                (Some(_), Some(last)) if cursor.position > last.position => Err(ResumeFailure::AnotherLog),
+                (Some(first), Some(_)) if cursor.position < first.position => Err(ResumeFailure::Trimmed),
+                (Some(_), Some(_)) if !known.contains(&cursor) => Err(ResumeFailure::AnotherLog),
+                (Some(_), Some(_)) if major < evicted => Err(ResumeFailure::Trimmed),
+                (Some(_), Some(_)) => Ok(()),
+                _ => Err(ResumeFailure::AnotherLog),
+            };
+            prop_assert_eq!(trail.check(cursor), expected);
+        }
     }
 }

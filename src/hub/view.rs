@@ -23,9 +23,22 @@ pub struct Pulled {
     pub conflated: u64,
     /// Tasks whose ring had to let go of a change of status since `after`.
     pub gaps: u64,
-    /// Tasks that are no longer kept, or no longer to be seen: the last state that was.
-    pub removed: Vec<Arc<TaskFrame>>,
+    /// Tasks that are no longer to be seen. To be told before the frames, whose cursors say that it was.
+    pub hidden: Vec<TaskId>,
+    /// Tasks that are no longer kept. To be told after the frames, which have their last states.
+    pub removed: Vec<TaskId>,
     /// There was more than the limit; pull again.
+    pub more: bool,
+}
+
+/// What a client missed.
+#[derive(Debug, Default)]
+pub struct Missed {
+    /// Ascending by position.
+    pub frames: Vec<Arc<TaskFrame>>,
+    /// Tasks that it could see and can no more.
+    pub hidden: Vec<TaskId>,
+    /// There was more than the limit; ask again from the last frame on.
     pub more: bool,
 }
 
@@ -45,8 +58,8 @@ struct Source {
     newest: Position,
     conflated: u64,
     gap: bool,
-    /// Its last state, when it is no longer kept.
-    removed: Option<Arc<TaskFrame>>,
+    /// It is no longer kept.
+    removed: bool,
 }
 
 impl Hub {
@@ -82,28 +95,31 @@ impl Hub {
         every: bool,
         frames_max: usize,
         sees: impl Fn(&Task) -> bool,
-    ) -> Result<(Vec<Arc<TaskFrame>>, bool), ResumeFailure> {
+    ) -> Result<Missed, ResumeFailure> {
         self.check(after)?;
-        let mut frames = Vec::new();
-        for slot in self.under(topics) {
+        let mut missed = Missed::default();
+        let departed = lock(&self.0.departures).since(after.position, topics)?;
+        for slot in each_once(self.under(topics).into_iter().chain(departed).collect()) {
             let state = slot.lock();
-            // Whether an unseen task exists must not show in the answer.
+            // Whether a task exists that was never seen must not show in the answer.
             if !sees(&state.current().task) {
+                missed.hidden.extend(state.was_seen(after.position, &sees).then(|| slot.id.clone()));
                 continue;
             }
             if state.current().position() > after.position && !state.is_whole_after(after.position) {
                 return Err(ResumeFailure::Trimmed);
             }
-            state.collect(after.position, through, every, &mut frames);
+            state.collect(after.position, through, every, &mut missed.frames);
         }
-        frames.retain(|frame| sees(&frame.task));
+        missed.frames.retain(|frame| sees(&frame.task));
+        missed.hidden.sort_unstable();
         // Something may have been let go while this looked.
         self.check(after)?;
-        frames.sort_unstable_by_key(|frame| frame.position());
-        let more = frames.len() > frames_max;
-        frames.truncate(frames_max);
-        frames.shrink_to_fit();
-        Ok((frames, more))
+        missed.frames.sort_unstable_by_key(|frame| frame.position());
+        missed.more = missed.frames.len() > frames_max;
+        missed.frames.truncate(frames_max);
+        missed.frames.shrink_to_fit();
+        Ok(missed)
     }
 
     /// The current frames of all tasks under these topics, each once, newest position first.
@@ -148,9 +164,7 @@ impl Hub {
                 Topic::Owner(_) | Topic::Tag(_) => slots.extend(self.0.topics.tasks(topic)),
             }
         }
-        let mut seen = HashSet::with_capacity(slots.len());
-        slots.retain(|slot| seen.insert(Arc::as_ptr(slot).addr()));
-        slots
+        each_once(slots)
     }
 
     /// The current frame of a task, whoever asks; access is the caller's business.
@@ -171,8 +185,7 @@ impl Hub {
             let current = state.current();
             if !sees(&current.task) {
                 // It was moved out of this client's sight, which must not look as if it stood still.
-                let shown = state.latest_until(options.after).filter(|frame| sees(&frame.task));
-                pulled.removed.extend(shown.cloned());
+                pulled.hidden.extend(state.was_seen(options.after, &sees).then(|| slot.id.clone()));
                 continue;
             }
             let collected = state.collect(options.after, marked, options.every, &mut pulled.frames);
@@ -182,7 +195,7 @@ impl Hub {
             }
             // Until what is newer has been announced, the removal is not told either.
             let gap = !state.is_whole_after(options.after);
-            let removed = (state.removed && !collected.pending).then(|| current.clone());
+            let removed = state.removed && !collected.pending;
             let newest = current.position().min(marked);
             drop(state);
             sources.push(Source { slot, newest, conflated: collected.conflated, gap, removed });
@@ -203,11 +216,15 @@ impl Hub {
             } else {
                 pulled.conflated += source.conflated;
                 pulled.gaps += u64::from(source.gap);
-                pulled.removed.extend(source.removed);
+                pulled.removed.extend(source.removed.then(|| source.slot.id.clone()));
             }
         }
         // A task that was let go and has been heard of again is alive.
-        pulled.removed.retain(|gone| self.task(&gone.task.task_id).is_none_or(|frame| !sees(&frame.task)));
+        let is_gone = |id: &TaskId| self.task(id).is_none_or(|frame| !sees(&frame.task));
+        for gone in [&mut pulled.hidden, &mut pulled.removed] {
+            gone.retain(is_gone);
+            gone.sort_unstable();
+        }
         if early {
             self.wake_after(marked, mailbox);
         }
@@ -224,6 +241,13 @@ impl Hub {
         }
     }
 
+    /// Is a task watched no more, when `topic` is given up and the `rest` is kept?
+    #[must_use]
+    pub fn is_given_up(task: &Task, topic: &Topic, rest: &[Topic]) -> bool {
+        let heard = heard(task);
+        heard.contains(topic) && !heard.iter().any(|other| rest.contains(other))
+    }
+
     /// Wakes `mailbox` once `marked` has moved beyond `through`.
     fn wake_after(&self, through: Position, mailbox: &Arc<Mailbox>) {
         let mut stragglers = lock(&self.0.stragglers);
@@ -234,4 +258,10 @@ impl Hub {
             stragglers.push(mailbox.clone());
         }
     }
+}
+
+fn each_once(mut slots: Vec<Arc<Slot>>) -> Vec<Arc<Slot>> {
+    let mut seen = HashSet::with_capacity(slots.len());
+    slots.retain(|slot| seen.insert(Arc::as_ptr(slot).addr()));
+    slots
 }

@@ -34,6 +34,12 @@ impl Walk {
         self.after = self.through;
     }
 
+    /// Shows no more what is under `topic` and under nothing of the `rest`.
+    pub fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
+        self.topics.retain(|walked| walked != topic);
+        self.piece.retain(|(_, slot)| !Hub::is_given_up(&slot.current().task, topic, rest));
+    }
+
     /// Past what [`Hub::peek`] showed.
     pub fn advance(&mut self) {
         self.piece.pop_front();

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Record, RestartReason, TailItem,
+    Bookmark, Record, RestartReason, TailItem,
     health::{Reporter, Trouble},
 };
 
@@ -21,7 +21,8 @@ const BATCHES_AHEAD: usize = 1;
 const TICK: Duration = Duration::from_millis(500);
 
 enum Signal {
-    Item(TailItem),
+    /// With where it ends.
+    Item(TailItem, Option<Bookmark>),
     /// In the same order as the records, so that it is true when it is seen.
     Replayed(bool),
 }
@@ -31,6 +32,7 @@ pub(super) struct Feed {
     signals: mpsc::Receiver<Signal>,
     reporter: Arc<Reporter>,
     reader: JoinHandle<()>,
+    bookmark: Option<Bookmark>,
     tick: Interval,
 }
 
@@ -46,7 +48,7 @@ impl Feed {
         let (out, signals) = mpsc::channel(BATCHES_AHEAD);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { signals, reporter, reader: tokio::spawn(read(Out(out))), tick }
+        Self { signals, reporter, reader: tokio::spawn(read(Out(out))), bookmark: None, tick }
     }
 
     /// `None` when the reader's task ended, which only a panic in it can do.
@@ -61,7 +63,8 @@ impl Feed {
             };
             match signal {
                 Signal::Replayed(replayed) => self.reporter.replayed(replayed),
-                Signal::Item(item) => {
+                Signal::Item(item, bookmark) => {
+                    self.bookmark = bookmark;
                     if let TailItem::Restarted(reason) = &item {
                         self.reporter.restarted(*reason);
                     }
@@ -70,6 +73,11 @@ impl Feed {
             }
         }
     }
+}
+
+/// Where the items that were returned end.
+pub(super) fn bookmark(feed: Option<&Feed>) -> Option<Bookmark> {
+    feed.and_then(|feed| feed.bookmark)
 }
 
 /// The next item of a reader that is started with the first call.
@@ -96,14 +104,14 @@ impl Drop for Feed {
 }
 
 impl Out {
-    pub(super) async fn records(&self, records: Vec<Record>) {
+    pub(super) async fn records(&self, records: Vec<Record>, end: Option<Bookmark>) {
         if !records.is_empty() {
-            self.send(Signal::Item(TailItem::Records(records))).await;
+            self.send(Signal::Item(TailItem::Records(records), end)).await;
         }
     }
 
     pub(super) async fn restarted(&self, reason: RestartReason) {
-        self.send(Signal::Item(TailItem::Restarted(reason))).await;
+        self.send(Signal::Item(TailItem::Restarted(reason), None)).await;
     }
 
     pub(super) async fn replayed(&self, replayed: bool) {

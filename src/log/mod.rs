@@ -18,6 +18,8 @@
 
 mod amqp;
 mod backoff;
+mod bookmark;
+mod checkpoint;
 mod dead_letters;
 mod feed;
 mod health;
@@ -31,7 +33,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::{
-    amqp::{AmqpLog, AmqpTail},
+    amqp::{AmqpLog, AmqpTail, addresses},
+    bookmark::Bookmark,
+    checkpoint::{CheckpointError, CheckpointSettings, CheckpointWriter, Checkpoints, Manifest, Stored, WRITE_TIMEOUT},
     dead_letters::{DeadLetter, PAYLOAD_MAX_BYTES},
     health::Health,
     memory::{MemoryLog, MemoryTail},
@@ -97,7 +101,8 @@ impl RestartReason {
 pub enum TailItem {
     /// Ascending, not empty.
     Records(Vec<Record>),
-    /// Everything read so far is void; the next records are from the start of retention.
+    /// The next records are from the start of retention. If the log was replaced, everything read so far is void; if it
+    /// was trimmed, some records after the last one that was returned are lost.
     Restarted(RestartReason),
 }
 
@@ -213,10 +218,17 @@ impl Log {
     /// Reads from the start of retention, for ever.
     #[must_use]
     pub fn tail(&self) -> Tail {
+        self.tail_from(None)
+    }
+
+    /// Reads on from where a reader stood, for ever; whether the log is still the same is proven first. The memory log
+    /// knows no bookmarks.
+    #[must_use]
+    pub fn tail_from(&self, bookmark: Option<Bookmark>) -> Tail {
         match self {
             Self::Memory(log) => Tail::Memory(MemoryTail::new(log.clone())),
-            Self::Redis(log) => Tail::Redis(RedisTail::new(log.clone())),
-            Self::Amqp(log) => Tail::Amqp(AmqpTail::new(log.clone())),
+            Self::Redis(log) => Tail::Redis(RedisTail::new(log.clone(), bookmark)),
+            Self::Amqp(log) => Tail::Amqp(AmqpTail::new(log.clone(), bookmark)),
         }
     }
 
@@ -256,6 +268,15 @@ impl Tail {
             Self::Memory(tail) => tail.next().await,
             Self::Redis(tail) => tail.next().await,
             Self::Amqp(tail) => tail.next().await,
+        }
+    }
+    /// Where the items that were returned end. `None` when nothing was read since the start or a restart.
+    #[must_use]
+    pub fn bookmark(&self) -> Option<Bookmark> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(tail) => tail.bookmark(),
+            Self::Amqp(tail) => tail.bookmark(),
         }
     }
 }

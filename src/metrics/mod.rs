@@ -4,6 +4,7 @@
 //! Refuses to know: who counts, and why.
 
 mod canary;
+mod checkpoint;
 mod dead_letters;
 mod labels;
 mod log_faults;
@@ -18,6 +19,7 @@ use prometheus::{
 };
 
 pub use self::canary::Leg;
+pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
@@ -60,6 +62,7 @@ pub struct Metrics {
     dead_letters: DeadLetterMetrics,
     overload: Overload,
     canary: canary::Canary,
+    checkpoint: checkpoint::CheckpointMetrics,
 }
 
 impl Metrics {
@@ -174,6 +177,7 @@ impl Metrics {
             dead_letters: DeadLetterMetrics::new(r),
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
+            checkpoint: checkpoint::CheckpointMetrics::new(r),
             registry,
         };
         metrics.begin_at_zero();

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: sockets, brokers, clocks.
 
+mod binary;
 mod celery;
 mod cloudevents;
 mod codes;
@@ -25,9 +26,13 @@ mod protobuf;
 mod scalar;
 mod status;
 mod task;
+mod task_binary;
 mod timestamp;
 mod wire;
 
+pub use binary::{
+    BinaryReader, Corrupt, push_bytes, push_cursor, push_difference, push_number, push_option, push_position,
+};
 pub use codes::{AuthenticationErrorCode, CloseCode, ErrorCode};
 pub use command::{Command, CommandError, CommandKind, Selector};
 pub use encode::Encoding;
@@ -46,4 +51,5 @@ pub use message::{
 pub use position::{Cursor, CursorError, Position, proof};
 pub use status::Status;
 pub use task::Task;
+pub use task_binary::{push_task, read_task, read_task_id};
 pub use timestamp::rfc3339;

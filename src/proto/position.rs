@@ -94,6 +94,8 @@ impl FromStr for Cursor {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -106,6 +108,31 @@ mod tests {
     fn what_is_not_a_cursor_is_refused() {
         for text in ["", "1", "1.2.3", "1.2.3.4.5", "2.2.3.4", "1.+2.3.4", "1.2.3.1ffffffff", "1.x.3.4", "1..3.4"] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_cursor_survives_its_text_and_no_two_share_one(a: (u64, u64, u32), b: (u64, u64, u32)) {
+            let cursor = |(major, minor, proof)| Cursor { position: Position { major, minor }, proof };
+            prop_assert_eq!(cursor(a).to_string().parse(), Ok(cursor(a)));
+            prop_assert_eq!(a == b, cursor(a).to_string() == cursor(b).to_string());
+            prop_assert_eq!(a.0.cmp(&b.0).then(a.1.cmp(&b.1)), cursor(a).position.cmp(&cursor(b).position));
+        }
+
+        /// A digit more, less or changed makes another cursor, or none: never the same one in disguise.
+        #[test]
+        fn a_cursor_that_was_tampered_with_is_another_or_none(
+            (major, minor, proof) in any::<(u64, u64, u32)>(), place in any::<prop::sample::Index>(), character in "[0-9a-fA-F.x+ -]"
+        ) {
+            let cursor = Cursor { position: Position { major, minor }, proof };
+            let text = cursor.to_string();
+            let at = place.index(text.len());
+            let changed = format!("{}{character}{}", &text[..at], &text[at + 1..]);
+            let is_same = changed.eq_ignore_ascii_case(&text);
+            prop_assert_eq!(changed.parse() == Ok(cursor), is_same);
+            let shorter = format!("{}{}", &text[..at], &text[at + 1..]);
+            prop_assert!(shorter.parse::<Cursor>() != Ok(cursor) || text[at..].starts_with('0'));
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     clock::Now,
+    hub::Hub,
     proto::{
         Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic,
     },
@@ -104,8 +105,24 @@ impl Session {
                 self.late_topics.retain(|late| *late != topic);
                 let rest: Vec<Topic> = self.watches.keys().cloned().collect();
                 self.shared.hub.keep_marks(&self.mailbox, &rest);
+                self.give_up(&topic, &rest);
             }
             self.reply(&ServerMessage::Unsubscribed { topic, id: id.cloned() }, now);
+        }
+    }
+
+    /// What was collected and has not been sent loses what is watched no more.
+    fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
+        match &mut self.stage {
+            Stage::Snapshot { left, .. } | Stage::Ended { left, .. } => left.give_up(topic, rest),
+            Stage::Missed { left, topics, .. } => {
+                left.retain(|frame| !Hub::is_given_up(&frame.task, topic, rest));
+                topics.retain(|watched| watched != topic);
+            }
+            Stage::Waiting { .. } | Stage::Live => {}
+        }
+        for walk in self.listings.iter_mut().filter_map(|listing| listing.left.as_mut()) {
+            walk.give_up(topic, rest);
         }
     }
 

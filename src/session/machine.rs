@@ -18,12 +18,12 @@ use crate::{
     hub::{Mailbox, PullOptions, Stale, Walk, Watch},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
-        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
+        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
     },
 };
 
-/// Frames per pull: one vectored write takes no more either.
-pub(super) const PULL_FRAMES_MAX: usize = 256;
+/// Frames per pull: one vectored write takes no more either. Few in tests, so that they meet the limit.
+pub(super) const PULL_FRAMES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Answers that wait for a slow socket before the connection is closed with 1008: a flood must not grow memory.
 const REPLIES_MAX: usize = 256;
@@ -51,7 +51,8 @@ pub(super) struct Cancel {
 
 /// States that go out in pages beside the flow of events.
 pub(super) struct Listing {
-    /// What is left of it; `None`: all live tasks that are watched when its turn comes.
+    /// What is left of it; `None`: all live tasks that are watched, up to the session's cursor when its turn comes. Were
+    /// they newer, what follows would take the client back.
     pub(super) left: Option<Walk>,
     /// Whether its pages carry the session's cursor.
     pub(super) with_cursor: bool,
@@ -118,6 +119,8 @@ pub(super) struct Session {
     /// Pull again without being woken.
     pub(super) more: bool,
     pulled_at: Option<Instant>,
+    /// What is marked was not pulled, because of the throttle.
+    is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
@@ -160,6 +163,7 @@ impl Session {
             bad_in_a_row: 0,
             more: false,
             pulled_at: None,
+            is_held_back: false,
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
             expires_at,
@@ -300,11 +304,14 @@ impl Session {
                 self.catch_up(&topic);
             }
         }
-        if !self.listings.is_empty() {
-            self.listing_page(&mut output, now);
-        } else if matches!(self.stage, Stage::Live) {
+        if !matches!(self.stage, Stage::Live) {
+            return output;
+        }
+        if self.listings.is_empty() {
             self.pull(&mut output, now);
             self.tell_recovered(&mut output, now);
+        } else {
+            self.listing_page(&mut output, now);
         }
         output
     }
@@ -316,13 +323,12 @@ impl Session {
 
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
-        let answers = !self.replies.is_empty() || !self.listings.is_empty();
         let flows = match self.stage {
             Stage::Waiting { .. } => false,
-            Stage::Live => self.more || !self.late_topics.is_empty(),
+            Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
         };
-        answers || flows
+        flows || !self.replies.is_empty()
     }
 
     /// The log was read anew, or has just been read to its end: start over.
@@ -334,12 +340,12 @@ impl Session {
             // Positions of another log: what was marked before the reset says nothing about the new one, and what is
             // marked from now on is in the snapshot or comes after it.
             self.mailbox.clear();
+            // What a subscription starts from is in the snapshot; what was asked for is answered after it.
+            self.listings.retain(|listing| !listing.with_cursor);
             for listing in &mut self.listings {
-                if let Some(walk) = &mut listing.left {
-                    walk.end();
-                }
+                listing.left = None;
             }
-            self.more = false;
+            (self.more, self.is_held_back) = (false, false);
             self.late_topics.clear();
             self.stage = Stage::Waiting { reset: progress.reset };
         }
@@ -353,7 +359,9 @@ impl Session {
     fn pull(&mut self, output: &mut Output, now: Now) {
         let (marked, urgent) = self.mailbox.state();
         self.more = false;
-        if !marked || (!urgent && self.throttled_until(now.instant).is_some()) {
+        let is_throttled = self.throttled_until().is_some_and(|until| until > now.instant);
+        self.is_held_back = marked && !urgent && is_throttled;
+        if !marked || self.is_held_back {
             return;
         }
         let options =
@@ -365,11 +373,15 @@ impl Session {
             self.pulled_at = Some(now.instant);
             self.shared.metrics.pulled(pulled.frames.len(), pulled.conflated);
         }
+        output.frames.extend(self.removals(pulled.hidden, now));
         self.send(&pulled.frames, output);
-        for gone in pulled.removed {
-            let message = ServerMessage::TaskRemoved { task_id: gone.task.task_id.clone() };
-            output.frames.push(message.encode(self.encoding, now.unix_ms));
-        }
+        output.frames.extend(self.removals(pulled.removed, now));
+    }
+
+    /// What tells that these tasks are no longer there, as far as this client may know.
+    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
+        let encoding = self.encoding;
+        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
 
     /// Hands out shared frames and moves the cursor along.
@@ -387,15 +399,16 @@ impl Session {
         }
     }
 
-    fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.pulled_at.map(|at| at + self.throttle).filter(|until| *until > now)
+    fn throttled_until(&self) -> Option<Instant> {
+        self.pulled_at.map(|at| at + self.throttle)
     }
 
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn deadline(&self, now: Now) -> Instant {
         let dead_after = self.shared.settings.dead_peer_timeout;
         let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
-        let throttled = self.throttled_until(now.instant).filter(|_| self.mailbox.state().0);
+        // Also when that moment has just passed: what is held back wakes nobody any more.
+        let throttled = self.throttled_until().filter(|_| self.is_held_back);
         let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, self.drains_at, throttled];
         timers.into_iter().flatten().min().unwrap_or(dead_at)
     }

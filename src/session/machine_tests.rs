@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{super::test_world::*, *};
-use crate::{proto::Status, session::Scope};
+use crate::{auth::Rights, proto::Status, session::Scope};
 
 #[test]
 fn another_user_sees_nothing_whatever_they_subscribe_to() {
@@ -255,4 +255,62 @@ fn a_client_that_does_not_take_its_answers_is_asked_no_more() {
     assert!(session.is_backed_up() && session.closing().is_none(), "after {asked}");
     session.output(world.now);
     assert!(!session.is_backed_up());
+}
+
+#[test]
+fn an_answer_is_never_ahead_of_what_follows_it() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &Request { deliver: Deliver::Every, ..mine() });
+    world.frames(&mut session);
+    for percent in [10.0, 20.0, 30.0] {
+        world.event("t1", "u1", Some(percent), None);
+    }
+    world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+    let frames = world.frames(&mut session);
+    let shown: Vec<f64> = frames
+        .iter()
+        .flat_map(|frame| match frame["tasks"].as_array() {
+            Some(tasks) => tasks.clone(),
+            None => vec![frame.clone()],
+        })
+        .filter_map(|task| task["progress"].as_f64())
+        .collect();
+    assert!(shown.is_sorted() && shown.ends_with(&[30.0]), "the bar falls: {shown:?}");
+    assert!(frames.iter().any(|frame| frame["type"] == "active_tasks" && frame["id"] == 1), "an answer: {frames:?}");
+}
+
+#[test]
+fn what_a_throttle_held_back_is_due_also_when_its_moment_has_just_passed() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &Request { throttle: Duration::from_secs(5), ..mine() });
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(10.0), None);
+    world.frames(&mut session);
+    world.event("t1", "u1", Some(20.0), None);
+    assert!(world.frames(&mut session).is_empty());
+    // Who asks for the deadline reads the clock once more, after what held the task back has ended.
+    let later = world.now.after(Duration::from_secs(6));
+    assert_eq!(session.deadline(later), world.now.instant + Duration::from_secs(5));
+    world.now = later;
+    assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
+    assert!(session.deadline(later) > later.instant, "nothing is held back any more");
+}
+
+#[test]
+fn a_page_that_was_due_does_not_bring_what_was_unsubscribed_meanwhile() {
+    let mut world = World::new();
+    for number in 0..10 {
+        world.event(&format!("t{number}"), "u2", Some(1.0), None);
+    }
+    let everything = Identity { rights: Rights { all: true, ..Rights::default() }, ..identity("u1") };
+    let one = Request { scope: Scope::Topic(Topic::Task(task_id("t0"))), ..mine() };
+    let mut session = Session::open(&world.shared, everything, &one, world.now);
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "*"}));
+    let first = session.output(world.now).frames;
+    assert!(first.len() >= 2, "an answer and the first page");
+    world.say(&mut session, &json!({"type": "unsubscribe", "task_id": "*"}));
+    let rest = world.frames(&mut session);
+    let names: Vec<_> = rest.iter().flat_map(|frame| frame["tasks"].as_array().cloned().unwrap_or_default()).collect();
+    assert!(names.iter().all(|task| task["task_id"] == "t0"), "{names:?}");
 }

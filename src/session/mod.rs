@@ -6,12 +6,16 @@
 mod canary;
 mod commands;
 mod drain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod loopback;
 mod machine;
 mod notices;
 mod opening;
 mod paging;
 mod pump;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod test_world;
 mod websocket;

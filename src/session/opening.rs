@@ -5,7 +5,7 @@
 use super::{
     Request, Scope, Sessions,
     machine::{Session, Stage},
-    paging::is_listed,
+    paging::{Missing, is_listed},
 };
 use crate::{
     auth::Identity,
@@ -44,9 +44,11 @@ impl Session {
         let cursor = resumed.as_ref().and_then(|outcome| outcome.as_ref().ok()).map(|(cursor, _)| *cursor);
         let failure = resumed.as_ref().and_then(|outcome| outcome.as_ref().err()).copied();
         session.greet(cursor, failure, now);
-        if let Some(Ok((cursor, missed))) = resumed {
+        if let Some(Ok((cursor, (stage, hidden)))) = resumed {
             session.cursor = Some(cursor);
-            session.stage = missed;
+            let removals = session.removals(hidden, now);
+            session.preface.extend(removals);
+            session.stage = stage;
         }
         session
     }
@@ -82,7 +84,7 @@ impl Session {
     }
 
     /// Proves the cursor and collects what came after it.
-    fn resume(&self, text: &str, topics: &[Topic]) -> Result<(Cursor, Stage), ResumeFailure> {
+    fn resume(&self, text: &str, topics: &[Topic]) -> Result<(Cursor, Missing), ResumeFailure> {
         let cursor: Cursor = text.parse().map_err(|_| ResumeFailure::Malformed)?;
         let progress = self.shared.hub.progress();
         let Some(applied) = progress.applied.filter(|_| progress.replayed) else {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{super::test_world::*, *};
 use crate::{
     auth::Rights,
-    proto::{Status, payload},
+    proto::{Event, Status, payload},
 };
 
 #[test]
@@ -176,6 +176,55 @@ fn a_celery_snapshot_that_was_cut_short_is_resumed_without_a_gap() {
     let rest = world.frames(&mut world.open("u1", &Request { cursor, ..celery }));
     assert_eq!(rest[0]["resumed"], true);
     assert_eq!(told(cut).union(&told(&rest)).count(), 50);
+}
+
+/// Sees what carries the tag `x`, and nothing else.
+fn tagged() -> Identity {
+    let rights = Rights { tags: ["x".to_owned()].into(), ..Rights::default() };
+    Identity { user: None, rights, expires_at_ms: None }
+}
+
+fn with_tag(tag: &str, percent: f64) -> Event {
+    Event { tags: Some([tag.into()].into()), progress: Some(percent), ..Event::new(task_id("t1")) }
+}
+
+#[test]
+fn a_client_that_was_away_hears_which_tasks_left_its_tag() {
+    let mut world = World::new();
+    world.apply(with_tag("x", 1.0));
+    let mut session = Session::open(&world.shared, tagged(), &mine(), world.now);
+    let cursor = last_cursor(&world.frames(&mut session));
+    drop(session);
+    world.apply(with_tag("y", 2.0));
+    let again = Request { cursor: Some(cursor), ..mine() };
+    let frames = world.frames(&mut Session::open(&world.shared, tagged(), &again, world.now));
+    assert_eq!(types(&frames), ["connection_established", "task_removed"]);
+    assert_eq!((&frames[0]["resumed"], &frames[1]["task_id"]), (&json!(true), &json!("t1")));
+}
+
+#[test]
+fn a_slow_client_hears_that_a_task_left_although_the_ring_forgot_what_it_had_seen() {
+    let mut world = World::new();
+    world.apply(with_tag("x", 1.0));
+    let mut session = Session::open(&world.shared, tagged(), &mine(), world.now);
+    world.frames(&mut session);
+    for number in 0..100 {
+        let status = [Status::Waiting, Status::Running][number % 2];
+        world.apply(Event { status: Some(status), ..with_tag("y", number as f64 / 2.0) });
+    }
+    assert_eq!(types(&world.frames(&mut session)), ["task_removed"]);
+}
+
+#[test]
+fn that_a_task_left_is_told_before_a_cursor_that_is_beyond_it() {
+    let mut world = World::new();
+    world.apply(with_tag("x", 1.0));
+    let mut session = Session::open(&world.shared, tagged(), &mine(), world.now);
+    world.frames(&mut session);
+    world.apply(with_tag("y", 2.0));
+    world.apply(Event { task_id: task_id("t2"), ..with_tag("x", 1.0) });
+    // Whoever drops after the second frame comes back with its cursor, and would not be told any more.
+    assert_eq!(types(&world.frames(&mut session)), ["task_removed", "task_progress"]);
 }
 
 #[test]

@@ -12,22 +12,31 @@ use super::{
 use crate::{
     clock::Now,
     hub::{Hub, Walk},
-    proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, Topic},
+    proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
 };
 
 /// What a task takes in a page besides its texts, in bytes: for cutting pages, so about right is right enough.
 const TASK_BYTES: usize = 400;
 
 /// Frames that a resumed client missed and that are held for it at a time.
-const MISSED_FRAMES_MAX: usize = 2048;
+const MISSED_FRAMES_MAX: usize = if cfg!(test) { 32 } else { 2048 };
+
+/// What is to be sent of what a client missed, and the tasks that it can see no more.
+pub(super) type Missing = (Stage, Vec<TaskId>);
 
 impl Session {
     /// The first piece of what a client missed.
-    pub(super) fn missed(&self, topics: Vec<Topic>, after: Cursor, through: Position) -> Result<Stage, ResumeFailure> {
+    pub(super) fn missed(
+        &self,
+        topics: Vec<Topic>,
+        after: Cursor,
+        through: Position,
+    ) -> Result<Missing, ResumeFailure> {
         let every = self.deliver == Deliver::Every;
         let sees = |task: &Task| self.sees(task);
-        let (frames, more) = self.shared.hub.missed(&topics, after, through, every, MISSED_FRAMES_MAX, sees)?;
-        Ok(Stage::Missed { left: frames.into(), topics, through, is_all: !more })
+        let missed = self.shared.hub.missed(&topics, after, through, every, MISSED_FRAMES_MAX, sees)?;
+        let (left, is_all) = (missed.frames.into(), !missed.more);
+        Ok((Stage::Missed { left, topics, through, is_all }, missed.hidden))
     }
 
     pub(super) fn send_missed(&mut self, output: &mut Output, now: Now) {
@@ -38,7 +47,10 @@ impl Session {
         match (next, self.cursor) {
             (None, _) => {}
             (Some((topics, through, false)), Some(cursor)) => match self.missed(topics, cursor, through) {
-                Ok(stage) => self.stage = stage,
+                Ok((stage, hidden)) => {
+                    self.stage = stage;
+                    output.frames.extend(self.removals(hidden, now));
+                }
                 // So slowly did it read that some of the rest is no longer held.
                 Err(failure) => self.begin_snapshot(Some(failure), now),
             },
@@ -69,8 +81,8 @@ impl Session {
         let Some(listing) = self.listings.front_mut() else { return };
         let live_only = !listing.with_cursor;
         let walk = listing.left.get_or_insert_with(|| {
-            let applied = hub.progress().applied.map_or(Position::START, |cursor| cursor.position);
-            Walk::new(self.watches.keys().cloned().collect(), applied)
+            let through = self.cursor.map_or(Position::START, |cursor| cursor.position);
+            Walk::new(self.watches.keys().cloned().collect(), through)
         });
         let wanted = |task: &Task| self.identity.may_watch(task) && !(live_only && task.status.is_terminal());
         if self.encoding == Encoding::Celery {

@@ -107,6 +107,10 @@ impl World {
         event.user_id = Some(user(owner));
         event.progress = percent;
         event.status = status;
+        self.apply(event);
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
         self.at += 1;
         let cursor = Cursor { position: Position { major: self.at, minor: 0 }, proof: self.at as u32 };
         let appended_at_ms = Some(self.now.unix_ms);

@@ -38,8 +38,7 @@ async fn the_rights_that_the_words_name_are_enough_for_dead_letters() {
     let user = ["ACL", "SETUSER", "taskcast", "reset", "on", ">swordfish"];
     server.cli(&user.into_iter().chain(rights.split(' ')).collect::<Vec<_>>()).await;
     watcher.log.set_aside(&letters(100..105)).await.unwrap();
-    let used = ["MEMORY", "USAGE", &letters_key];
-    let may = server.cli(&["ACL", "DRYRUN", "taskcast"].into_iter().chain(used).collect::<Vec<_>>()).await;
+    let may = server.cli(&["ACL", "DRYRUN", "taskcast", "MEMORY", "USAGE", &letters_key]).await;
     assert_eq!(may, "OK");
     // Those of another log are moved away.
     server.cli(&["DEL", &settings.key]).await;

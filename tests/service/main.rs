@@ -8,6 +8,7 @@ mod support;
 
 mod browsers;
 mod canary;
+mod checkpoints;
 mod dead_letters;
 mod harness;
 mod lives;

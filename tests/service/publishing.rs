@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, Service, http, token, token_with, until},
+    harness::{Client, Service, http, http_whole, token, token_with, until},
     support::{
         brokers::{RabbitServer, RedisServer},
         unique,
@@ -199,4 +199,25 @@ async fn a_clock_that_is_far_ahead_once_does_not_hold_up_what_follows() {
     let next = format!(r#"{{"task_id":"t","message":"and on","timestamp":"{right}"}}"#);
     redis.cli(&["XADD", "taskcast:events", "*", "event", &next]).await;
     assert_eq!(owner.until("task_progress").await["message"], "and on");
+}
+
+#[tokio::test]
+async fn an_alarm_of_rabbitmq_is_a_503_that_says_when_to_come_back() {
+    let rabbit = RabbitServer::start().await;
+    let service = Service::start(&[("TASKCAST_LOG", &*rabbit.url()), ("TASKCAST_LOG_APPEND_TIMEOUT_MS", "1000")]).await;
+    service.publish(&json!({"task_id": "t1", "user_id": "u1"})).await;
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    let bearer = format!("Bearer {}", token_with("worker", &["own"], true));
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    for _ in 0..2 {
+        let body = r#"{"task_id":"t1","user_id":"u1","progress":40}"#;
+        let (status, head, body) = http_whole(service.port, "POST", "/api/v1/events", &headers, body).await;
+        assert_eq!(status, 503, "{body}");
+        assert!(head.to_ascii_lowercase().contains("retry-after: "), "{head}");
+        assert!(body.contains("log-unavailable"), "{body}");
+    }
+    // Whoever watches is served.
+    assert_eq!(service.operations("/readyz").await.0, 200);
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]).await;
+    service.publish(&json!({"task_id": "t1", "user_id": "u1", "progress": 50})).await;
 }

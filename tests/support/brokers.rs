@@ -293,10 +293,10 @@ impl Drop for RedisServer {
     }
 }
 
-/// A RabbitMQ node of its own, with its own epmd.
+/// A RabbitMQ node of its own, with its own epmd unless it is one of a cluster.
 pub struct RabbitServer {
     child: Child,
-    epmd: Child,
+    epmd: Option<Child>,
     port: u16,
     environment: Vec<(&'static str, String)>,
     kennel: Kennel,
@@ -319,18 +319,40 @@ impl RabbitServer {
 
     /// With more lines of `rabbitmq.conf`.
     pub async fn start_with(configuration: &str) -> Self {
-        super::install_crypto();
-        let mut kennel = Kennel::new("rabbit");
-        let (port, distribution_port, epmd_port) = (free_port(), free_port(), free_port());
-        let environment = environment(&kennel.folder, port, distribution_port, epmd_port, configuration);
-        let epmd_program = find_program(&["epmd"], RABBIT_INSTALL);
-        let epmd = kennel.start(&epmd_program, "epmd.log", |command| {
-            command.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
-        });
-        let child = Self::spawn(&mut kennel, &environment);
-        let server = Self { child, epmd, port, environment, kennel };
+        let server = Self::begin(free_port(), free_port(), true, configuration);
         server.ready().await;
         server
+    }
+
+    /// Three nodes that have found each other.
+    pub async fn start_cluster() -> Vec<Self> {
+        let (ports, epmd_port) = ([free_port(), free_port(), free_port()], free_port());
+        let peer = |(index, port): (usize, &u16)| {
+            format!("cluster_formation.classic_config.nodes.{} = {}\n", index + 1, node_name(*port))
+        };
+        let peers: String = ports.iter().enumerate().map(peer).collect();
+        let configuration = format!("cluster_formation.peer_discovery_backend = classic_config\n{peers}");
+        let begin = |port: &u16| Self::begin(*port, epmd_port, *port == ports[0], &configuration);
+        let nodes: Vec<Self> = ports.iter().map(begin).collect();
+        for node in &nodes {
+            node.ready().await;
+        }
+        nodes[0].ctl(&["await_online_nodes", "3"]).await;
+        nodes
+    }
+
+    fn begin(port: u16, epmd_port: u16, with_epmd: bool, configuration: &str) -> Self {
+        super::install_crypto();
+        let mut kennel = Kennel::new("rabbit");
+        let environment = environment(&kennel.folder, port, free_port(), epmd_port, configuration);
+        let epmd = with_epmd.then(|| {
+            let epmd_program = find_program(&["epmd"], RABBIT_INSTALL);
+            kennel.start(&epmd_program, "epmd.log", |command| {
+                command.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
+            })
+        });
+        let child = Self::spawn(&mut kennel, &environment);
+        Self { child, epmd, port, environment, kennel }
     }
 
     fn spawn(kennel: &mut Kennel, environment: &[(&'static str, String)]) -> Child {
@@ -399,9 +421,26 @@ impl RabbitServer {
 
     /// With its data, on the same port.
     pub async fn restart(&mut self) {
+        self.start_again();
+        self.ready().await;
+    }
+
+    /// As [`Self::restart`], without waiting until it is there.
+    pub fn start_again(&mut self) {
         self.kill();
         self.child = Self::spawn(&mut self.kennel, &self.environment);
-        self.ready().await;
+    }
+
+    /// On the same port, but everything it knew is gone.
+    pub fn start_empty(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(self.kennel.folder.join("mnesia"));
+        self.start_again();
+    }
+
+    /// Its name in a cluster.
+    pub fn node(&self) -> String {
+        node_name(self.port)
     }
 
     /// It keeps its connections and answers nothing.
@@ -429,8 +468,12 @@ impl RabbitServer {
 impl Drop for RabbitServer {
     fn drop(&mut self) {
         kill_group(&mut self.child);
-        kill_group(&mut self.epmd);
+        self.epmd.iter_mut().for_each(kill_group);
     }
+}
+
+fn node_name(port: u16) -> String {
+    format!("taskcast{port}@localhost")
 }
 
 /// All that makes a node private: name, ports, folders, cookie.
@@ -459,7 +502,7 @@ fn environment(
         // Ours runs already, and one that a dying node or tool starts would stay.
         ("ERL_AFLAGS", "-start_epmd false".to_owned()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
-        ("RABBITMQ_NODENAME", format!("taskcast{port}@localhost")),
+        ("RABBITMQ_NODENAME", node_name(port)),
         ("RABBITMQ_MNESIA_BASE", at("mnesia")),
         ("RABBITMQ_LOG_BASE", at("log")),
         ("RABBITMQ_LOGS", "-".to_owned()),

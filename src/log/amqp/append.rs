@@ -1,16 +1,27 @@
-//! Publishing to the exchange. Owns the connection that all appends share, and the rule that only the broker's
-//! confirmation counts, and that nothing is published twice.
+//! Publishing to the exchange. Owns the connection that all appends share, the channels on it, and the rule that only the
+//! broker's confirmation counts, and that nothing is published twice unless it is certain that the broker did not take it.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection,
+    BasicProperties, Channel, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::timeout,
+};
 
-use super::{AmqpLog, TIMESTAMP_HEADER};
+use super::{
+    AmqpLog, TIMESTAMP_HEADER,
+    link::Link,
+    verdict::{self, Settled, Verdict},
+};
 use crate::{
     clock,
     log::{AppendError, Outgoing, backoff::Backoff, health::Trouble},
@@ -20,22 +31,44 @@ use crate::{
 /// AMQP's limit of a short string.
 const ROUTING_KEY_BYTES_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
+/// Appends that publish at the same time; the others wait.
+const CHANNELS_MAX: usize = 16;
+/// A connection that confirmed nothing for so long is asked whether it still lives before an event is trusted to it: an
+/// event that was sent is never sent again, since nobody could tell whether the first one arrived.
+const RESTED: Duration = Duration::from_millis(20);
+/// How long it may take to say that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-#[derive(Default)]
-pub(super) struct Appender(Mutex<Option<Arc<Link>>>);
+pub(super) struct Appender {
+    shared: AsyncMutex<Option<Arc<Shared>>>,
+    turns: Semaphore,
+}
 
-struct Link {
-    channel: Channel,
-    /// Closed when dropped.
-    _connection: Connection,
+/// The connection that appends share. Each append has a channel to itself: the library tells of a message that came
+/// back as unroutable with whichever confirmation follows it, which may be another append's.
+struct Shared {
+    link: Link,
+    /// In confirm mode, with nothing outstanding.
+    idle: Mutex<Vec<Channel>>,
+    heard: Mutex<Instant>,
 }
 
 /// How far an append has come, for when it is cut short.
 #[derive(Default)]
 struct Progress {
+    /// From the start of the batch, in the log for certain.
     appended: usize,
+    in_flight: VecDeque<PublisherConfirm>,
+    settled: Vec<Settled>,
+    shared: Option<Arc<Shared>>,
     /// What the last attempt to connect failed of.
     why: Option<String>,
+}
+
+impl Default for Appender {
+    fn default() -> Self {
+        Self { shared: AsyncMutex::default(), turns: Semaphore::new(CHANNELS_MAX) }
+    }
 }
 
 impl Appender {
@@ -50,77 +83,176 @@ impl Appender {
             Ok(Ok(())) => return Ok(vec![None; events.len()]),
             Ok(Err(detail)) => detail,
             Err(_) => {
-                let why = progress.why.take();
-                let why = why.unwrap_or_else(|| format!("RabbitMQ at {} did not confirm", log.address));
-                format!("{why} (waited {} ms)", limit.as_millis())
+                let confirmed = progress.cut_short(&events[progress.appended..]);
+                progress.appended += confirmed;
+                format!("{} (waited {} ms)", self.why(log, &mut progress), limit.as_millis())
             }
         };
-        // Confirmations that nobody waits for would pile up on the channel.
-        if let Ok(mut link) = self.0.try_lock() {
-            *link = None;
-        }
         Err(AppendError { appended: progress.appended, detail })
     }
 
-    async fn send(&self, log: &AmqpLog, events: &[Outgoing], progress: &mut Progress) -> Result<(), String> {
-        let link = self.link(log, progress).await?;
-        let mut failure = None;
-        let mut in_flight = Vec::with_capacity(events.len());
-        for event in events {
-            match publish(log, &link.channel, event).await {
-                Ok(confirm) => in_flight.push(confirm),
-                Err(error) => {
-                    failure = Some(log.trouble(&error).words().to_owned());
-                    break;
-                }
+    /// Why time ran out.
+    fn why(&self, log: &AmqpLog, progress: &mut Progress) -> String {
+        if let Some(shared) = &progress.shared {
+            // A blocked connection is kept: it will be told when the alarm is over, and a fresh one would have to publish
+            // something to find out.
+            if let Some(blocked) = shared.link.blocked() {
+                return blocked;
             }
+            self.forget(shared);
         }
-        for confirm in in_flight {
-            let refused = match confirm.await {
-                Ok(Confirmation::Ack(None)) => None,
-                Ok(Confirmation::Ack(Some(_))) => {
-                    Some(format!("exchange {} has no queue for it: was the binding removed?", log.exchange))
-                }
-                Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => {
-                    Some(format!("RabbitMQ at {} could not store it", log.address))
-                }
-                Err(error) => Some(log.trouble(&error).words().to_owned()),
-            };
-            match refused {
-                None => progress.appended += 1,
-                // What was confirmed after a hole is in the log too, but is not a beginning of the batch.
-                Some(refused) => return Err(refused),
-            }
-        }
-        failure.map_or(Ok(()), Err)
+        progress.why.take().unwrap_or_else(|| {
+            let address = progress.shared.as_ref().map_or(log.nodes[0].address.as_str(), |shared| &shared.link.address);
+            format!("RabbitMQ at {address} did not confirm; a stream needs a majority of its nodes for that")
+        })
     }
 
-    async fn link(&self, log: &AmqpLog, progress: &mut Progress) -> Result<Arc<Link>, String> {
-        let mut link = self.0.lock().await;
-        if let Some(link) = link.as_ref().filter(|link| link.channel.status().connected()) {
-            return Ok(link.clone());
+    async fn send(&self, log: &AmqpLog, events: &[Outgoing], progress: &mut Progress) -> Result<(), String> {
+        // Closed never.
+        let _turn = self.turns.acquire().await;
+        let mut is_second = false;
+        loop {
+            let shared = self.shared(log, progress).await?;
+            shared.link.unblocked().await;
+            let Some(channel) = shared.channel().await else {
+                if shared.link.blocked().is_none() {
+                    self.forget(&shared);
+                }
+                continue;
+            };
+            let rest = &events[progress.appended..];
+            let failed = publish_all(log, &channel, rest, progress).await;
+            let settled = std::mem::take(&mut progress.settled);
+            let (confirmed, verdict) = verdict::of(rest, &settled, failed.as_ref(), &shared.link, &log.exchange);
+            progress.appended += confirmed;
+            match verdict {
+                Verdict::Appended => {
+                    shared.give_back(channel);
+                    return Ok(());
+                }
+                // A fresh connection makes what was missing.
+                Verdict::NotTaken(_) if !is_second => is_second = true,
+                Verdict::NotTaken(words) | Verdict::Open(words) => {
+                    self.forget(&shared);
+                    return Err(words);
+                }
+            }
+            self.forget(&shared);
         }
+    }
+
+    async fn shared(&self, log: &AmqpLog, progress: &mut Progress) -> Result<Arc<Shared>, String> {
+        let mut shared = self.shared.lock().await;
+        if let Some(shared) = shared.as_ref().filter(|shared| shared.link.is_connected()) {
+            progress.shared = Some(shared.clone());
+            return Ok(shared.clone());
+        }
+        *shared = None;
+        progress.shared = None;
         let mut backoff = Backoff::new(log.settings.reconnect_max);
         loop {
-            match connect(log).await {
-                Ok(connected) => return Ok(link.insert(Arc::new(connected)).clone()),
+            match Box::pin(log.connect()).await {
+                Ok(link) => {
+                    let heard = Mutex::new(clock::now().instant);
+                    let fresh = Arc::new(Shared { link, idle: Mutex::default(), heard });
+                    progress.shared = Some(fresh.clone());
+                    return Ok(shared.insert(fresh).clone());
+                }
                 Err(Trouble::Misfit(words)) => return Err(words),
                 Err(Trouble::Lost(words)) => progress.why = Some(words),
             }
             backoff.wait().await;
         }
     }
+
+    /// Whoever comes next starts with a fresh connection; what others wait for on this one is theirs.
+    fn forget(&self, gone: &Arc<Shared>) {
+        if let Ok(mut shared) = self.shared.try_lock()
+            && shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, gone))
+        {
+            *shared = None;
+        }
+    }
 }
 
-async fn connect(log: &AmqpLog) -> Result<Link, Trouble> {
-    let connection = log.connect().await?;
-    let lost = |error: lapin::Error| log.trouble(&error);
-    let channel = connection.create_channel().await.map_err(lost)?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(lost)?;
-    Ok(Link { channel, _connection: connection })
+impl Shared {
+    /// A channel in confirm mode on a connection that is alive; `None` when it is not. Nothing is published by this.
+    async fn channel(&self) -> Option<Channel> {
+        let idle = loop {
+            match lock(&self.idle).pop() {
+                // The broker closes a channel for a mistake made on it.
+                Some(channel) if !channel.status().connected() => {}
+                other => break other,
+            }
+        };
+        let rested = clock::now().instant.saturating_duration_since(*lock(&self.heard)) >= RESTED;
+        let confirmed = async {
+            let (channel, asks) = match idle {
+                Some(channel) => (channel, rested),
+                None => (self.link.channel().await.ok()?, true),
+            };
+            if asks {
+                channel.confirm_select(ConfirmSelectOptions::default()).await.ok()?;
+                self.heard();
+            }
+            Some(channel)
+        };
+        timeout(SIGN_OF_LIFE, confirmed).await.ok().flatten()
+    }
+
+    fn give_back(&self, channel: Channel) {
+        self.heard();
+        lock(&self.idle).push(channel);
+    }
+
+    fn heard(&self) {
+        *lock(&self.heard) = clock::now().instant;
+    }
 }
 
-async fn publish(log: &AmqpLog, channel: &Channel, event: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {
+impl Progress {
+    /// How many of the events that were being published are in the log for certain.
+    fn cut_short(&mut self, events: &[Outgoing]) -> usize {
+        use futures_util::FutureExt;
+        while let Some(confirm) = self.in_flight.pop_front() {
+            self.settled.push(confirm.now_or_never().into());
+        }
+        verdict::confirmed(events, &self.settled)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Publishes until one cannot be sent, whose error is the answer, and waits for what the broker says of the others.
+async fn publish_all(
+    log: &AmqpLog,
+    channel: &Channel,
+    events: &[Outgoing],
+    progress: &mut Progress,
+) -> Option<lapin::Error> {
+    progress.settled.clear();
+    let mut failed = None;
+    for event in events {
+        match publish(log, channel, event).await {
+            Ok(confirm) => progress.in_flight.push_back(confirm),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    while let Some(confirm) = progress.in_flight.front_mut() {
+        let settled = confirm.await;
+        progress.in_flight.pop_front();
+        progress.settled.push(Some(settled).into());
+    }
+    failed
+}
+
+/// An error means that the event was not sent, or not to its end: the broker cannot have taken it.
+async fn publish(log: &AmqpLog, channel: &Channel, event: &Outgoing) -> lapin::Result<PublisherConfirm> {
     // Mandatory: an event that no queue takes must not be confirmed as if it were in the log.
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let now_ms = clock::now().unix_ms;

@@ -3,12 +3,12 @@
 //! whose watermark says how far everybody has come; and appends what lies behind it. Nothing can be deleted from a
 //! stream: what an operator removed is noted by an entry of its own, which carries the watermark on.
 
-use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ErrorKind,
+    BasicProperties, Channel, Confirmation, ErrorKind,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
     options::{QueueDeclareOptions, QueueDeleteOptions},
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::{
     AmqpLog, declare,
     end::{self, End},
+    link::Link,
 };
 use crate::{
     log::backoff::Backoff,
@@ -126,7 +127,10 @@ impl AmqpLog {
         match timeout(PATIENCE, attempts).await {
             Ok(done) => done.map_err(|trouble| trouble.words().to_owned()),
             Err(_) => Err(why.unwrap_or_else(|| {
-                format!("RabbitMQ at {} does not answer in time, or another replica keeps its lock", self.address)
+                format!(
+                    "RabbitMQ at {} does not answer in time, or another replica keeps its lock",
+                    self.nodes[0].address
+                )
             })),
         }
     }
@@ -176,7 +180,7 @@ struct Everything {
 /// A connection of its own, which holds the lock.
 struct Desk<'a> {
     log: &'a AmqpLog,
-    connection: Arc<Connection>,
+    link: Link,
     queue: ShortString,
     lock: ShortString,
 }
@@ -184,7 +188,7 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     async fn open(log: &'a AmqpLog) -> Result<Self, Trouble> {
         let (queue, lock) = names(&log.settings.key).map_err(Trouble::Misfit)?;
-        let desk = Self { log, connection: Arc::new(log.dial().await?), queue, lock };
+        let desk = Self { log, link: log.dial().await?, queue, lock };
         desk.declare().await?;
         Ok(desk)
     }
@@ -202,7 +206,7 @@ impl<'a> Desk<'a> {
             }
         }
         let arguments = declare::stream_arguments(self.log.settings.dead_letters_max_bytes);
-        let channel = declare::declare_queue(self.log, &self.queue, arguments, &self.connection).await?;
+        let channel = declare::declare_queue(self.log, &self.queue, arguments, &self.link).await?;
         declared.store(true, Ordering::Relaxed);
         // A channel that fails to close is gone with its connection.
         let _ = channel.close(200, "".into()).await;
@@ -210,7 +214,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn channel(&self) -> Result<Channel, Trouble> {
-        self.connection.create_channel().await.map_err(|error| self.log.trouble(&error))
+        self.link.channel().await
     }
 
     /// Waits for as long as another replica writes.
@@ -225,7 +229,7 @@ impl<'a> Desk<'a> {
             };
             match error.kind() {
                 ErrorKind::ProtocolError(said) if said.get_id() == 405 => backoff.wait().await,
-                _ => return Err(self.log.trouble(&error)),
+                _ => return Err(self.link.trouble(&error)),
             }
         }
     }
@@ -237,7 +241,7 @@ impl<'a> Desk<'a> {
 
     /// How far everybody has come.
     async fn watermark(&self) -> Result<Option<Watermark>, Trouble> {
-        match end::find(self.log, &self.queue, &self.connection).await? {
+        match end::find(&self.queue, &self.link).await? {
             End::Empty => Ok(None),
             End::Beyond(_) => Err(Trouble::Lost(format!("somebody else writes to queue {} all the time", self.queue))),
             End::At(offset) => match Entry::read(self.fetch(&self.queue, offset).await?).watermark {
@@ -252,7 +256,7 @@ impl<'a> Desk<'a> {
     /// everything that can still be read.
     async fn is_of_this_log(&self, reached: Watermark) -> Result<bool, Trouble> {
         let Some(offset) = reached.position.major.checked_sub(1) else { return Ok(false) };
-        match end::find(self.log, &self.log.queue, &self.connection).await? {
+        match end::find(&self.log.queue, &self.link).await? {
             End::Empty => return Ok(false),
             End::At(end) if end < offset => return Ok(false),
             End::At(_) | End::Beyond(_) => {}
@@ -270,11 +274,11 @@ impl<'a> Desk<'a> {
             true
         })
         .await?;
-        found.ok_or_else(|| end::cancelled(self.log, queue))
+        found.ok_or_else(|| end::cancelled(queue, &self.link))
     }
 
     async fn read_all(&self) -> Result<Everything, Trouble> {
-        let (End::At(last) | End::Beyond(last)) = end::find(self.log, &self.queue, &self.connection).await? else {
+        let (End::At(last) | End::Beyond(last)) = end::find(&self.queue, &self.link).await? else {
             return Ok(Everything::default());
         };
         let mut everything = Everything::default();
@@ -299,7 +303,7 @@ impl<'a> Desk<'a> {
         from: AMQPValue,
         mut take: impl FnMut(Delivery) -> bool,
     ) -> Result<(), Trouble> {
-        let trouble = |error: lapin::Error| self.log.trouble(&error);
+        let trouble = |error: lapin::Error| self.link.trouble(&error);
         let channel = self.channel().await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(trouble)?;
         let from = end::consume_from(from);
@@ -309,10 +313,10 @@ impl<'a> Desk<'a> {
             .map_err(trouble)?;
         loop {
             let Ok(delivery) = timeout(DELIVERY_PATIENCE, consumer.next()).await else {
-                let words = format!("RabbitMQ at {} delivers nothing from {queue}", self.log.address);
+                let words = format!("RabbitMQ at {} delivers nothing from {queue}", self.link.address);
                 return Err(Trouble::Lost(words));
             };
-            let delivery = delivery.ok_or_else(|| end::cancelled(self.log, queue))?.map_err(trouble)?;
+            let delivery = delivery.ok_or_else(|| end::cancelled(queue, &self.link))?.map_err(trouble)?;
             let tag = delivery.delivery_tag;
             if take(delivery) {
                 break;
@@ -338,7 +342,7 @@ impl<'a> Desk<'a> {
 
     /// In order; `confirmed` is told of each.
     async fn publish(&self, contents: &[(Content, Bytes)], mut confirmed: impl FnMut(usize)) -> Result<(), Trouble> {
-        let trouble = |error: lapin::Error| self.log.trouble(&error);
+        let trouble = |error: lapin::Error| self.link.trouble(&error);
         let channel = self.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(trouble)?;
         let mut in_flight = Vec::with_capacity(contents.len());
@@ -355,23 +359,13 @@ impl<'a> Desk<'a> {
         }
         for (at, confirm) in in_flight.into_iter().enumerate() {
             if !matches!(confirm.await.map_err(trouble)?, Confirmation::Ack(None)) {
-                let words = format!("RabbitMQ at {} could not store it in {}", self.log.address, self.queue);
+                let words = format!("RabbitMQ at {} could not store it in {}", self.link.address, self.queue);
                 return Err(Trouble::Lost(words));
             }
             confirmed(at);
         }
         let _ = channel.close(200, "".into()).await;
         Ok(())
-    }
-}
-
-/// However the work ended, cut short too: a connection that is only forgotten may live on, and the lock with it.
-impl Drop for Desk<'_> {
-    fn drop(&mut self) {
-        let connection = self.connection.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { connection.close(200, "".into()).await });
-        }
     }
 }
 

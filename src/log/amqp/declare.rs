@@ -8,12 +8,12 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
+    Channel, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::AmqpLog;
+use super::{AmqpLog, link::Link};
 use crate::log::{Settings, health::Trouble};
 
 /// Of a queue, by their names.
@@ -28,20 +28,20 @@ const SEGMENTS: u64 = 10;
 const SEGMENT_BYTES_MIN: u64 = 1_000_000;
 const SEGMENT_BYTES_MAX: u64 = 500_000_000;
 
-pub(super) async fn declare(log: &AmqpLog, connection: &Connection) -> Result<(), Trouble> {
-    let channel = connection.create_channel().await.map_err(|error| log.trouble(&error))?;
+pub(super) async fn declare(log: &AmqpLog, link: &Link) -> Result<(), Trouble> {
+    let channel = link.channel().await?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let declared =
         channel.exchange_declare(log.exchange.clone(), ExchangeKind::Topic, options, FieldTable::default()).await;
     if let Err(error) = declared {
-        let Some(words) = precondition_failed(&error) else { return Err(log.trouble(&error)) };
-        let (exchange, address) = (&log.exchange, &log.address);
+        let Some(words) = precondition_failed(&error) else { return Err(link.trouble(&error)) };
+        let (exchange, address) = (&log.exchange, &link.address);
         return Err(Trouble::Misfit(format!(
             "exchange {exchange} at {address} is not a durable topic exchange; delete it or choose another name: \
              {words}"
         )));
     }
-    let channel = declare_queue(log, &log.queue, log_arguments(&log.settings), connection).await?;
+    let channel = declare_queue(log, &log.queue, log_arguments(&log.settings), link).await?;
     let bound = channel
         .queue_bind(
             log.queue.clone(),
@@ -51,7 +51,7 @@ pub(super) async fn declare(log: &AmqpLog, connection: &Connection) -> Result<()
             FieldTable::default(),
         )
         .await;
-    bound.map_err(|error| log.trouble(&error))?;
+    bound.map_err(|error| link.trouble(&error))?;
     // A channel that fails to close is gone with its connection.
     let _ = channel.close(200, "".into()).await;
     Ok(())
@@ -61,32 +61,32 @@ pub(super) async fn declare_queue(
     log: &AmqpLog,
     queue: &ShortString,
     mut arguments: Arguments,
-    connection: &Connection,
+    link: &Link,
 ) -> Result<Channel, Trouble> {
     let mut differs = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
         // A refusal closes the channel.
-        let channel = connection.create_channel().await.map_err(|error| log.trouble(&error))?;
+        let channel = link.channel().await?;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let table = FieldTable::from(arguments.clone());
         let Err(error) = channel.queue_declare(queue.clone(), options, table).await else {
             tell_retention(log, queue, &differs);
             return Ok(channel);
         };
-        let Some(words) = precondition_failed(&error) else { return Err(log.trouble(&error)) };
+        let Some(words) = precondition_failed(&error) else { return Err(link.trouble(&error)) };
         match Difference::read(&words) {
             Some(difference) if difference.name.starts_with("x-") && difference.name != "x-queue-type" => {
                 differs.push(difference.name.clone());
                 difference.follow(&mut arguments);
             }
-            _ => return Err(misfit(log, queue, &words)),
+            _ => return Err(misfit(link, queue, &words)),
         }
     }
-    Err(misfit(log, queue, "its arguments cannot be told"))
+    Err(misfit(link, queue, "its arguments cannot be told"))
 }
 
-fn misfit(log: &AmqpLog, queue: &ShortString, words: &str) -> Trouble {
-    let address = &log.address;
+fn misfit(link: &Link, queue: &ShortString, words: &str) -> Trouble {
+    let address = &link.address;
     Trouble::Misfit(format!(
         "queue {queue} at {address} is not a durable stream queue (x-queue-type: stream); delete it or choose another \
          log key: {words}"

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::{
-    Connection,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::timeout;
 
-use super::AmqpLog;
+use super::link::Link;
 use crate::log::health::Trouble;
 
 /// A stream that holds something delivers within milliseconds; this is for a broker that is busy starting.
@@ -33,36 +32,31 @@ pub(super) enum End {
     Beyond(u64),
 }
 
-pub(super) async fn find(log: &AmqpLog, queue: &ShortString, connection: &Connection) -> Result<End, Trouble> {
+pub(super) async fn find(queue: &ShortString, link: &Link) -> Result<End, Trouble> {
     let mut last = None;
-    let silent = match timeout(READING_MAX + FIRST_DELIVERY, read(log, queue, connection, &mut last)).await {
+    let silent = match timeout(READING_MAX + FIRST_DELIVERY, read(queue, link, &mut last)).await {
         Ok(read) => read.map(|()| true)?,
         Err(_) => false,
     };
     Ok(match last {
         // A broker that has not even begun to deliver says nothing of the stream.
-        None if !silent => return Err(Trouble::Lost(format!("RabbitMQ at {} does not answer in time", log.address))),
+        None if !silent => return Err(Trouble::Lost(format!("RabbitMQ at {} does not answer in time", link.address))),
         None => End::Empty,
         Some(offset) if silent => End::At(offset),
         Some(offset) => End::Beyond(offset),
     })
 }
 
-async fn read(
-    log: &AmqpLog,
-    queue: &ShortString,
-    connection: &Connection,
-    last: &mut Option<u64>,
-) -> Result<(), Trouble> {
-    let trouble = |error: lapin::Error| log.trouble(&error);
-    let channel = connection.create_channel().await.map_err(trouble)?;
+async fn read(queue: &ShortString, link: &Link, last: &mut Option<u64>) -> Result<(), Trouble> {
+    let trouble = |error: lapin::Error| link.trouble(&error);
+    let channel = link.channel().await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(trouble)?;
     let from = consume_from(AMQPValue::LongString("last".into()));
     let options = BasicConsumeOptions::default();
     let mut consumer = channel.basic_consume(queue.clone(), "".into(), options, from).await.map_err(trouble)?;
     let mut patience = FIRST_DELIVERY;
     while let Ok(delivery) = timeout(patience, consumer.next()).await {
-        let delivery = delivery.ok_or_else(|| cancelled(log, queue))?.map_err(trouble)?;
+        let delivery = delivery.ok_or_else(|| cancelled(queue, link))?.map_err(trouble)?;
         *last = offset(&delivery).max(*last);
         channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.map_err(trouble)?;
         patience = SILENCE;
@@ -91,6 +85,6 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 /// The consumer ended although the connection did not.
-pub(super) fn cancelled(log: &AmqpLog, queue: &ShortString) -> Trouble {
-    Trouble::Lost(format!("RabbitMQ at {} ended reading from queue {queue}: it was deleted or moved", log.address))
+pub(super) fn cancelled(queue: &ShortString, link: &Link) -> Trouble {
+    Trouble::Lost(format!("RabbitMQ at {} ended reading from queue {queue}: it was deleted or moved", link.address))
 }

@@ -5,45 +5,76 @@
 //! A position's `major` is the stream's offset plus 1, since offsets start at 0 and [`Position::START`] must stand
 //! before all of them; its `minor` is 0.
 
+mod address;
 mod append;
+mod checkpoint;
 mod dead_letters;
 mod declare;
 mod end;
+mod link;
+mod pulse;
 mod reader;
+mod verdict;
 
-use std::{sync::Arc, sync::atomic::AtomicBool, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use lapin::{Connection, ConnectionProperties, ErrorKind, tcp::OwnedTLSConfig, types::ShortString, uri::AMQPUri};
-use tokio::{sync::watch, time::timeout};
+use lapin::{tcp::OwnedTLSConfig, types::ShortString};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{sleep, timeout},
+};
 
-use self::append::Appender;
+pub use self::address::addresses;
+pub(super) use self::checkpoint::CheckpointStore;
+use self::{address::Node, append::Appender, link::Link};
 use super::{
-    AppendError, Health, Outgoing, Settings, TailItem,
-    feed::Feed,
+    AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
+    feed::{self, Feed},
     health::{Reporter, Trouble},
     settings::certificate_authorities,
 };
-use crate::{metrics::Metrics, proto::Position};
+use crate::{clock, metrics::Metrics, proto::Position};
 
 /// When an event was appended, in milliseconds. The name is RabbitMQ's own, for brokers that stamp what they receive;
 /// AMQP's `timestamp` property has whole seconds only.
 const TIMESTAMP_HEADER: &str = "timestamp_in_ms";
+/// How long a node may take until everything is there that the log needs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Unless the URL says otherwise. A broker that stopped without closing the socket is noticed after about two of them.
-const HEARTBEAT_SECONDS: u16 = 10;
+/// A node that takes longer than this may be slow, and may be dead: another attempt is made beside the first.
+const CONNECT_SLOW: Duration = Duration::from_secs(1);
+/// Between two attempts beside one that hangs, when they fail at once.
+const CONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// How long one connection waits for another to have declared; that one may hang.
+const DECLARE_TURN: Duration = Duration::from_millis(500);
 
-/// The log itself. Appends share one connection; each tail has its own, so that a flood of one does not hold up the
-/// other.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Everything that the log needs is made first.
+    Log,
+    Other,
+}
+
+/// The log itself. Appends share one connection; each tail has its own, so that a broker that holds up whoever publishes
+/// does not hold up whoever reads.
 pub struct AmqpLog {
-    uri: AMQPUri,
+    /// Not empty.
+    nodes: Vec<Node>,
+    /// Which node is tried next.
+    next_node: AtomicUsize,
     tls: OwnedTLSConfig,
-    /// Where the log is, for people: no credentials.
-    address: String,
     queue: ShortString,
     exchange: ShortString,
     settings: Settings,
     reporter: Arc<Reporter>,
     appender: Appender,
+    declaring: Mutex<()>,
     /// Whether the dead letters' queue was found to be a stream.
     dead_letters_declared: AtomicBool,
     /// Whether it was said that the queue has another retention than configured; once is enough.
@@ -52,7 +83,7 @@ pub struct AmqpLog {
 
 impl AmqpLog {
     pub(super) fn open(url: &str, settings: Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let uri = parse(url)?;
+        let nodes = address::nodes(url)?;
         let name = |what: &str, name: &str| match ShortString::try_new(name) {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
@@ -63,13 +94,15 @@ impl AmqpLog {
         }
         Ok(Self {
             tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
-            address: format!("{}:{} (vhost {})", uri.authority.host, uri.authority.port, uri.vhost),
             queue,
             exchange: name("exchange", &settings.exchange)?,
-            uri,
+            // Anywhere, so that replicas do not all begin with the first node.
+            next_node: AtomicUsize::new(clock::unique_id().as_u128() as usize % nodes.len()),
+            nodes,
             settings,
             reporter: Arc::new(Reporter::new(metrics)),
             appender: Appender::default(),
+            declaring: Mutex::new(()),
             dead_letters_declared: AtomicBool::new(false),
             retention_told: AtomicBool::new(false),
         })
@@ -87,116 +120,99 @@ impl AmqpLog {
         self.reporter.metrics()
     }
 
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    pub(super) fn reconnect_max(&self) -> Duration {
+        self.settings.reconnect_max
+    }
+
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.reporter.watch()
     }
 
-    /// A new connection on which exchange, queue and binding exist. Automatic recovery stays off: it would consume
-    /// again from where the consumer once began.
-    async fn connect(&self) -> Result<Connection, Trouble> {
-        let everything = async {
-            let connection = self.dial().await?;
-            declare::declare(self, &connection).await?;
-            Ok(connection)
-        };
-        match timeout(CONNECT_TIMEOUT, everything).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Trouble::Lost(format!("RabbitMQ at {} does not answer", self.address))),
-        }
+    /// A new connection on which exchange, queue and binding exist.
+    async fn connect(&self) -> Result<Link, Trouble> {
+        self.whichever(Purpose::Log).await
     }
 
     /// A new connection, and nothing else.
-    async fn dial(&self) -> Result<Connection, Trouble> {
-        let connecting = async {
-            let runtime = lapin::runtime::default_runtime()?;
-            let properties = ConnectionProperties::default().with_connection_name("taskcast".into());
-            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime).await
-        };
-        connecting.await.map_err(|error| self.trouble(&error))
+    async fn dial(&self) -> Result<Link, Trouble> {
+        self.whichever(Purpose::Other).await
     }
 
-    /// What an error means for the operator. RabbitMQ never repeats a password in its errors.
-    fn trouble(&self, error: &lapin::Error) -> Trouble {
-        let address = &self.address;
-        let ErrorKind::ProtocolError(said) = error.kind() else {
-            return Trouble::Lost(format!("RabbitMQ at {address}: {error}"));
-        };
-        let words = said.get_message();
-        match said.get_id() {
-            403 if words.as_str().contains("Login was refused") => {
-                Trouble::Misfit(format!("RabbitMQ at {address} refuses the user or password in the log's URL: {words}"))
+    /// A connection to whichever node answers first.
+    ///
+    /// Two ways at once: a patient one for a broker that is slow, and beside it, once that takes long, short attempts one
+    /// after the other. A node that hung when the patient one began does not hide that it, or another, is back.
+    async fn whichever(&self, purpose: Purpose) -> Result<Link, Trouble> {
+        let beside = async {
+            sleep(CONNECT_SLOW).await;
+            loop {
+                match timeout(CONNECT_SLOW, self.attempt(purpose)).await {
+                    Ok(Ok(link)) => return link,
+                    // The patient one will say it.
+                    Ok(Err(_)) => sleep(CONNECT_PAUSE).await,
+                    Err(_) => {}
+                }
             }
-            403 => Trouble::Misfit(format!(
-                "RabbitMQ at {address} does not allow the user in the log's URL what the log needs: {words}"
-            )),
-            530 => Trouble::Misfit(format!("RabbitMQ at {address} does not let this user in: {words}")),
-            405 => Trouble::Misfit(format!("RabbitMQ at {address}: something else owns that name: {words}")),
-            _ => Trouble::Lost(format!("RabbitMQ at {address}: {words}")),
+        };
+        tokio::select! {
+            connected = self.connect_patiently(purpose) => connected,
+            link = beside => Ok(link),
         }
     }
-}
 
-/// Reads the URL. No path and a bare slash both mean the vhost `/`, as most clients have it.
-fn parse(url: &str) -> Result<AMQPUri, String> {
-    let unusable = |why: &str| format!("the AMQP URL cannot be used: {why}");
-    let parsed = url::Url::parse(url).map_err(|error| unusable(&error.to_string()))?;
-    // The library's error would repeat the URL, which holds a password.
-    let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| unusable("it names no host"))?;
-    let mut uri: AMQPUri = url.parse().map_err(|error: String| unusable(&error))?;
-    // The library reads an IPv6 address as "localhost".
-    host.trim_matches(['[', ']']).clone_into(&mut uri.authority.host);
-    if uri.vhost.is_empty() {
-        "/".clone_into(&mut uri.vhost);
+    /// Each node once.
+    async fn connect_patiently(&self, purpose: Purpose) -> Result<Link, Trouble> {
+        let mut said = Vec::new();
+        let mut is_misfit = false;
+        for _ in 0..self.nodes.len() {
+            match timeout(CONNECT_TIMEOUT, self.attempt(purpose)).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(trouble)) => {
+                    is_misfit |= matches!(trouble, Trouble::Misfit(_));
+                    said.push(trouble.words().to_owned());
+                }
+                Err(_) => said.push("RabbitMQ does not answer".to_owned()),
+            }
+        }
+        let said = said.join("; ");
+        Err(if is_misfit { Trouble::Misfit(said) } else { Trouble::Lost(said) })
     }
-    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-    Ok(uri)
+
+    async fn attempt(&self, purpose: Purpose) -> Result<Link, Trouble> {
+        let turn = self.next_node.fetch_add(1, Ordering::Relaxed);
+        let link = Link::open(&self.nodes[turn % self.nodes.len()], &self.tls).await?;
+        if purpose == Purpose::Log {
+            // A stream queue can be seen before it takes events: whoever connects beside the one that makes it waits.
+            let _first = timeout(DECLARE_TURN, self.declaring.lock()).await;
+            declare::declare(self, &link).await?;
+        }
+        Ok(link)
+    }
 }
 
 /// A reader of the stream.
 pub struct AmqpTail {
     log: Arc<AmqpLog>,
     feed: Option<Feed>,
+    /// For the first reader; one that is started anew begins at the start.
+    begin: Option<Bookmark>,
 }
 
 impl AmqpTail {
-    pub(super) fn new(log: Arc<AmqpLog>) -> Self {
-        Self { log, feed: None }
+    pub(super) fn new(log: Arc<AmqpLog>, begin: Option<Bookmark>) -> Self {
+        Self { log, feed: None, begin }
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Bookmark> {
+        feed::bookmark(self.feed.as_ref())
     }
 
     pub(super) async fn next(&mut self) -> TailItem {
-        let log = &self.log;
-        super::feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out)).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_path_and_a_bare_slash_mean_the_default_vhost() {
-        assert_eq!(parse("amqp://localhost").unwrap().vhost, "/");
-        assert_eq!(parse("amqp://localhost/").unwrap().vhost, "/");
-        assert_eq!(parse("amqp://localhost/%2f").unwrap().vhost, "/");
-        assert_eq!(parse("amqp://localhost/jobs").unwrap().vhost, "jobs");
-    }
-
-    #[test]
-    fn an_ipv6_address_is_not_taken_for_localhost() {
-        assert_eq!(parse("amqp://u:p@[::1]:5673").unwrap().authority.host, "::1");
-    }
-
-    #[test]
-    fn a_heartbeat_in_the_url_wins_over_the_default() {
-        assert_eq!(parse("amqp://localhost").unwrap().query.heartbeat, Some(HEARTBEAT_SECONDS));
-        assert_eq!(parse("amqp://localhost?heartbeat=3").unwrap().query.heartbeat, Some(3));
-    }
-
-    #[test]
-    fn a_mistake_in_the_url_is_said_without_the_password() {
-        for url in ["amqp:u:hunter2@x", "http://u:hunter2@x", "amqp://u:hunter2@:1", "amqp://u:hunter2@x:99999"] {
-            let said = parse(url).unwrap_err();
-            assert!(!said.contains("hunter2"), "{said}");
-        }
+        let (log, begin) = (&self.log, &mut self.begin);
+        feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out, begin.take())).await
     }
 }

@@ -4,6 +4,7 @@
 //! Redis 6.2 is enough; from 7.0 on the stream counts what was ever added, which makes lost records provable.
 
 mod append;
+mod checkpoint;
 mod dead_letters;
 mod place;
 mod reader;
@@ -13,11 +14,12 @@ mod tally;
 mod wire;
 mod words;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::RedisError;
 use tokio::sync::watch;
 
+pub(super) use self::checkpoint::CheckpointStore;
 pub use self::place::check_redis_address;
 pub use self::sentinel::{check_sentinel_address, shown_sentinel_address};
 use self::{
@@ -25,8 +27,8 @@ use self::{
     place::{Connected, Place},
 };
 use super::{
-    AppendError, Health, Outgoing, Settings, TailItem,
-    feed::Feed,
+    AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
+    feed::{self, Feed},
     health::{Reporter, Trouble},
 };
 use crate::{metrics::Metrics, proto::Position};
@@ -62,6 +64,14 @@ impl RedisLog {
         self.reporter.metrics()
     }
 
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    pub(super) fn reconnect_max(&self) -> Duration {
+        self.settings.reconnect_max
+    }
+
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.reporter.watch()
     }
@@ -80,15 +90,21 @@ impl RedisLog {
 pub struct RedisTail {
     log: Arc<RedisLog>,
     feed: Option<Feed>,
+    /// For the first reader; one that is started anew begins at the start.
+    begin: Option<Bookmark>,
 }
 
 impl RedisTail {
-    pub(super) fn new(log: Arc<RedisLog>) -> Self {
-        Self { log, feed: None }
+    pub(super) fn new(log: Arc<RedisLog>, begin: Option<Bookmark>) -> Self {
+        Self { log, feed: None, begin }
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Bookmark> {
+        feed::bookmark(self.feed.as_ref())
     }
 
     pub(super) async fn next(&mut self) -> TailItem {
-        let log = &self.log;
-        super::feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out)).await
+        let (log, begin) = (&self.log, &mut self.begin);
+        feed::next(&mut self.feed, &log.reporter, |out| reader::read(log.clone(), out, begin.take())).await
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock,
-    log::{Record, RestartReason, backoff::Backoff, feed::Out, health::Trouble},
+    log::{Bookmark, Record, RestartReason, backoff::Backoff, feed::Out, health::Trouble},
     metrics::Lag,
     proto::{Position, proof},
 };
@@ -54,9 +54,9 @@ impl From<RestartReason> for Leave {
 }
 
 /// Reads for ever; ends only by being dropped.
-pub(super) async fn read(log: Arc<RedisLog>, out: Out) {
+pub(super) async fn read(log: Arc<RedisLog>, out: Out, begin: Option<Bookmark>) {
     let mut backoff = Backoff::new(log.settings.reconnect_max);
-    let mut tally: Option<Tally> = None;
+    let mut tally = begin.map(Tally::at_bookmark);
     let mut patience = STALL;
     let mut replacement = None;
     loop {
@@ -274,7 +274,7 @@ impl<'a> Session<'a> {
     async fn hand_over(&mut self, tally: &mut Tally, records: Vec<Record>) {
         self.fit(&records);
         tally.read(&records);
-        self.out.records(records).await;
+        self.out.records(records, tally.bookmark()).await;
         if self.target.is_some_and(|target| target <= tally.position()) {
             self.target = None;
             self.out.replayed(true).await;

@@ -7,8 +7,8 @@
 
 use super::wire::Info;
 use crate::{
-    log::{Record, RestartReason},
-    proto::{Position, proof},
+    log::{Bookmark, Record, RestartReason},
+    proto::{Cursor, Position, proof},
 };
 
 /// Where reading stands.
@@ -25,6 +25,17 @@ impl Tally {
     pub(super) fn at_start(info: Option<&Info>) -> Self {
         let seen = info.map_or(Some(0), |info| info.added.map(|added| added.saturating_sub(info.length)));
         Self { last: None, seen }
+    }
+
+    /// Where another reader stood.
+    pub(super) fn at_bookmark(bookmark: Bookmark) -> Self {
+        let Cursor { position, proof } = bookmark.cursor;
+        Self { last: Some((position, proof)), seen: bookmark.added }
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Bookmark> {
+        let (position, proof) = self.last?;
+        Some(Bookmark { cursor: Cursor { position, proof }, added: self.seen })
     }
 
     pub(super) fn last(&self) -> Option<(Position, u32)> {

@@ -1,0 +1,167 @@
+//! What became of a batch, from what the broker said of each event in it. Owns the distinction between what is in the
+//! log, what is certainly not, and what nobody knows. Refuses to know: connections.
+
+use bytes::Bytes;
+use lapin::{Confirmation, ErrorKind, types::ShortString};
+
+use super::link::Link;
+use crate::log::Outgoing;
+
+/// What the broker said of one event that was sent.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Stored,
+    /// It could not store one.
+    Refused,
+    /// Stored or refused; and an event of this batch came back, since no queue takes it. Which one, its bytes tell: the
+    /// library hands it out with the next confirmation, and confirmations of several events come in no order.
+    Returned {
+        bytes: Bytes,
+        refused: bool,
+    },
+    /// The connection or the channel ended first.
+    Failed(lapin::Error),
+    /// Nothing yet.
+    Unknown,
+}
+
+impl From<Option<lapin::Result<Confirmation>>> for Settled {
+    fn from(settled: Option<lapin::Result<Confirmation>>) -> Self {
+        match settled {
+            Some(Ok(Confirmation::Ack(None))) => Self::Stored,
+            Some(Ok(Confirmation::Nack(None) | Confirmation::NotRequested)) => Self::Refused,
+            Some(Ok(Confirmation::Ack(Some(returned)))) => {
+                Self::Returned { bytes: returned.delivery.data.into(), refused: false }
+            }
+            Some(Ok(Confirmation::Nack(Some(returned)))) => {
+                Self::Returned { bytes: returned.delivery.data.into(), refused: true }
+            }
+            Some(Err(error)) => Self::Failed(error),
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// What to do about a batch.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Appended,
+    /// Nothing beyond what was confirmed is in the log, so it can be published again. In words, why.
+    NotTaken(String),
+    /// Some of it may be. In words, why.
+    Open(String),
+}
+
+/// One event's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stored,
+    Returned,
+    Unsent,
+    /// The number of what was settled.
+    Open(usize),
+}
+
+/// `failed` is why those that were not sent were not.
+pub(super) fn of(
+    events: &[Outgoing],
+    settled: &[Settled],
+    failed: Option<&lapin::Error>,
+    link: &Link,
+    exchange: &ShortString,
+) -> (usize, Verdict) {
+    let fates = fates(events, settled);
+    let stored = fates.iter().take_while(|fate| **fate == Fate::Stored).count();
+    let rest = &fates[stored..];
+    let Some(first) = rest.first() else { return (stored, Verdict::Appended) };
+    let words = match first {
+        Fate::Returned => {
+            format!("exchange {exchange} at {} has no queue for it: was the binding removed?", link.address)
+        }
+        Fate::Open(index) => match &settled[*index] {
+            Settled::Failed(error) => link.trouble(error).words().to_owned(),
+            _ => format!("RabbitMQ at {} could not store it", link.address),
+        },
+        Fate::Stored | Fate::Unsent => failed.map_or_else(
+            || format!("RabbitMQ at {} did not take it", link.address),
+            |error| link.trouble(error).words().to_owned(),
+        ),
+    };
+    let is_certain = rest.iter().all(|fate| match fate {
+        Fate::Returned | Fate::Unsent => true,
+        Fate::Open(index) => stored == 0 && matches!(&settled[*index], Settled::Failed(error) if has_no_stream(error)),
+        Fate::Stored => false,
+    });
+    // What was confirmed after a hole is in the log too, but is not a beginning of the batch.
+    (stored, if is_certain { Verdict::NotTaken(words) } else { Verdict::Open(words) })
+}
+
+/// A stream that does not run yet is found out with the first event of a channel, before it is stored.
+fn has_no_stream(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == 506)
+}
+
+/// How many, from the start, are in the log for certain.
+pub(super) fn confirmed(events: &[Outgoing], settled: &[Settled]) -> usize {
+    fates(events, settled).iter().take_while(|fate| **fate == Fate::Stored).count()
+}
+
+fn fates(events: &[Outgoing], settled: &[Settled]) -> Vec<Fate> {
+    let mut returned: Vec<&Bytes> = settled
+        .iter()
+        .filter_map(|settled| match settled {
+            Settled::Returned { bytes, .. } => Some(bytes),
+            _ => None,
+        })
+        .collect();
+    let mut fate = |(index, event): (usize, &Outgoing)| {
+        let Some(settled) = settled.get(index) else { return Fate::Unsent };
+        if let Some(at) = returned.iter().position(|bytes| **bytes == event.payload) {
+            returned.swap_remove(at);
+            return Fate::Returned;
+        }
+        match settled {
+            Settled::Stored | Settled::Returned { refused: false, .. } => Fate::Stored,
+            _ => Fate::Open(index),
+        }
+    };
+    events.iter().enumerate().map(&mut fate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &'static str) -> Outgoing {
+        Outgoing { task_id: "t".to_owned(), payload: Bytes::from_static(text.as_bytes()) }
+    }
+
+    fn returned(text: &'static str) -> Settled {
+        Settled::Returned { bytes: Bytes::from_static(text.as_bytes()), refused: false }
+    }
+
+    #[test]
+    fn a_returned_event_is_told_by_its_bytes_and_not_by_the_confirmation_it_came_with() {
+        let events = [event("a"), event("b"), event("c")];
+        let settled = [Settled::Stored, returned("b"), Settled::Stored];
+        assert_eq!(fates(&events, &settled), [Fate::Stored, Fate::Returned, Fate::Stored]);
+        // `a` came back, but the library said so with the confirmation of `c`.
+        let settled = [Settled::Stored, Settled::Stored, returned("a")];
+        assert_eq!(fates(&events, &settled), [Fate::Returned, Fate::Stored, Fate::Stored]);
+        assert_eq!(confirmed(&events, &settled), 0);
+    }
+
+    #[test]
+    fn what_was_not_sent_is_certainly_not_in_the_log_and_what_was_not_confirmed_may_be() {
+        let events = [event("a"), event("b"), event("c")];
+        let settled = [Settled::Stored, Settled::Unknown];
+        assert_eq!(fates(&events, &settled), [Fate::Stored, Fate::Open(1), Fate::Unsent]);
+        assert_eq!(confirmed(&events, &settled), 1);
+    }
+
+    #[test]
+    fn the_first_of_two_equal_events_counts_as_the_one_that_came_back() {
+        let events = [event("a"), event("a")];
+        assert_eq!(fates(&events, &[Settled::Stored, returned("a")]), [Fate::Returned, Fate::Stored]);
+    }
+}
