@@ -2,12 +2,17 @@
 
 use std::io::{self, IsTerminal as _};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, fmt,
+    EnvFilter,
+    filter::filter_fn,
+    fmt,
     fmt::{
         SubscriberBuilder,
         format::{DefaultFields, Format},
     },
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// lapin tells every lost connection at ERROR, where the log tells it once in words for the operator, and writes messages
@@ -22,7 +27,8 @@ type Lines = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> io::Std
 /// # Errors
 /// A filter that cannot be read, or a second start, in words for the operator.
 pub fn start_text(filter: &str) -> Result<(), String> {
-    lines(filter)?.with_ansi(io::stderr().is_terminal()).try_init().map_err(|why| second(why.as_ref()))
+    let lines = lines(filter)?.with_ansi(io::stderr().is_terminal()).finish();
+    lines.with(filter_fn(is_fit)).try_init().map_err(|why| second(&why))
 }
 
 /// As [`start_text`], one JSON object a line.
@@ -30,12 +36,18 @@ pub fn start_text(filter: &str) -> Result<(), String> {
 /// # Errors
 /// As [`start_text`].
 pub fn start_json(filter: &str) -> Result<(), String> {
-    lines(filter)?.json().flatten_event(true).try_init().map_err(|why| second(why.as_ref()))
+    let lines = lines(filter)?.json().flatten_event(true).finish();
+    lines.with(filter_fn(is_fit)).try_init().map_err(|why| second(&why))
 }
 
 fn lines(filter: &str) -> Result<Lines, String> {
     let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|why| format!("log_level: {why}"))?;
     Ok(fmt().with_env_filter(filter).with_writer(io::stderr as fn() -> io::Stderr))
+}
+
+/// Whatever `log_level` says: lapin's traces hold what it sends, the password too.
+fn is_fit(line: &Metadata<'_>) -> bool {
+    *line.level() < Level::TRACE || !line.target().starts_with("lapin")
 }
 
 fn second(why: &dyn std::error::Error) -> String {

@@ -18,7 +18,7 @@ pub(super) struct Common {
     /// Where operators connect [environment: `TASKCAST_OPERATIONS_LISTEN`].
     #[arg(long, value_name = "ADDRESS:PORT")]
     operations_listen: Option<String>,
-    /// memory, redis://…, rediss://…, amqp://… or amqps://… [environment: `TASKCAST_LOG`].
+    /// memory, redis[s]://…, redis[s]+sentinel://… or amqp[s]://… [environment: `TASKCAST_LOG`].
     #[arg(long, value_name = "URL")]
     log: Option<String>,
     /// How much is logged: a level or a filter [environment: `TASKCAST_LOG_LEVEL`].

@@ -64,6 +64,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Command::List(list) => {
             let log = open(&list.common)?;
             let letters = log.dead_letters(list.limit).await?;
+            if letters.is_empty() {
+                complain("there are no dead letters\n");
+            }
             let lines = letters.iter().map(if list.json { json_line } else { text_line });
             print(&lines.collect::<String>());
             Ok(0)
@@ -103,6 +106,9 @@ fn open(common: &arguments::Common) -> Result<Log, Failure> {
 async fn choose(log: &Log, chosen: &Chosen) -> Result<(Vec<DeadLetter>, bool), Failure> {
     let mut letters = log.dead_letters(usize::MAX).await?;
     if chosen.all {
+        if letters.is_empty() {
+            complain("there are no dead letters\n");
+        }
         return Ok((letters, false));
     }
     letters.retain(|letter| chosen.position.contains(&letter.position));

@@ -132,7 +132,12 @@ pub(super) static KEYS: &[Key] = &[
         "The window over which a stop spreads the closing of connections; the process ends within 5 s after it.",
     ),
     with_example(
-        set("log_level", Kind::LogLevel, "info", "How much is logged: a level, or a filter per module."),
+        set(
+            "log_level",
+            Kind::LogLevel,
+            "info",
+            "How much is logged: a level, or a filter per module. RabbitMQ's library logs only where it is named: info,lapin=warn.",
+        ),
         "info,taskcast=debug",
     ),
     with_example(

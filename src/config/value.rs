@@ -9,7 +9,7 @@ use super::{
     keys::Kind,
     mistake::{cut, shown},
 };
-use crate::log::{self, check_sentinel_address};
+use crate::log::{self, check_redis_address, check_sentinel_address};
 
 /// A value before its key's [`Kind`] was applied.
 #[derive(Clone, Debug)]
@@ -187,6 +187,15 @@ fn check_address(scheme: &str, text: &str) -> Result<(), String> {
     if scheme.starts_with("redis") && !database.is_empty() && database.parse::<u32>().is_err() {
         return Err(format!("an address {scheme}://… that ends in the number of a database, or in none"));
     }
+    if scheme.starts_with("redis") {
+        if url.host_str().is_some_and(|host| host.contains(',')) {
+            return Err(format!(
+                "an address {scheme}://… with one host; several sentinels are \
+                 {scheme}+sentinel://host:port,host:port/name-of-the-primary"
+            ));
+        }
+        check_redis_address(text).map_err(|why| format!("an address {scheme}://… that can be used ({why})"))?;
+    }
     if scheme.starts_with("amqp") && database.contains('/') {
         return Err(format!("an address {scheme}://… with one virtual host; `/` within its name is written %2F"));
     }
@@ -247,6 +256,10 @@ mod tests {
             "amqp://a:1,b:2,a:1",
             "redis://a:1,b:2",
             "redis://h:x",
+            "redis://one,two/0",
+            "redis://h?protocol=loud",
+            "redis://u:%ff@h",
+            "rediss://h#loud",
             "redis+sentinel://h:1",
             "redis+sentinel://h:1/primary/zero",
             "amqp+sentinel://h:1/primary",

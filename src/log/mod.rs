@@ -39,7 +39,7 @@ pub use self::{
     dead_letters::{DeadLetter, PAYLOAD_MAX_BYTES},
     health::Health,
     memory::{MemoryLog, MemoryTail},
-    redis::{RedisLog, RedisTail, check_sentinel_address, shown_sentinel_address},
+    redis::{RedisLog, RedisTail, check_redis_address, check_sentinel_address, shown_sentinel_address},
     settings::{Backend, Settings},
 };
 use crate::{

@@ -215,6 +215,9 @@ impl Metrics {
         for outcome in ErrorCode::ALL.map(ErrorCode::as_str).into_iter().chain(["ok"]) {
             zero(&self.client_messages, &[outcome]);
         }
+        for reason in ["trimmed", "replaced"] {
+            zero(&self.log_restarts, &[reason]);
+        }
         for status in Status::ALL {
             self.tasks.with_label_values(&[status.as_str()]).set(0);
         }
@@ -371,6 +374,7 @@ mod tests {
         assert!(text.contains("taskcast_events_total{log=\"memory\",outcome=\"applied\",reason=\"\"} 1"), "{text}");
         assert!(text.contains("outcome=\"illegal\",reason=\"ended\"} 1"), "{text}");
         assert!(text.contains("taskcast_closes_total{code=\"other\"} 1"), "{text}");
+        assert!(text.contains("taskcast_log_restarts_total{reason=\"replaced\"} 0"), "{text}");
         assert!(text.contains("taskcast_connections 0"), "{text}");
     }
 }

@@ -41,6 +41,8 @@ pub(super) fn decode_text(text: &str) -> Result<Event, Malformed> {
 pub(super) fn syntax(error: &serde_json::Error) -> Malformed {
     let detail = if error.is_data() {
         "not a JSON object as expected".to_owned()
+    } else if (error.line(), error.column()) == (1, 0) {
+        "the event is empty".to_owned()
     } else {
         format!("not JSON: wrong at line {}, column {}", error.line(), error.column())
     };

@@ -6,6 +6,7 @@
 
 mod appends;
 mod cluster;
+mod dead_letters;
 mod harness;
 mod proxy;
 mod reading;

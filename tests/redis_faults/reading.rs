@@ -172,6 +172,19 @@ async fn the_rights_that_the_words_name_are_enough() {
 }
 
 #[tokio::test]
+async fn a_user_without_transactions_is_told_what_to_allow() {
+    let server = RedisServer::start().await;
+    let settings = settings(&server.url_as("taskcast", "swordfish"));
+    xadd(&server, &settings.key, 0).await;
+    let user = ["ACL", "SETUSER", "taskcast", "on", ">swordfish", "~*", "+@all", "-@transaction"];
+    server.cli(&user).await;
+    let watcher = Watcher::of(&settings);
+    watcher.until("the words", |seen| seen.health().detail.contains("+@transaction")).await;
+    server.cli(&["ACL", "SETUSER", "taskcast", "+@transaction"]).await;
+    watcher.reads(0..1).await;
+}
+
+#[tokio::test]
 async fn a_key_that_turns_into_something_else_is_told_until_it_is_gone() {
     let server = RedisServer::start().await;
     let settings = settings(&server.url());

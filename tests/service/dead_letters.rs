@@ -244,6 +244,7 @@ async fn once(world: World) {
     assert_eq!(reasons, ["syntax", "syntax", "missing", "value", "too_large"]);
     assert_eq!(listed[0]["payload_hex"], "fffe2067617262616765201b5b324a");
     assert_eq!((&listed[1]["payload"], &listed[3]["field"]), (&json!(""), &json!("progress")));
+    assert_eq!(listed[1]["detail"], "the event is empty");
     assert_eq!((&listed[4]["payload_bytes"], &listed[4]["truncated"]), (&json!(5_000_000), &json!(true)));
     assert_eq!(listed[4]["payload"].as_str().unwrap().len(), 65_536);
 
@@ -290,8 +291,8 @@ async fn replay(world: World) {
     let (code, out, _) = world.command(&["discard", "--position", &positions[1]]);
     assert_eq!((code, out), (Some(0), format!("{} discarded\n", positions[1])));
     assert!(world.listed().is_empty());
-    let (code, out, _) = world.command(&["replay", "--all"]);
-    assert_eq!((code, out.as_str()), (Some(0), ""));
+    let (code, out, err) = world.command(&["replay", "--all"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", "there are no dead letters\n"));
     // What was replayed and discarded is not set aside again by who reads it again.
     let again = world.service().await;
     settled(&[&again], 1).await;

@@ -15,4 +15,5 @@ mod lives;
 mod overload;
 mod publishing;
 mod resuming;
+mod secrets;
 mod strangers;

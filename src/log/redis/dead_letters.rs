@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{RedisLog, wire};
+use super::{RedisLog, wire, words};
 use crate::{
     log::dead_letters::{DeadLetter, Fields, SUFFIX, ascending, newest},
     log::health::Trouble,
@@ -20,9 +20,10 @@ use crate::{
 
 const PAYLOAD: &str = "payload";
 const PREVIOUS: &str = ":previous";
-/// Everything that one call asks of Redis takes less, unless Redis is gone.
+/// One answer takes less, and setting aside altogether, unless Redis is gone. A listing may take as long as it takes: an
+/// operator's way to Redis may be a slow one.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Letters per read: at their longest they are a few megabytes together.
+/// Letters per read or removal: at their longest they are a few megabytes together.
 const PAGE: usize = 64;
 /// How often another replica may come first while another log's letters are moved away.
 const ATTEMPTS_MAX: usize = 5;
@@ -51,30 +52,37 @@ impl RedisLog {
 
     /// The newest ones, oldest first.
     pub(in crate::log) async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {
-        let mut desk = Desk::open(self).await.map_err(|trouble| trouble.words().to_owned())?;
-        let mut letters = Vec::new();
-        for key in [desk.previous.clone(), desk.key.clone()] {
-            letters.extend(self.patiently(desk.newest(&key, limit)).await?);
-        }
-        Ok(newest(letters, limit))
+        let work = async {
+            let mut desk = Desk::open(self).await?;
+            let mut letters = Vec::new();
+            for key in [desk.previous.clone(), desk.key.clone()] {
+                letters.extend(desk.newest(&key, limit).await?);
+            }
+            Ok(newest(letters, limit))
+        };
+        work.await.map_err(|trouble: Trouble| trouble.words().to_owned())
     }
 
     pub(in crate::log) async fn remove_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), String> {
-        self.patiently(async {
+        let work = async {
             let mut desk = Desk::open(self).await?;
-            for letter in letters {
-                desk.remove(letter).await?;
+            for page in letters.chunks(PAGE) {
+                desk.remove(page).await?;
             }
             Ok(())
-        })
-        .await
+        };
+        work.await.map_err(|trouble: Trouble| trouble.words().to_owned())
     }
 
     async fn patiently<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, String> {
         match timeout(PATIENCE, work).await {
             Ok(done) => done.map_err(|trouble| trouble.words().to_owned()),
-            Err(_) => Err(format!("Redis at {} does not answer in time", self.place.address())),
+            Err(_) => Err(self.late().words().to_owned()),
         }
+    }
+
+    fn late(&self) -> Trouble {
+        Trouble::Lost(format!("Redis at {} does not answer in time", self.place.address()))
     }
 }
 
@@ -190,7 +198,7 @@ impl<'a> Desk<'a> {
                 "key {key} at {} holds something else, not a stream; rename it",
                 self.log.place.address()
             ))),
-            Err(error) => Err(self.log.trouble(&error)),
+            Err(error) => Err(self.trouble(&error)),
         }
     }
 
@@ -238,24 +246,40 @@ impl<'a> Desk<'a> {
         Ok(letters)
     }
 
-    async fn remove(&mut self, letter: &DeadLetter) -> Result<(), Trouble> {
+    /// In a few turns, however many they are: each turn waits for the network.
+    async fn remove(&mut self, letters: &[DeadLetter]) -> Result<(), Trouble> {
         for key in [self.key.clone(), self.previous.clone()] {
-            let id = letter.position.to_string();
-            let there: Value = self.query(redis::cmd("XRANGE").arg(&key).arg(&id).arg(&id)).await?;
-            let Value::Array(entries) = there else { continue };
-            if entries.into_iter().filter_map(self::letter).any(|found| found.proof == letter.proof) {
-                let _: Value = self.query(redis::cmd("XDEL").arg(&key).arg(&id)).await?;
+            let mut ranges = redis::pipe();
+            for letter in letters {
+                let id = letter.position.to_string();
+                ranges.cmd("XRANGE").arg(&key).arg(&id).arg(&id);
+            }
+            let there: Vec<Value> = self.query_all(&ranges).await?;
+            let is_there = |(wanted, entries): (&DeadLetter, Value)| {
+                let Value::Array(entries) = entries else { return None };
+                let found = entries.into_iter().filter_map(letter).any(|found| found.proof == wanted.proof);
+                found.then(|| wanted.position.to_string())
+            };
+            let ids: Vec<String> = letters.iter().zip(there).filter_map(is_there).collect();
+            if !ids.is_empty() {
+                let _: Value = self.query(redis::cmd("XDEL").arg(&key).arg(ids)).await?;
             }
         }
         Ok(())
     }
 
     async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Trouble> {
-        command.query_async(&mut self.connection).await.map_err(|error| self.trouble(&error))
+        match timeout(PATIENCE, command.query_async(&mut self.connection)).await {
+            Ok(answer) => answer.map_err(|error| self.trouble(&error)),
+            Err(_) => Err(self.log.late()),
+        }
     }
 
     async fn query_all<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<T, Trouble> {
-        commands.query_async(&mut self.connection).await.map_err(|error| self.trouble(&error))
+        match timeout(PATIENCE, commands.query_async(&mut self.connection)).await {
+            Ok(answer) => answer.map_err(|error| self.trouble(&error)),
+            Err(_) => Err(self.log.late()),
+        }
     }
 
     fn trouble(&self, error: &redis::RedisError) -> Trouble {
@@ -263,7 +287,7 @@ impl<'a> Desk<'a> {
             let (key, address) = (&self.key, self.log.place.address());
             return Trouble::Misfit(format!("key {key} at {address} holds something else, not a stream; rename it"));
         }
-        self.log.trouble(error)
+        words::dead_letter_trouble(&self.log.place.address(), &self.log.settings.key, error)
     }
 }
 

@@ -20,6 +20,7 @@ use redis::RedisError;
 use tokio::sync::watch;
 
 pub(super) use self::checkpoint::CheckpointStore;
+pub use self::place::check_redis_address;
 pub use self::sentinel::{check_sentinel_address, shown_sentinel_address};
 use self::{
     append::Appender,

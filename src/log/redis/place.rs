@@ -21,6 +21,15 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
 /// replaced meanwhile is lost.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
+/// Whether the configuration may have this address of a single Redis.
+///
+/// # Errors
+/// The library's words for what is wrong. Repeats nothing of the address.
+pub fn check_redis_address(url: &str) -> Result<(), String> {
+    let words = |error: RedisError| error.to_string().split(" - ").next().unwrap_or_default().to_owned();
+    Client::open(url).map(|_| ()).map_err(words)
+}
+
 /// One Redis.
 pub(super) struct Node {
     client: Client,

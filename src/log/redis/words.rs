@@ -39,16 +39,30 @@ pub(super) fn code(error: &RedisError) -> &'static str {
     found.map_or("", |(code, _)| code)
 }
 
+/// What a user must be allowed beside the log's key.
+const RIGHTS: &str = "+@stream +@connection +@transaction +type +info +role +time +wait";
+
+/// What it means for the operator when it comes of a command about the dead letters: they have keys of their own.
+pub(super) fn dead_letter_trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
+    match code(error) {
+        "NOPERM" => no_right(address, &format!("~{key}* {RIGHTS} +rename +memory|usage"), error),
+        _ => trouble(address, key, error),
+    }
+}
+
+fn no_right(address: &str, rights: &str, error: &RedisError) -> Trouble {
+    Trouble::Misfit(format!(
+        "Redis at {address} refuses a command that the log needs; allow its user `{rights}` (ACL SETUSER): {error}"
+    ))
+}
+
 /// What it means for the operator.
 pub(super) fn trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
     let at = format!("Redis at {address}");
     let lost = |words: &str| Trouble::Lost(format!("{at} {words}"));
     let misfit = |words: String| Trouble::Misfit(format!("{at} {words}"));
     match code(error) {
-        "NOPERM" => misfit(format!(
-            "refuses a command that the log needs; allow its user `~{key} +@stream +@connection +@transaction +type \
-             +info +role +time +wait` (ACL SETUSER): {error}"
-        )),
+        "NOPERM" => no_right(address, &format!("~{key} {RIGHTS}"), error),
         "NOAUTH" | "WRONGPASS" => misfit(refused(error)),
         _ if error.kind() == ErrorKind::AuthenticationFailed => misfit(refused(error)),
         "WRONGTYPE" => Trouble::Misfit(format!(
