@@ -55,7 +55,7 @@ impl CheckpointStore {
             Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(Trouble::Misfit(format!(
                 "key {key} at {address} holds something else than a checkpoint; rename it or choose another log key"
             ))),
-            Ok(Err(error)) => Err(self.log.trouble(&error)),
+            Ok(Err(error)) => Err(self.log.trouble_beside(&error)),
             Err(_) => Err(Trouble::Lost(format!("Redis at {address} no longer answers"))),
         }
     }
@@ -150,7 +150,7 @@ impl CheckpointStore {
         all.cmd("RENAME").arg(&key).arg(&self.key);
         let finishing = all.query_async::<()>(&mut self.connection);
         match timeout(REPLY_TIMEOUT, finishing).await {
-            Ok(finished) => finished.map_err(|error| self.log.trouble(&error)),
+            Ok(finished) => finished.map_err(|error| self.log.trouble_beside(&error)),
             Err(_) => Err(Trouble::Lost(format!("Redis at {} no longer answers", self.address))),
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{RedisLog, wire, words};
+use super::{RedisLog, wire};
 use crate::{
     log::dead_letters::{DeadLetter, Fields, SUFFIX, ascending, newest},
     log::health::Trouble,
@@ -287,7 +287,7 @@ impl<'a> Desk<'a> {
             let (key, address) = (&self.key, self.log.place.address());
             return Trouble::Misfit(format!("key {key} at {address} holds something else, not a stream; rename it"));
         }
-        words::dead_letter_trouble(&self.log.place.address(), &self.log.settings.key, error)
+        self.log.trouble_beside(error)
     }
 }
 

@@ -84,6 +84,11 @@ impl RedisLog {
     fn trouble(&self, error: &RedisError) -> Trouble {
         words::trouble(&self.place.address(), &self.settings.key, error)
     }
+
+    /// The same, of a command about what is kept beside the log.
+    fn trouble_beside(&self, error: &RedisError) -> Trouble {
+        words::trouble_beside(&self.place.address(), &self.settings.key, error)
+    }
 }
 
 /// A reader of the stream.

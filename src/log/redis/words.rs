@@ -42,10 +42,13 @@ pub(super) fn code(error: &RedisError) -> &'static str {
 /// What a user must be allowed beside the log's key.
 const RIGHTS: &str = "+@stream +@connection +@transaction +type +info +role +time +wait";
 
-/// What it means for the operator when it comes of a command about the dead letters: they have keys of their own.
-pub(super) fn dead_letter_trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
+/// The same for what is kept beside the log: checkpoints and dead letters.
+const RIGHTS_BESIDE: &str = "+set +unlink +rename +lindex +lrange +lpush +rpush +persist +pexpire +memory|usage";
+
+/// What it means for the operator when it comes of a command about what is kept beside the log, under keys of its own.
+pub(super) fn trouble_beside(address: &str, key: &str, error: &RedisError) -> Trouble {
     match code(error) {
-        "NOPERM" => no_right(address, &format!("~{key}* {RIGHTS} +rename +memory|usage"), error),
+        "NOPERM" => no_right(address, &format!("~{key}* {RIGHTS} {RIGHTS_BESIDE}"), error),
         _ => trouble(address, key, error),
     }
 }
