@@ -60,6 +60,9 @@ pub enum Mutation {
     Misreads,
 }
 
+/// What changed while a snapshot was taken follows within this.
+const SNAPSHOT_SETTLES: Duration = Duration::from_secs(1);
+
 /// A task as a client shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shown {
@@ -96,8 +99,8 @@ pub struct Account {
     pub first_close: Option<(Instant, Option<u16>)>,
     pub told: Option<Duration>,
     pub is_resumed: bool,
-    /// All that is watched was in a whole snapshot once.
-    complete: bool,
+    /// Since when all that is watched was in a whole snapshot once.
+    complete: Option<Instant>,
     position: Position,
 }
 
@@ -433,16 +436,19 @@ impl Runner {
 
     fn on_page(&mut self, frame: &Frame) {
         let replaces = std::mem::take(&mut self.replaces) || frame.reset.is_some();
+        let now = clock::now().instant;
         let shown: Vec<(usize, Shown)> = frame.tasks.iter().filter_map(|task| self.read(task)).collect();
         self.account(|account| {
             if replaces {
                 account.shown.clear();
-                account.complete = false;
+                account.complete = None;
                 account.is_resumed = false;
                 account.position = Position::START;
             }
             account.shown.extend(shown);
-            account.complete |= !frame.more;
+            if !frame.more {
+                account.complete.get_or_insert(now);
+            }
             account.position = account.position.max(position(frame.cursor.as_deref()));
         });
         self.cursor = frame.cursor.clone().or(self.cursor.take());
@@ -486,7 +492,7 @@ impl Runner {
     /// A step of a task, which must be a step forward.
     fn show(&mut self, index: usize, shown: Shown, position: Position) {
         let script = self.plan.script.clone();
-        let counted = self.gap_counted;
+        let (counted, now) = (self.gap_counted, clock::now().instant);
         let gap = self.account(|account| {
             let known = account.shown.get(&index).map(|shown| shown.number);
             let again = known.is_some_and(|known| shown.number <= known);
@@ -499,7 +505,10 @@ impl Runner {
             account.position = position;
             let from = known.map_or(0, |known| known + 1);
             let skipped = &script.parts[index].lines[from..shown.number];
-            let gap = (known.is_some() || account.complete) && skipped.iter().any(|line| line.is_key);
+            // A task that changes while the snapshot is taken is not in it but follows as it is now; what it was before
+            // the snapshot is owed to nobody.
+            let is_owed = account.complete.is_some_and(|since| now > since + SNAPSHOT_SETTLES);
+            let gap = (known.is_some() || is_owed) && skipped.iter().any(|line| line.is_key);
             if gap {
                 account.key_frames_missed += 1;
                 account.wrong_resumed += u32::from(account.is_resumed && !counted);

@@ -12,6 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt;
+use lapin::{
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
 use taskcast::clock;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,6 +36,7 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const EXCHANGE: &str = "taskcast.events";
+const STREAM: &str = "taskcast:events";
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often haproxy asks for readiness.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -44,6 +50,17 @@ pub enum Kind {
 pub enum Broker {
     Redis(RedisServer),
     Rabbit(Box<RabbitServer>),
+}
+
+/// Does somebody who reads the stream from its start get something?
+async fn delivers(rabbit: &RabbitServer) -> lapin::Result<bool> {
+    let connection = rabbit.connect().await?;
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let mut first = FieldTable::default();
+    first.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+    let mut consumer = channel.basic_consume(STREAM.into(), "".into(), BasicConsumeOptions::default(), first).await?;
+    Ok(timeout(Duration::from_secs(1), consumer.next()).await.is_ok_and(|delivery| delivery.is_some_and(|d| d.is_ok())))
 }
 
 impl Broker {
@@ -89,6 +106,18 @@ impl Broker {
             Self::Redis(redis) => redis.restart().await,
             Self::Rabbit(rabbit) => rabbit.restart().await,
         }
+    }
+
+    /// Waits until it can serve: it answers, and RabbitMQ, which lets clients in before its queues are up, delivers from
+    /// the stream.
+    pub async fn until_it_serves(&self) {
+        let Self::Rabbit(rabbit) = self else { return };
+        let serving = async {
+            while !delivers(rabbit).await.unwrap_or(false) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, serving).await.expect("a broker that serves again");
     }
 
     /// As an operator would.

@@ -58,6 +58,7 @@ pub async fn away(settings: Settings, kind: Kind) -> Row {
     load.world.broker.kill();
     tokio::time::sleep(Duration::from_secs(away)).await;
     load.world.broker.restart().await;
+    load.world.broker.until_it_serves().await;
     let back = clock::now().instant;
     let mut delays = Vec::new();
     for place in 0..load.world.places.len() {
@@ -75,6 +76,7 @@ pub async fn away(settings: Settings, kind: Kind) -> Row {
             &format!("replica {place}"),
             &format!("unready {} after the broker went, ready {} after it came", words(unready), words(ready)),
         );
+        // For RabbitMQ from when it delivers again, which is up to three seconds after it lets clients in.
         let in_time = |delay: Option<Duration>| delay.is_some_and(|delay| delay <= READINESS_LIMIT);
         row.promise(in_time(unready), || format!("replica {place} was unready only after {}", words(unready)));
         row.promise(in_time(ready), || format!("replica {place} was ready again only after {}", words(ready)));
