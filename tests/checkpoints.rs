@@ -192,6 +192,18 @@ async fn what_a_killed_writer_left_in_redis_is_nothing_and_expires() {
 }
 
 #[tokio::test]
+async fn a_first_chunk_in_redis_is_not_kept_without_the_time_when_it_expires() {
+    let redis = Redis::start().await;
+    redis.0.cli(&["ACL", "SETUSER", "short", "on", ">secret", "~*", "+@all", "-pexpire"]).await;
+    let url = redis.0.url_as("short", "secret");
+    let checkpoints = checkpoints_of(Backend::Redis { url }, "events", MAX_BYTES);
+    let mut writer = checkpoints.writer().await.unwrap().unwrap();
+    writer.chunk(b"chunk").await.unwrap_err();
+    drop(writer);
+    assert_eq!(redis.0.cli(&["KEYS", "events:checkpoint:*"]).await.trim(), "events:checkpoint:writer");
+}
+
+#[tokio::test]
 async fn what_killed_writers_left_in_rabbitmq_is_stepped_over() {
     let checkpoints = rabbit_checkpoints(&unique("killed")).await;
     write_unfinished(&checkpoints, &payloads(2, 9)).await;

@@ -23,8 +23,8 @@ const TICK: Duration = Duration::from_millis(500);
 enum Signal {
     /// With where it ends.
     Item(TailItem, Option<Bookmark>),
-    /// In the same order as the records, so that it is true when it is seen.
-    Replayed(bool),
+    /// In the same order as the records, so that it is true when it is seen; and the connection it was found out in.
+    Replayed(bool, u64),
 }
 
 /// The receiving end; ends the reader when dropped.
@@ -37,7 +37,10 @@ pub(super) struct Feed {
 }
 
 /// The reader's end.
-pub(super) struct Out(mpsc::Sender<Signal>);
+pub(super) struct Out {
+    signals: mpsc::Sender<Signal>,
+    reporter: Arc<Reporter>,
+}
 
 impl Feed {
     fn spawn<F, Reading>(reporter: Arc<Reporter>, read: F) -> Self
@@ -45,10 +48,11 @@ impl Feed {
         F: FnOnce(Out) -> Reading,
         Reading: Future<Output = ()> + Send + 'static,
     {
-        let (out, signals) = mpsc::channel(BATCHES_AHEAD);
+        let (ahead, signals) = mpsc::channel(BATCHES_AHEAD);
+        let out = Out { signals: ahead, reporter: reporter.clone() };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { signals, reporter, reader: tokio::spawn(read(Out(out))), bookmark: None, tick }
+        Self { signals, reporter, reader: tokio::spawn(read(out)), bookmark: None, tick }
     }
 
     /// `None` when the reader's task ended, which only a panic in it can do.
@@ -62,7 +66,7 @@ impl Feed {
                 }
             };
             match signal {
-                Signal::Replayed(replayed) => self.reporter.replayed(replayed),
+                Signal::Replayed(replayed, connection) => self.reporter.replayed(replayed, connection),
                 Signal::Item(item, bookmark) => {
                     self.bookmark = bookmark;
                     if let TailItem::Restarted(reason) = &item {
@@ -115,11 +119,11 @@ impl Out {
     }
 
     pub(super) async fn replayed(&self, replayed: bool) {
-        self.send(Signal::Replayed(replayed)).await;
+        self.send(Signal::Replayed(replayed, self.reporter.connection())).await;
     }
 
     async fn send(&self, signal: Signal) {
         // Nobody receives any more only while this task is being aborted.
-        let _ = self.0.send(signal).await;
+        let _ = self.signals.send(signal).await;
     }
 }

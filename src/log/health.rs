@@ -55,6 +55,8 @@ pub(super) struct Reporter {
 struct Known {
     /// There is a connection, whether it answers or not.
     linked: bool,
+    /// How many times the log became connected: which of them something was found out in.
+    connections: u64,
     /// As it was last told while the log answered.
     lag: Lag,
     /// Since when it does not.
@@ -93,6 +95,7 @@ impl Reporter {
         tracing::info!(detail, "the log is connected");
         self.known(|known| {
             known.linked = true;
+            known.connections += 1;
             // What piled up meanwhile is not read yet: this lag stays until the reader tells another.
             known.lag.seconds += known.away_seconds();
             known.lost = None;
@@ -140,17 +143,27 @@ impl Reporter {
         self.metrics.log_lag(lag);
     }
 
-    pub(super) fn replayed(&self, replayed: bool) {
-        if replayed {
-            self.lag(Lag::default());
-        }
-        self.change(|health| (health.replayed, health.caught_up) = (replayed, replayed));
+    /// The connection that the log has, or had last; for [`Reporter::replayed`].
+    pub(super) fn connection(&self) -> u64 {
+        self.known(|known| known.connections)
+    }
+
+    /// Found out in that connection. It may be gone by now, for what is found out waits behind the records before it: then
+    /// it says nothing of what the log took since.
+    pub(super) fn replayed(&self, replayed: bool, connection: u64) {
+        self.change(|health| {
+            let is_current = health.connected && connection == self.connection();
+            if replayed && is_current {
+                self.lag(Lag::default());
+            }
+            (health.replayed, health.caught_up) = (replayed, replayed && is_current);
+        });
     }
 
     pub(super) fn restarted(&self, reason: RestartReason) {
         tracing::warn!(reason = reason.label(), "the log is read again from its start; older cursors are refused");
         self.metrics.log_restarted(reason.label());
-        self.replayed(false);
+        self.replayed(false, self.connection());
     }
 
     pub(super) fn lag(&self, lag: Lag) {
@@ -164,5 +177,27 @@ impl Reporter {
             change(health);
             *health != before
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_out_before_the_connection_was_lost_does_not_make_the_next_one_caught_up() {
+        let reporter = Reporter::new(Arc::new(Metrics::new("memory")));
+        let health = || reporter.watch().borrow().clone();
+        reporter.connected("first".to_owned());
+        let first = reporter.connection();
+        reporter.trouble(&Trouble::Lost("gone".to_owned()));
+        reporter.replayed(true, first);
+        assert!(health().replayed && !health().caught_up, "while it is away");
+        reporter.connected("second".to_owned());
+        assert!(!health().caught_up, "once it is back");
+        reporter.replayed(true, first);
+        assert!(health().replayed && !health().caught_up, "told late");
+        reporter.replayed(true, reporter.connection());
+        assert!(health().caught_up);
     }
 }

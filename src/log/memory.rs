@@ -98,7 +98,7 @@ impl MemoryTail {
             if let Some(item) = self.ready() {
                 return item;
             }
-            self.log.reporter.replayed(true);
+            self.log.reporter.replayed(true, self.log.reporter.connection());
             // The sender lives in the log, which this tail holds: it cannot be gone.
             let _ = self.grown.changed().await;
         }

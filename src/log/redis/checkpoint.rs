@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Cmd, FromRedisValue, Value, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{RedisLog, place::Connected};
@@ -129,15 +129,17 @@ impl CheckpointStore {
 
     pub(in crate::log) async fn chunk(&mut self, id: CheckpointId, index: u32, chunk: Vec<u8>) -> Result<(), Trouble> {
         let key = self.unfinished_key(id);
-        let mut push = redis::cmd("RPUSH");
-        push.arg(&key).arg(chunk);
-        self.ask::<u64>(&push).await?;
-        if index == 0 {
-            let mut expire = redis::cmd("PEXPIRE");
-            expire.arg(&key).arg(UNFINISHED_LIFETIME.as_millis() as u64);
-            self.ask::<u64>(&expire).await?;
+        if index > 0 {
+            let mut push = redis::cmd("RPUSH");
+            push.arg(&key).arg(chunk);
+            return self.ask::<u64>(&push).await.map(|_| ());
         }
-        Ok(())
+        // At once, or what is cut short between the two would stay for ever.
+        let mut begin = redis::pipe();
+        begin.atomic();
+        begin.cmd("RPUSH").arg(&key).arg(chunk);
+        begin.cmd("PEXPIRE").arg(&key).arg(UNFINISHED_LIFETIME.as_millis() as u64);
+        self.ask_all(&begin).await
     }
 
     /// Puts it in the place of the last one.
@@ -148,9 +150,12 @@ impl CheckpointStore {
         all.cmd("LPUSH").arg(&key).arg(manifest.encode());
         all.cmd("PERSIST").arg(&key);
         all.cmd("RENAME").arg(&key).arg(&self.key);
-        let finishing = all.query_async::<()>(&mut self.connection);
-        match timeout(REPLY_TIMEOUT, finishing).await {
-            Ok(finished) => finished.map_err(|error| self.log.trouble_beside(&error)),
+        self.ask_all(&all).await
+    }
+
+    async fn ask_all(&mut self, commands: &Pipeline) -> Result<(), Trouble> {
+        match timeout(REPLY_TIMEOUT, commands.query_async::<()>(&mut self.connection)).await {
+            Ok(done) => done.map_err(|error| self.log.trouble_beside(&error)),
             Err(_) => Err(Trouble::Lost(format!("Redis at {} no longer answers", self.address))),
         }
     }
