@@ -104,9 +104,7 @@ impl Hub {
             progress.marked = progress.applied.map_or(Position::START, |cursor| cursor.position);
         });
         to_wake.append(&mut lock(&self.0.stragglers));
-        for mailbox in to_wake {
-            mailbox.wake();
-        }
+        self.0.deliveries.hand_out(to_wake);
     }
 
     fn apply_one(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Changed, Outcome> {

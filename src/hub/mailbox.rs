@@ -3,25 +3,37 @@
 //!
 //! Refuses to know: what is new, and whether the session may see it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::slot::Slot;
+use crate::{clock::Now, metrics::Tally};
 
 /// Marks are compacted when there are this many, then at every doubling.
 const COMPACT_AT_MIN: usize = 64;
+
+/// Most have one task marked at a time, which then costs no memory of its own.
+pub(super) type Slots = SmallVec<[Arc<Slot>; 1]>;
+
+/// Somebody who can look into a mailbox at once, without being scheduled for it.
+pub trait Attendant: Send + Sync {
+    /// Takes what is due to its end, if nothing stands in the way. False when its own task must be woken for it.
+    fn deliver(&self, now: Now, tally: &mut Tally) -> bool;
+}
 
 /// One session's mailbox.
 #[derive(Default)]
 pub struct Mailbox {
     marks: Mutex<Marks>,
     wake: Notify,
+    attendant: OnceLock<Weak<dyn Attendant>>,
 }
 
 #[derive(Default)]
 struct Marks {
-    slots: Vec<Arc<Slot>>,
+    slots: Slots,
     compact_at: usize,
     urgent: bool,
 }
@@ -42,6 +54,23 @@ impl Mailbox {
         }
         marks.slots.push(slot.clone());
         is_news
+    }
+
+    /// From now on `attendant` is asked first. Only the first one counts.
+    pub fn attend(&self, attendant: Weak<dyn Attendant>) {
+        let _ = self.attendant.set(attendant);
+    }
+
+    pub(super) fn is_attended(&self) -> bool {
+        self.attendant.get().is_some()
+    }
+
+    /// Has what is due taken by the attendant, or wakes the session.
+    pub(super) fn deliver(&self, now: Now, tally: &mut Tally) {
+        let attendant = self.attendant.get().and_then(Weak::upgrade);
+        if !attendant.is_some_and(|attendant| attendant.deliver(now, tally)) {
+            self.wake();
+        }
     }
 
     /// Lets the session look.
@@ -67,15 +96,20 @@ impl Mailbox {
     }
 
     /// Takes all marks, each task once.
-    pub(super) fn take(&self) -> Vec<Arc<Slot>> {
-        let mut slots = {
-            let mut marks = self.lock();
-            marks.urgent = false;
-            marks.compact_at = 0;
-            std::mem::take(&mut marks.slots)
-        };
+    pub(super) fn take(&self) -> Slots {
+        let mut slots = std::mem::take(&mut *self.lock()).slots;
         compact(&mut slots);
         slots
+    }
+
+    /// Takes the mark, if there is just one; and whether it was urgent.
+    pub(super) fn take_only(&self) -> Option<(Arc<Slot>, bool)> {
+        let mut marks = self.lock();
+        if marks.slots.len() != 1 {
+            return None;
+        }
+        let Marks { mut slots, urgent, .. } = std::mem::take(&mut *marks);
+        slots.pop().map(|slot| (slot, urgent))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Marks> {
@@ -84,7 +118,7 @@ impl Mailbox {
     }
 }
 
-fn compact(slots: &mut Vec<Arc<Slot>>) {
+fn compact(slots: &mut Slots) {
     if slots.len() > 1 {
         slots.sort_unstable_by_key(|slot| Arc::as_ptr(slot).addr());
         slots.dedup_by(|a, b| Arc::ptr_eq(a, b));

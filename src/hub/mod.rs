@@ -17,6 +17,7 @@
 mod apply;
 mod canary;
 mod checkpoint;
+mod deliveries;
 mod departures;
 mod image;
 mod limits;
@@ -44,10 +45,14 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{canary::Kept, departures::Departures, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
+use self::{
+    canary::Kept, deliveries::Deliveries, departures::Departures, limits::Owned, slot::Slot, topics::Topics,
+    trail::Trail,
+};
 pub use self::{
+    deliveries::Worker,
     image::{Image, ImageReader, Restored},
-    mailbox::Mailbox,
+    mailbox::{Attendant, Mailbox},
     view::{Missed, PullOptions, Pulled, Watch},
     walk::Walk,
 };
@@ -132,6 +137,7 @@ struct Inner {
     progress: watch::Sender<Progress>,
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
+    deliveries: Deliveries,
     held: AtomicUsize,
     /// What the tasks weigh.
     bytes: AtomicUsize,
@@ -163,6 +169,7 @@ impl Hub {
             departures: Mutex::default(),
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
+            deliveries: Deliveries::default(),
             held: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             ended: Mutex::default(),

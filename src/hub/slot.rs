@@ -260,6 +260,15 @@ impl State {
         Collected { conflated, pending: newest > through }
     }
 
+    /// The current frame, if it is the only one after `after`, not beyond `through`, and nothing else is to be told.
+    pub(super) fn only_after(&self, after: Position, through: Position) -> Option<&Arc<TaskFrame>> {
+        let mut newest_first = self.frames.iter().rev();
+        let current = newest_first.next()?;
+        let is_only = newest_first.next().is_none_or(|before| before.position() <= after) && self.is_whole_after(after);
+        let is_due = current.position() > after && current.position() <= through;
+        (is_only && is_due && !self.removed).then_some(current)
+    }
+
     /// Nothing that must not be folded away is missing between `after` and now.
     pub(super) fn is_whole_after(&self, after: Position) -> bool {
         self.key_floor <= after

@@ -6,6 +6,7 @@
 mod canary;
 mod checkpoint;
 mod dead_letters;
+mod delivery;
 mod labels;
 mod log_faults;
 mod overload;
@@ -21,6 +22,7 @@ use prometheus::{
 pub use self::canary::Leg;
 pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
+pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
@@ -39,13 +41,9 @@ pub struct Metrics {
     unknown_fields: IntCounter,
     tasks: IntGaugeVec,
     tasks_evicted: IntCounterVec,
-    frames_delivered: IntCounter,
-    bytes_delivered: IntCounter,
-    frames_conflated: IntCounter,
     key_frame_gaps: IntCounter,
     resumes: IntCounterVec,
     snapshot_tasks: Histogram,
-    pull_batch_frames: Histogram,
     log_lag_events: IntGauge,
     log_lag_seconds: prometheus::Gauge,
     log_connected: IntGauge,
@@ -54,12 +52,12 @@ pub struct Metrics {
     log_faults: log_faults::LogFaults,
     append_seconds: Histogram,
     append_failures: IntCounter,
-    event_to_socket_seconds: Histogram,
     closes: IntCounterVec,
     client_messages: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     dead_letters: DeadLetterMetrics,
+    delivery: delivery::Delivery,
     overload: Overload,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
@@ -103,13 +101,6 @@ impl Metrics {
             ),
             tasks,
             tasks_evicted: counters(r, "taskcast_tasks_evicted_total", "Tasks no longer kept, by reason.", &["reason"]),
-            frames_delivered: counter(r, "taskcast_frames_delivered_total", "Task frames written to sockets."),
-            bytes_delivered: counter(r, "taskcast_bytes_delivered_total", "Bytes written to WebSockets."),
-            frames_conflated: counter(
-                r,
-                "taskcast_frames_conflated_total",
-                "Task frames that a session passed over because a newer one of the same task stood behind them.",
-            ),
             key_frame_gaps: counter(
                 r,
                 "taskcast_key_frame_gaps_total",
@@ -122,7 +113,6 @@ impl Metrics {
                 &["outcome"],
             ),
             snapshot_tasks: histogram(r, "taskcast_snapshot_tasks", "Tasks per snapshot sent.", &sizes),
-            pull_batch_frames: histogram(r, "taskcast_pull_batch_frames", "Task frames per pull of a session.", &sizes),
             log_lag_events: gauge(r, "taskcast_log_lag_events", "Events in the log that are not applied yet."),
             log_lag_seconds: register(
                 r,
@@ -147,12 +137,6 @@ impl Metrics {
                 &seconds,
             ),
             append_failures: counter(r, "taskcast_append_failures_total", "Appends that the log did not confirm."),
-            event_to_socket_seconds: histogram(
-                r,
-                "taskcast_event_to_socket_seconds",
-                "From applying an event to having written its frame to a socket; the oldest frame of each write.",
-                &seconds,
-            ),
             closes: counters(r, "taskcast_closes_total", "WebSocket connections ended, by close code.", &["code"]),
             client_messages: counters(
                 r,
@@ -175,6 +159,7 @@ impl Metrics {
                 ),
             ),
             dead_letters: DeadLetterMetrics::new(r),
+            delivery: delivery::Delivery::new(r, &seconds, &sizes),
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
@@ -280,24 +265,6 @@ impl Metrics {
 
     pub fn task_evicted(&self, reason: Eviction) {
         self.tasks_evicted.with_label_values(&[reason.label()]).inc();
-    }
-
-    /// A write to a WebSocket finished.
-    pub fn written(&self, bytes: u64) {
-        self.bytes_delivered.inc_by(bytes);
-    }
-
-    /// Task frames reached a socket; `waited` is the age of the oldest live one among them.
-    pub fn frames_delivered(&self, frames: u64, waited: Option<Duration>) {
-        self.frames_delivered.inc_by(frames);
-        if let Some(waited) = waited {
-            self.event_to_socket_seconds.observe(waited.as_secs_f64());
-        }
-    }
-
-    pub fn pulled(&self, frames: usize, conflated: u64) {
-        self.pull_batch_frames.observe(frames as f64);
-        self.frames_conflated.inc_by(conflated);
     }
 
     pub fn key_frame_gaps(&self, gaps: u64) {

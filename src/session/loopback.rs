@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::task::TaskTracker;
 
-use super::{Deliver, Drain, Request, Scope, Sessions, pump};
+use super::{Deliver, Drain, Request, Scope, Sessions, serve};
 use crate::{
     auth::{Identity, Rights},
     metrics::Metrics,
@@ -48,7 +48,7 @@ impl Sessions {
             ..self.clone()
         };
         tokio::select! {
-            _ = pump::run_as(&uncounted, far, identity, request) => {}
+            _ = serve::run_as(&uncounted, far, identity, request) => {}
             _ = listen(near, &mut heard) => {}
         }
     }

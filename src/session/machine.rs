@@ -97,7 +97,7 @@ pub(super) struct Session {
     pub(super) identity: Identity,
     pub(super) encoding: Encoding,
     pub(super) deliver: Deliver,
-    throttle: Duration,
+    pub(super) throttle: Duration,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) watches: BTreeMap<Topic, Watch>,
     pub(super) generation: u64,
@@ -107,20 +107,20 @@ pub(super) struct Session {
     /// What goes out before anything else.
     pub(super) preface: VecDeque<Bytes>,
     /// Answers.
-    replies: VecDeque<Bytes>,
+    pub(super) replies: VecDeque<Bytes>,
     reply_bytes: usize,
     /// Topics that were subscribed to before the session was live; their states follow once it is.
     pub(super) late_topics: Vec<Topic>,
     /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
     pub(super) listings: VecDeque<Listing>,
     pub(super) cancels: VecDeque<Cancel>,
-    closing: Option<(CloseCode, String)>,
+    pub(super) closing: Option<(CloseCode, String)>,
     bad_in_a_row: u32,
     /// Pull again without being woken.
     pub(super) more: bool,
     pulled_at: Option<Instant>,
     /// What is marked was not pulled, because of the throttle.
-    is_held_back: bool,
+    pub(super) is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,

@@ -5,6 +5,9 @@
 
 mod canary;
 mod commands;
+mod connection;
+mod delivery;
+mod direct;
 mod drain;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -14,6 +17,7 @@ mod notices;
 mod opening;
 mod paging;
 mod pump;
+mod serve;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -117,11 +121,11 @@ impl Sessions {
     /// Serves one upgraded connection until it ends. `early` is what the client sent together with its handshake.
     pub async fn serve<S>(&self, socket: S, early: bytes::Bytes, request: Request)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = self.open.token();
         let mut counted = Counted::open(&self.metrics);
-        counted.code = pump::run(self, socket, &early, request).await;
+        counted.code = serve::run(self, socket, &early, request).await;
     }
 }
 

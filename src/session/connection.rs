@@ -1,0 +1,273 @@
+//! A session and its socket. Both belong to the connection's task, which reads, waits and finishes what a slow socket
+//! leaves over; whoever delivers may take the session's next step in its place when nothing stands in the way, so that
+//! a delivered frame costs its system call and no scheduling.
+//!
+//! Refuses to know: HTTP, brokers.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Sessions,
+    machine::{Cancel, Session},
+    pump::{Event, Pump},
+    websocket::{Inbound, Violation},
+};
+use crate::{
+    clock::{self, Now},
+    hub::Attendant,
+    input::Publisher,
+    metrics::Tally,
+};
+
+/// One open connection.
+pub(super) struct Connection<S> {
+    /// `None` once it is over, but for the farewell.
+    state: Mutex<Option<State<S>>>,
+}
+
+/// What only one may touch at a time.
+struct State<S> {
+    pump: Pump<S>,
+    session: Session,
+    /// Of what was handed to the pump and is not all written: how many frames carry a task, and when the oldest of those
+    /// was applied.
+    task_frames: u64,
+    oldest_ms: Option<u64>,
+}
+
+/// What the task does next.
+enum Step {
+    /// Says goodbye.
+    Close,
+    /// There is more to hand out.
+    Again,
+    /// Waits for something to happen: to the session too if it is idle, until the deadline at most.
+    Wait { idle: bool, is_draining: bool, deadline: Instant },
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
+    pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
+        let state = State { pump, session, task_frames: 0, oldest_ms: None };
+        Arc::new(Self { state: Mutex::new(Some(state)) })
+    }
+
+    /// Nothing that runs under this lock waits.
+    fn lock(&self) -> MutexGuard<'_, Option<State<S>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<R>(&self, look: impl FnOnce(&mut State<S>) -> R) -> Option<R> {
+        self.lock().as_mut().map(look)
+    }
+
+    /// Runs until the connection ends; the close code, if one was agreed.
+    pub(super) async fn converse(self: &Arc<Self>, sessions: &Sessions) -> Option<u16> {
+        let mailbox = self.with(|state| state.session.mailbox())?;
+        let attendant: Weak<Self> = Arc::downgrade(self);
+        mailbox.attend(attendant);
+        let mut cancelling: Option<Cancelling> = None;
+        let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let mut armed_for = None;
+        loop {
+            self.listen().await?;
+            if cancelling.is_none() {
+                let cancel = self.with(|state| state.session.cancels.pop_front())?;
+                cancelling = cancel.map(|cancel| Box::pin(append(sessions.publisher.clone(), cancel)) as Cancelling);
+            }
+            let (idle, is_draining, deadline) = match self.with(State::step)? {
+                Step::Close => return self.close().await,
+                Step::Again => {
+                    // A session that has more and gives nothing would be a mistake; it must not cost others their
+                    // thread.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Step::Wait { idle, is_draining, deadline } => (idle, is_draining, deadline),
+            };
+            if armed_for.replace(deadline) != Some(deadline) {
+                timer.as_mut().reset(deadline.into());
+            }
+            tokio::select! {
+                event = self.turn() => match event {
+                    Event::Read | Event::Flushed => {}
+                    Event::Gone => return None,
+                    Event::Violated(Violation(code, reason)) => self.with(|state| state.session.close(code, reason))?,
+                },
+                () = mailbox.woken(), if idle => {}
+                (cancel, done) = finished(&mut cancelling) => {
+                    cancelling = None;
+                    self.with(|state| state.session.on_cancelled(cancel, done, clock::now()))?;
+                }
+                () = &mut timer => {
+                    armed_for = None;
+                    if !self.with(|state| state.on_time(clock::now()))? {
+                        return None;
+                    }
+                }
+                () = sessions.drain.begun().cancelled(), if !is_draining => {
+                    let now = clock::now();
+                    let turn = sessions.drain.turn().unwrap_or(now.instant);
+                    self.with(|state| state.session.on_draining(turn, now))?;
+                }
+            }
+        }
+    }
+
+    /// Hands what the peer said to the session, as long as it can keep up with the answers.
+    async fn listen(&self) -> Option<()> {
+        while self.with(State::hear)? {
+            // One read can hold many commands, and each may look at many tasks.
+            tokio::task::yield_now().await;
+        }
+        Some(())
+    }
+
+    /// Writes what waits, then reads. Cancel safe.
+    async fn turn(&self) -> Event {
+        poll_fn(|cx| self.with(|state| state.poll_turn(cx)).unwrap_or(Poll::Ready(Event::Gone))).await
+    }
+
+    /// Nobody delivers any more: the session is gone, and the socket is the task's alone.
+    async fn close(&self) -> Option<u16> {
+        let State { mut pump, session, .. } = self.lock().take()?;
+        let (code, reason) = session.closing().map(|(code, reason)| (code, reason.to_owned()))?;
+        drop(session);
+        pump.close(code, &reason).await;
+        pump.peer_code.or(Some(code.number()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
+    /// One thing that the peer said; false when there is none, or when it must wait.
+    fn hear(&mut self) -> bool {
+        if self.session.is_backed_up() {
+            return false;
+        }
+        let Some(inbound) = self.pump.inbox.pop_front() else { return false };
+        if let Inbound::Close(code) = inbound {
+            self.pump.peer_closed = true;
+            self.pump.peer_code = code;
+        }
+        self.session.on_inbound(inbound, clock::now());
+        true
+    }
+
+    fn step(&mut self) -> Step {
+        let now = clock::now();
+        if self.pump.is_idle() {
+            self.hand_out(now);
+        }
+        let idle = self.pump.is_idle();
+        if idle && self.session.closing().is_some() {
+            return Step::Close;
+        }
+        if idle && self.session.has_more() {
+            return Step::Again;
+        }
+        self.pump.reads = !self.session.is_backed_up();
+        let deadline = self.session.deadline(now);
+        let deadline = if idle { deadline } else { deadline.min(self.stalled_at()) };
+        Step::Wait { idle, is_draining: self.session.is_draining(), deadline }
+    }
+
+    /// Gives the pump what is due.
+    fn hand_out(&mut self, now: Now) {
+        let output = self.session.output(now);
+        (self.task_frames, self.oldest_ms) = (output.task_frames, output.oldest_ms);
+        self.pump.queue(output.frames);
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let turned = self.pump.poll_turn(cx);
+        if matches!(turned, Poll::Ready(Event::Flushed)) {
+            self.flushed();
+        }
+        turned
+    }
+
+    fn flushed(&mut self) {
+        let metrics = &self.session.shared.metrics;
+        metrics.written(std::mem::take(&mut self.pump.written));
+        let now_ms = clock::now().unix_ms;
+        let waited = self.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
+        metrics.frames_delivered(self.task_frames, waited);
+    }
+
+    fn stalled_at(&self) -> Instant {
+        self.pump.progress_at + self.session.shared.settings.write_timeout
+    }
+
+    /// False when the socket is to be dropped.
+    fn on_time(&mut self, now: Now) -> bool {
+        // It may have taken something since the timer was set.
+        let stalled = !self.pump.is_idle() && now.instant >= self.stalled_at();
+        if stalled {
+            self.session.shared.metrics.reader_dropped();
+        }
+        !stalled && self.session.on_time(now)
+    }
+
+    fn deliver(&mut self, now: Now, tally: &mut Tally) -> bool {
+        if !self.pump.is_idle() {
+            return false;
+        }
+        // What the socket does not take now is its task's to finish, which asks the socket again.
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Some(frame) = self.session.only_frame() {
+            let bytes = frame.bytes(self.session.encoding);
+            let waited = Duration::from_millis(now.unix_ms.saturating_sub(frame.applied_at_ms));
+            if self.pump.write_one(&mut cx, &bytes) {
+                tally.delivered_one(bytes.len(), waited);
+                return true;
+            }
+            tally.pulled_one();
+            (self.task_frames, self.oldest_ms) = (1, Some(frame.applied_at_ms));
+            return false;
+        }
+        self.hand_out(now);
+        if !self.pump.is_idle() && matches!(self.pump.poll_write(&mut cx), Poll::Ready(Ok(()))) {
+            self.flushed();
+        }
+        self.pump.is_idle() && !self.session.needs_its_task()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
+    fn deliver(&self, now: Now, tally: &mut Tally) -> bool {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Its task is at it.
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        state.as_mut().is_none_or(|state| state.deliver(now, tally))
+    }
+}
+
+/// A request to cancel on its way to the log, which bounds how long that takes.
+type Cancelling = Pin<Box<dyn Future<Output = (Cancel, bool)> + Send>>;
+
+async fn append(publisher: Publisher, cancel: Cancel) -> (Cancel, bool) {
+    let appended = publisher.publish(std::slice::from_ref(&cancel.event)).await;
+    (cancel, appended.is_ok())
+}
+
+/// Never, while there is none.
+async fn finished(cancelling: &mut Option<Cancelling>) -> (Cancel, bool) {
+    match cancelling {
+        Some(appending) => appending.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! How slowly a client may read, and that it makes no difference who takes a session's step. Over a pipe of a few bytes,
+//! as the kernel's buffers would hide it; in real time, as the connection reads the clock itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, DuplexStream};
+
+use super::*;
+use crate::{
+    auth::{Settings as AuthSettings, Verifier},
+    hub::Mailbox,
+    session::{Deliver, Request, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
+};
+
+const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// A client of somebody whose snapshot has some 300 kB, and the connection's end.
+fn connect() -> (DuplexStream, tokio::task::JoinHandle<()>, Sessions) {
+    let mut world = World::new();
+    for n in 0..600 {
+        world.event(&format!("t{n}"), "u1", Some(1.0), None);
+    }
+    let mut sessions = world.shared.clone();
+    sessions.verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
+    sessions.settings = Arc::new(Settings { write_timeout: WRITE_TIMEOUT, ..(*sessions.settings).clone() });
+    let (client, server) = tokio::io::duplex(64);
+    let serving = sessions.clone();
+    let connection = tokio::spawn(async move { serving.serve(server, Bytes::new(), mine()).await });
+    (client, connection, sessions)
+}
+
+fn dropped(sessions: &Sessions) -> bool {
+    sessions.metrics.render().unwrap().contains("taskcast_readers_dropped_total 1")
+}
+
+#[tokio::test]
+async fn a_client_that_takes_a_few_bytes_now_and_then_is_dropped_like_one_that_takes_none() {
+    let (mut client, mut served, sessions) = connect();
+    let began = clock::now().instant;
+    let sipping = async {
+        let mut sip = [0; 16];
+        while client.read(&mut sip).await.is_ok_and(|bytes| bytes > 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = sipping => {}
+        ended = &mut served => ended.unwrap(),
+        () = tokio::time::sleep(10 * WRITE_TIMEOUT) => panic!("not dropped"),
+    }
+    assert!(clock::now().instant >= began + WRITE_TIMEOUT && dropped(&sessions));
+}
+
+#[tokio::test]
+async fn a_connection_that_hears_late_of_the_drain_is_closed_within_the_window_all_the_same() {
+    let (mut client, served, sessions) = connect();
+    let window = Duration::from_secs(60);
+    sessions.drain.begin(window, clock::now().instant.checked_sub(window).unwrap());
+    // The first turn is the beginning of the window, whenever that was.
+    assert!(sessions.drain.turn().is_some());
+    let mut told = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut told));
+    closed.await.expect("closed at once").unwrap();
+    served.await.unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("\"reconnect_after_ms\":0}") && told.contains("the service restarts"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_but_enough_is_kept() {
+    let (mut client, served, sessions) = connect();
+    let began = clock::now().instant;
+    let mut gulp = vec![0; TAKEN_MIN_BYTES * 5 / 4];
+    while clock::now().instant < began + 5 * WRITE_TIMEOUT / 2 {
+        client.read_exact(&mut gulp).await.unwrap();
+        tokio::time::sleep(WRITE_TIMEOUT / 2).await;
+    }
+    assert!(!served.is_finished() && !dropped(&sessions));
+}
+
+/// The percentages that came through the pipe, in order.
+fn percentages(bytes: &[u8]) -> Vec<f64> {
+    let text = String::from_utf8_lossy(bytes);
+    let after = text.split("\"progress\":").skip(1);
+    after.map(|rest| rest.split([',', '}']).next().unwrap().parse().unwrap()).collect()
+}
+
+/// A live session whose task does not run, and the client's end of its pipe.
+async fn at_rest(
+    world: &World,
+    request: &Request,
+    pipe: usize,
+) -> (Arc<Connection<DuplexStream>>, Arc<Mailbox>, DuplexStream) {
+    let (mut client, server) = tokio::io::duplex(pipe);
+    let session = world.open("u1", request);
+    let mailbox = session.mailbox();
+    let connection = Connection::new(Pump::new(server, 1_000), session);
+    let mut greeting = vec![0; 4_096];
+    let begin = async {
+        while let Some(step) = connection.with(State::step) {
+            if matches!(step, Step::Wait { idle: true, .. }) {
+                return;
+            }
+            if matches!(step, Step::Wait { .. }) {
+                connection.turn().await;
+            }
+        }
+    };
+    let drain = async { while client.read(&mut greeting).await.is_ok() {} };
+    tokio::select! {
+        () = begin => {}
+        () = drain => {}
+    }
+    while client.read(&mut greeting).now_or_never().is_some() {}
+    (connection, mailbox, client)
+}
+
+#[tokio::test]
+async fn a_frame_that_is_due_to_a_session_at_rest_is_written_in_place_of_its_task() {
+    let mut world = World::new();
+    let (connection, _mailbox, mut client) = at_rest(&world, &mine(), 1 << 16).await;
+    let mut tally = world.shared.metrics.tally();
+    assert!(connection.deliver(world.now, &mut tally), "there is nothing to do, and so nobody to wake");
+    world.event("t1", "u1", Some(1.0), None);
+    world.event("t1", "u1", Some(2.0), None);
+    assert!(connection.deliver(world.now, &mut tally), "both frames, or the newer one");
+    world.event("t1", "u1", Some(3.0), None);
+    assert!(connection.deliver(world.now, &mut tally), "the one frame");
+    tally.hand_over();
+    let mut told = vec![0; 4_096];
+    let read = client.read(&mut told).await.unwrap();
+    assert_eq!(percentages(&told[..read]).last(), Some(&3.0));
+    assert!(world.shared.metrics.render().unwrap().contains("taskcast_pull_batch_frames_count 2"));
+}
+
+#[tokio::test]
+async fn what_a_socket_did_not_take_and_what_needs_a_timer_is_left_to_the_task() {
+    let mut world = World::new();
+    let mut tally = world.shared.metrics.tally();
+    let (narrow, _mailbox, _client) = at_rest(&world, &mine(), 64).await;
+    let throttle = Duration::from_secs(1);
+    let (throttled, _other, _its_client) = at_rest(&world, &Request { throttle, ..mine() }, 1 << 16).await;
+    world.event("t1", "u1", Some(1.0), None);
+    assert!(!narrow.deliver(world.now, &mut tally), "64 bytes are no frame");
+    assert!(!narrow.deliver(world.now, &mut tally), "the rest of the frame comes first");
+    assert!(throttled.deliver(world.now, &mut tally));
+    world.event("t1", "u1", Some(2.0), None);
+    assert!(!throttled.deliver(world.now, &mut tally), "it waits for the throttle");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_takes_a_step_no_frame_comes_twice_or_out_of_order_and_the_end_comes() {
+    const EVENTS: u64 = 2_000;
+    let mut world = World::new();
+    let mut sessions = world.shared.clone();
+    sessions.verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
+    let workers: Vec<_> = (0..2).map(|_| tokio::spawn(sessions.clone().deliver())).collect();
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            // From less than a frame to what is never full.
+            let (mut client, server) = tokio::io::duplex(100 << number);
+            let serving = sessions.clone();
+            let request = Request { deliver: Deliver::Every, ..mine() };
+            tokio::spawn(async move { serving.serve(server, Bytes::new(), request).await });
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                while !String::from_utf8_lossy(&told[told.len().saturating_sub(1_000)..]).contains("task_completed") {
+                    assert!(client.read_buf(&mut told).await.unwrap() > 0);
+                }
+                let mut numbers = percentages(&told);
+                // The end has that of the last step.
+                numbers.pop();
+                assert!(numbers.is_sorted_by(|a, b| a < b), "{number}: {numbers:?}");
+                numbers.len()
+            })
+        })
+        .collect();
+    for number in 0..EVENTS {
+        world.event("t1", "u1", Some(number as f64 * 100.0 / EVENTS as f64), None);
+        if number % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    world.event("t1", "u1", None, Some(crate::proto::Status::Succeeded));
+    for client in clients {
+        let took = tokio::time::timeout(Duration::from_secs(20), client).await.expect("the end comes").unwrap();
+        assert!(took > 0);
+    }
+    for worker in workers {
+        assert!(!worker.is_finished());
+        worker.abort();
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_woken_themselves_when_the_last_worker_has_gone() {
+    let mut world = World::new();
+    let (connection, mailbox, _client) = at_rest(&world, &mine(), 1 << 16).await;
+    let attendant: Weak<Connection<DuplexStream>> = Arc::downgrade(&connection);
+    mailbox.attend(attendant);
+    let worker = world.shared.hub.worker();
+    world.event("t1", "u1", Some(1.0), None);
+    drop(worker);
+    tokio::time::timeout(Duration::from_secs(5), mailbox.woken()).await.expect("woken when the worker went");
+    mailbox.clear();
+    world.event("t1", "u1", Some(2.0), None);
+    tokio::time::timeout(Duration::from_secs(5), mailbox.woken()).await.expect("woken at once without a worker");
+}

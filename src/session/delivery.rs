@@ -1,0 +1,36 @@
+//! Delivers: takes the mailboxes whose turn has come, a few at a time, and has each session's next frame written. One
+//! worker per core shares a crowd around a task; between two pieces everybody else gets a turn.
+//!
+//! Refuses to know: how a session takes its step.
+
+use super::Sessions;
+use crate::clock;
+
+/// Sessions that are served in a row: a system call each, some hundred microseconds in all.
+const PIECE: usize = 64;
+
+/// After so many the clock is read again.
+const CLOCK_EVERY: usize = 16;
+
+impl Sessions {
+    /// Runs until it is dropped. Any number may run side by side.
+    pub async fn deliver(self) {
+        let worker = self.hub.worker();
+        let mut tally = self.metrics.tally();
+        let mut due = Vec::with_capacity(PIECE);
+        loop {
+            worker.due().await;
+            while worker.take(PIECE, &mut due) {
+                for few in due.chunks(CLOCK_EVERY) {
+                    let now = clock::now();
+                    for mailbox in few {
+                        worker.deliver(mailbox, now, &mut tally);
+                    }
+                }
+                due.clear();
+                tally.hand_over();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! From an upgraded socket to a conversation: who is it, and has this replica read as far as they have?
+//!
+//! Refuses to know: what is said then.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Request, Sessions,
+    connection::Connection,
+    machine::Session,
+    pump::{Event, Pump},
+    websocket::{Inbound, Violation},
+};
+use crate::{
+    auth::{AuthenticationError, Identity},
+    clock,
+    proto::{Command, CommandKind, Encoding},
+};
+
+/// How long a connection with a cursor waits for this replica to have read as far as the cursor.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves a connection until it ends; the close code, if one was agreed.
+pub(super) async fn run<S>(sessions: &Sessions, socket: S, early: &[u8], request: Request) -> Option<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = match Box::pin(open(sessions, socket, early, request)).await {
+        Ok(connection) => connection,
+        Err(code) => return code,
+    };
+    connection.converse(sessions).await
+}
+
+/// As [`run`], for somebody who is known already.
+pub(super) async fn run_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: Request) -> Option<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pump = Pump::new(socket, sessions.settings.message_max_bytes);
+    let session = Session::open(sessions, identity, &request, clock::now());
+    Connection::new(pump, session).converse(sessions).await
+}
+
+/// Everything that is needed only at the beginning, in a future of its own that is gone then. The code that it was closed
+/// with, if it came to nothing.
+async fn open<S>(
+    sessions: &Sessions,
+    socket: S,
+    early: &[u8],
+    request: Request,
+) -> Result<std::sync::Arc<Connection<S>>, Option<u16>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
+    if let Event::Violated(Violation(code, reason)) = pump.feed(early) {
+        pump.close(code, reason).await;
+        return Err(Some(code.number()));
+    }
+    let session = match authenticate(sessions, &mut pump, &request).await {
+        Ok(identity) => {
+            wait_for_cursor(sessions, request.cursor.as_deref()).await;
+            Session::open(sessions, identity, &request, clock::now())
+        }
+        Err(refusal) => {
+            let now = clock::now();
+            let nobody = Identity { user: None, rights: crate::auth::Rights::default(), expires_at_ms: None };
+            let mut session = Session::new(sessions, nobody, &request, now);
+            session.refuse(refusal.code, &refusal.message, now);
+            session
+        }
+    };
+    Ok(Connection::new(pump, session))
+}
+
+/// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
+async fn authenticate<S>(
+    sessions: &Sessions,
+    pump: &mut Pump<S>,
+    request: &Request,
+) -> Result<Identity, AuthenticationError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let first_frame;
+    let mut token = request.token.as_deref();
+    if token.is_none() && sessions.verifier.needs_token() {
+        let waited = tokio::time::timeout(sessions.settings.first_frame_timeout, first_token(pump, request.encoding));
+        first_frame = waited.await.ok().flatten();
+        token = first_frame.as_deref();
+    }
+    sessions.verifier.verify(token, clock::now().unix_ms)
+}
+
+async fn first_token<S>(pump: &mut Pump<S>, encoding: Encoding) -> Option<String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        while let Some(inbound) = pump.inbox.pop_front() {
+            let command = match inbound {
+                Inbound::Text(text) => Command::from_json(&text),
+                Inbound::Binary(bytes) if encoding == Encoding::Protobuf => Command::from_protobuf(&bytes),
+                Inbound::Ping(_) | Inbound::Pong => continue,
+                _ => return None,
+            };
+            return match command.map(|command| command.kind) {
+                Ok(CommandKind::Authenticate { token }) => Some(token),
+                _ => None,
+            };
+        }
+        if !matches!(pump.turn().await, Event::Read) {
+            return None;
+        }
+    }
+}
+
+/// A client that comes from a replica that is a moment ahead must not be told that its cursor is of another log.
+async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
+    let wanted = cursor.and_then(|text| text.parse::<crate::proto::Cursor>().ok()).map(|cursor| cursor.position);
+    let Some(wanted) = wanted else { return };
+    let mut progress = sessions.hub.watch_progress();
+    let reached = progress
+        .wait_for(|progress| progress.replayed && progress.applied.is_some_and(|applied| applied.position >= wanted));
+    // Not reached in time is an answer too: the session finds out which.
+    let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await.is_ok();
+}
