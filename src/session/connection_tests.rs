@@ -172,13 +172,14 @@ async fn whoever_takes_a_step_no_frame_comes_twice_or_out_of_order_and_the_end_c
                 let mut numbers = percentages(&told);
                 // The end has that of the last step.
                 numbers.pop();
-                assert!(numbers.is_sorted_by(|a, b| a < b), "{number}: {numbers:?}");
+                let wrong: Vec<_> = numbers.windows(2).filter(|pair| pair[0] >= pair[1]).collect();
+                assert!(wrong.is_empty(), "{number}: {wrong:?}");
                 numbers.len()
             })
         })
         .collect();
     for number in 0..EVENTS {
-        world.event("t1", "u1", Some(number as f64 * 100.0 / EVENTS as f64), None);
+        world.event("t1", "u1", Some(number as f64 * 90.0 / EVENTS as f64), None);
         if number % 7 == 0 {
             tokio::task::yield_now().await;
         }
