@@ -14,6 +14,13 @@ pub struct Watch {
     index: usize,
 }
 
+impl Watch {
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+}
+
 /// What a pull found.
 #[derive(Debug, Default)]
 pub struct Pulled {

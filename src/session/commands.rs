@@ -65,7 +65,7 @@ impl Session {
             if !self.identity.may_subscribe(&topic) {
                 return Err((ErrorCode::Forbidden, "the token does not allow this subscription".to_owned()));
             }
-            let is_new = !self.watches.contains_key(&topic);
+            let is_new = !self.watches.contains(&topic);
             let limit = self.shared.settings.subscriptions_max;
             if is_new && self.watches.len() >= limit {
                 let message = format!("a connection may hold {limit} subscriptions (subscriptions_max)");
@@ -76,7 +76,7 @@ impl Session {
                 continue;
             }
             let watch = self.shared.hub.watch(topic.clone(), &self.mailbox);
-            self.watches.insert(topic.clone(), watch);
+            self.watches.insert(watch);
             match self.stage {
                 Stage::Live => self.catch_up(&topic),
                 // The snapshot to come has it.
@@ -102,7 +102,7 @@ impl Session {
             if let Some(watch) = self.watches.remove(&topic) {
                 self.shared.hub.unwatch(&watch);
                 self.late_topics.retain(|late| *late != topic);
-                let rest: Vec<Topic> = self.watches.keys().cloned().collect();
+                let rest = self.watches.topics();
                 self.shared.hub.keep_marks(&self.mailbox, &rest);
                 self.give_up(&topic, &rest);
             }
@@ -133,7 +133,7 @@ impl Session {
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
         if self.encoding == Encoding::Celery {
-            let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+            let topics = self.watches.topics();
             let mut tasks = self.shared.hub.tasks(&topics);
             tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
             tasks.truncate(CELERY_LIST_MAX);

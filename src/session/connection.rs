@@ -15,7 +15,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Sessions,
+    Drain,
     machine::{Cancel, Session},
     pump::{Event, Pump},
     websocket::{Inbound, Violation},
@@ -29,6 +29,7 @@ use crate::{
 
 /// One open connection.
 pub(super) struct Connection<S> {
+    drain: Drain,
     /// `None` once it is over, but for the farewell.
     state: Mutex<Option<State<S>>>,
 }
@@ -55,8 +56,9 @@ enum Step {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
+        let drain = session.shared.drain.clone();
         let state = State { pump, session, task_frames: 0, oldest_ms: None };
-        Arc::new(Self { state: Mutex::new(Some(state)) })
+        Arc::new(Self { drain, state: Mutex::new(Some(state)) })
     }
 
     /// Nothing that runs under this lock waits.
@@ -69,9 +71,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Runs until the connection ends; the close code, if one was agreed.
-    pub(super) async fn converse(self: &Arc<Self>, sessions: &Sessions) -> Option<u16> {
+    pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
-        let attendant: Weak<Self> = Arc::downgrade(self);
+        let attendant: Weak<Self> = Arc::downgrade(&self);
         mailbox.attend(attendant);
         let mut cancelling: Option<Cancelling> = None;
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -79,11 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         loop {
             self.listen().await?;
             if cancelling.is_none() {
-                let cancel = self.with(|state| state.session.cancels.pop_front())?;
-                cancelling = cancel.map(|cancel| Box::pin(append(sessions.publisher.clone(), cancel)) as Cancelling);
+                cancelling = self.with(State::cancelling)?;
             }
             let (idle, is_draining, deadline) = match self.with(State::step)? {
-                Step::Close => return self.close().await,
+                // Large, and rare.
+                Step::Close => return Box::pin(self.close()).await,
                 Step::Again => {
                     // A session that has more and gives nothing would be a mistake; it must not cost others their
                     // thread.
@@ -112,9 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                         return None;
                     }
                 }
-                () = sessions.drain.begun().cancelled(), if !is_draining => {
+                () = self.drain.begun().cancelled(), if !is_draining => {
                     let now = clock::now();
-                    let turn = sessions.drain.turn().unwrap_or(now.instant);
+                    let turn = self.drain.turn().unwrap_or(now.instant);
                     self.with(|state| state.session.on_draining(turn, now))?;
                 }
             }
@@ -158,6 +160,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
         self.session.on_inbound(inbound, clock::now());
         true
+    }
+
+    /// The next request to cancel, on its way.
+    fn cancelling(&mut self) -> Option<Cancelling> {
+        let cancel = self.session.cancels.pop_front()?;
+        Some(Box::pin(append(self.session.shared.publisher.clone(), cancel)))
     }
 
     fn step(&mut self) -> Step {

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     auth::{Settings as AuthSettings, Verifier},
     hub::Mailbox,
-    session::{Deliver, Request, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
+    session::{Deliver, Request, Sessions, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
 };
 
 const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
@@ -208,4 +208,26 @@ async fn sessions_are_woken_themselves_when_the_last_worker_has_gone() {
     mailbox.clear();
     world.event("t1", "u1", Some(2.0), None);
     tokio::time::timeout(Duration::from_secs(5), mailbox.woken()).await.expect("woken at once without a worker");
+}
+
+#[test]
+fn zz_print_sizes() {
+    use tokio::net::TcpStream;
+    println!("Session {}", size_of::<Session>());
+    println!("Pump<Tcp> {}", size_of::<Pump<TcpStream>>());
+    println!("State<Tcp> {}", size_of::<State<TcpStream>>());
+    println!("TcpStream {}", size_of::<TcpStream>());
+    println!("Mailbox {}", size_of::<Mailbox>());
+    println!("Identity {}", size_of::<crate::auth::Identity>());
+    println!("Sessions {}", size_of::<Sessions>());
+    println!("Stage {}", size_of::<crate::session::machine::Stage>());
+    println!("Request {}", size_of::<Request>());
+    fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    println!("converse {}", size(|c: Arc<Connection<TcpStream>>| c.converse()));
+    fn size4<F: Future>(_: impl FnOnce(&'static Sessions, TcpStream, Bytes, Request) -> F) -> usize {
+        size_of::<F>()
+    }
+    println!("serve {}", size4(|s, a, b, c| s.serve(a, b, c)));
 }

@@ -47,8 +47,9 @@ impl Sessions {
             open: TaskTracker::new(),
             ..self.clone()
         };
+        let connection = serve::open_as(&uncounted, far, identity, &request);
         tokio::select! {
-            _ = serve::run_as(&uncounted, far, identity, request) => {}
+            _ = connection.converse() => {}
             _ = listen(near, &mut heard) => {}
         }
     }

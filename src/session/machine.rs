@@ -4,18 +4,18 @@
 //! Refuses to know: sockets, clocks, HTTP, brokers.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use super::{Deliver, Request, Sessions, websocket::Inbound};
+use super::{Deliver, Request, Sessions, watches::Watches, websocket::Inbound};
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Mailbox, PullOptions, Stale, Walk, Watch},
+    hub::{Mailbox, PullOptions, Stale, Walk},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
@@ -99,7 +99,7 @@ pub(super) struct Session {
     pub(super) deliver: Deliver,
     pub(super) throttle: Duration,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) watches: BTreeMap<Topic, Watch>,
+    pub(super) watches: Watches,
     pub(super) generation: u64,
     /// Everything up to here has been handed out.
     pub(super) cursor: Option<Cursor>,
@@ -132,7 +132,7 @@ pub(super) struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for watch in self.watches.values() {
+        for watch in self.watches.iter() {
             self.shared.hub.unwatch(watch);
         }
     }
@@ -149,7 +149,7 @@ impl Session {
             deliver: request.deliver,
             throttle: request.throttle,
             mailbox: Arc::default(),
-            watches: BTreeMap::new(),
+            watches: Watches::default(),
             generation: 0,
             cursor: None,
             stage: Stage::Waiting { reset: None },

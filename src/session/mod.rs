@@ -22,12 +22,13 @@ mod serve;
 mod simulation;
 #[cfg(test)]
 mod test_world;
+mod watches;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 pub use self::{
     canary::{Canary, CanaryHealth, CanarySettings},
@@ -119,30 +120,39 @@ pub struct Sessions {
 
 impl Sessions {
     /// Serves one upgraded connection until it ends. `early` is what the client sent together with its handshake.
-    pub async fn serve<S>(&self, socket: S, early: bytes::Bytes, request: Request)
+    pub fn serve<S>(&self, socket: S, early: bytes::Bytes, request: Request) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let _open = self.open.token();
-        let mut counted = Counted::open(&self.metrics);
-        counted.code = serve::run(self, socket, &early, request).await;
+        // Boxed, and so gone once the connection is open: what an async function is given it keeps to its end.
+        let opening = Box::pin(serve::open(self.clone(), socket, early, request));
+        let open = Open::new(self);
+        async move {
+            let mut open = open;
+            open.code = match opening.await {
+                Ok(connection) => connection.converse().await,
+                Err(code) => code,
+            };
+        }
     }
 }
 
 /// Counts a connection for as long as it lives, however it ends.
-struct Counted<'a> {
-    metrics: &'a Metrics,
+struct Open {
+    metrics: Arc<Metrics>,
     code: Option<u16>,
+    /// Held, so that a drain waits for it.
+    _token: TaskTrackerToken,
 }
 
-impl<'a> Counted<'a> {
-    fn open(metrics: &'a Metrics) -> Self {
-        metrics.connection_opened();
-        Self { metrics, code: None }
+impl Open {
+    fn new(sessions: &Sessions) -> Self {
+        sessions.metrics.connection_opened();
+        Self { metrics: sessions.metrics.clone(), code: None, _token: sessions.open.token() }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed(self.code);
     }

@@ -33,7 +33,7 @@ impl Session {
         }
         for topic in &topics {
             let watch = shared.hub.watch(topic.clone(), &session.mailbox);
-            session.watches.insert(topic.clone(), watch);
+            session.watches.insert(watch);
         }
         let progress = shared.hub.progress();
         session.generation = progress.generation;
@@ -95,7 +95,7 @@ impl Session {
 
     /// Collects the snapshot: everything under the watched topics as of now.
     pub(super) fn begin_snapshot(&mut self, reset: Option<ResumeFailure>, now: Now) {
-        let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+        let topics = self.watches.topics();
         let done = self.shared.hub.progress().applied;
         // What is newer is marked, and follows as a live frame.
         let left = Walk::new(topics, done.map_or(Position::START, |done| done.position));
@@ -109,7 +109,7 @@ impl Session {
     /// One list of live tasks, newest first, as today's front ends expect, then whatever it has no room for: the rest
     /// of the live ones and the ends. The list promises nothing of those, so it has a cursor only if there are none.
     fn celery_snapshot(&mut self, mut left: Walk, done: Option<Cursor>, now: Now) {
-        let topics: Vec<Topic> = self.watches.keys().cloned().collect();
+        let topics = self.watches.topics();
         let mut tasks = self.shared.hub.tasks(&topics);
         tasks.retain(|frame| done.is_some_and(|done| frame.position() <= done.position) && self.sees(&frame.task));
         self.shared.metrics.snapshot(tasks.len());

@@ -82,7 +82,7 @@ impl Session {
         let live_only = !listing.with_cursor;
         let walk = listing.left.get_or_insert_with(|| {
             let through = self.cursor.map_or(Position::START, |cursor| cursor.position);
-            Walk::new(self.watches.keys().cloned().collect(), through)
+            Walk::new(self.watches.topics(), through)
         });
         let wanted = |task: &Task| self.identity.may_watch(task) && !(live_only && task.status.is_terminal());
         if self.encoding == Encoding::Celery {

@@ -2,8 +2,9 @@
 //!
 //! Refuses to know: what is said then.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -22,58 +23,44 @@ use crate::{
 /// How long a connection with a cursor waits for this replica to have read as far as the cursor.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves a connection until it ends; the close code, if one was agreed.
-pub(super) async fn run<S>(sessions: &Sessions, socket: S, early: &[u8], request: Request) -> Option<u16>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = match Box::pin(open(sessions, socket, early, request)).await {
-        Ok(connection) => connection,
-        Err(code) => return code,
-    };
-    connection.converse(sessions).await
-}
-
-/// As [`run`], for somebody who is known already.
-pub(super) async fn run_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: Request) -> Option<u16>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let pump = Pump::new(socket, sessions.settings.message_max_bytes);
-    let session = Session::open(sessions, identity, &request, clock::now());
-    Connection::new(pump, session).converse(sessions).await
-}
-
-/// Everything that is needed only at the beginning, in a future of its own that is gone then. The code that it was closed
-/// with, if it came to nothing.
-async fn open<S>(
-    sessions: &Sessions,
+/// Lets somebody in; or the code that the connection was closed with. `early` is what came behind the handshake.
+pub(super) async fn open<S>(
+    sessions: Sessions,
     socket: S,
-    early: &[u8],
+    early: Bytes,
     request: Request,
-) -> Result<std::sync::Arc<Connection<S>>, Option<u16>>
+) -> Result<Arc<Connection<S>>, Option<u16>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
-    if let Event::Violated(Violation(code, reason)) = pump.feed(early) {
+    if let Event::Violated(Violation(code, reason)) = pump.feed(&early) {
         pump.close(code, reason).await;
         return Err(Some(code.number()));
     }
-    let session = match authenticate(sessions, &mut pump, &request).await {
+    let session = match authenticate(&sessions, &mut pump, &request).await {
         Ok(identity) => {
-            wait_for_cursor(sessions, request.cursor.as_deref()).await;
-            Session::open(sessions, identity, &request, clock::now())
+            wait_for_cursor(&sessions, request.cursor.as_deref()).await;
+            Session::open(&sessions, identity, &request, clock::now())
         }
         Err(refusal) => {
             let now = clock::now();
             let nobody = Identity { user: None, rights: crate::auth::Rights::default(), expires_at_ms: None };
-            let mut session = Session::new(sessions, nobody, &request, now);
+            let mut session = Session::new(&sessions, nobody, &request, now);
             session.refuse(refusal.code, &refusal.message, now);
             session
         }
     };
     Ok(Connection::new(pump, session))
+}
+
+/// Somebody who is known already.
+pub(super) fn open_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: &Request) -> Arc<Connection<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pump = Pump::new(socket, sessions.settings.message_max_bytes);
+    Connection::new(pump, Session::open(sessions, identity, request, clock::now()))
 }
 
 /// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
