@@ -67,7 +67,8 @@ pub(super) enum Stage {
     },
     /// What is left of the snapshot, ascending, and the cursor that holds once it is out.
     Snapshot {
-        left: Walk,
+        /// Boxed, like the other one: an idle session has none.
+        left: Box<Walk>,
         done: Option<Cursor>,
         reset: Option<ResumeFailure>,
         is_first: bool,
@@ -83,7 +84,7 @@ pub(super) enum Stage {
     },
     /// Celery's dialect only: what its list of live tasks has no room for, ascending; then the cursor holds.
     Ended {
-        left: Walk,
+        left: Box<Walk>,
         /// The list.
         listed: Vec<Arc<TaskFrame>>,
         done: Option<Cursor>,

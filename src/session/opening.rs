@@ -98,7 +98,7 @@ impl Session {
         let topics = self.watches.topics();
         let done = self.shared.hub.progress().applied;
         // What is newer is marked, and follows as a live frame.
-        let left = Walk::new(topics, done.map_or(Position::START, |done| done.position));
+        let left = Box::new(Walk::new(topics, done.map_or(Position::START, |done| done.position)));
         if self.encoding == Encoding::Celery {
             self.celery_snapshot(left, done, now);
         } else {
@@ -108,7 +108,7 @@ impl Session {
 
     /// One list of live tasks, newest first, as today's front ends expect, then whatever it has no room for: the rest
     /// of the live ones and the ends. The list promises nothing of those, so it has a cursor only if there are none.
-    fn celery_snapshot(&mut self, mut left: Walk, done: Option<Cursor>, now: Now) {
+    fn celery_snapshot(&mut self, mut left: Box<Walk>, done: Option<Cursor>, now: Now) {
         let topics = self.watches.topics();
         let mut tasks = self.shared.hub.tasks(&topics);
         tasks.retain(|frame| done.is_some_and(|done| frame.position() <= done.position) && self.sees(&frame.task));
