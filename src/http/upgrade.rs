@@ -233,5 +233,8 @@ pub(super) fn origin_error() -> HttpError {
 }
 
 #[cfg(test)]
+#[path = "upgrade_conformance_tests.rs"]
+mod conformance;
+#[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;

@@ -6,6 +6,8 @@
 mod canary;
 mod commands;
 mod drain;
+#[cfg(test)]
+pub(crate) mod echo;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod loopback;
