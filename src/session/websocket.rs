@@ -55,6 +55,8 @@ pub(super) struct Reader {
     kind: Option<Opcode>,
     /// All bytes of the message under way, those skipped included.
     message_bytes: u64,
+    /// There was a close frame; whatever is behind it is discarded (RFC 6455 section 1.4).
+    closed: bool,
 }
 
 impl Reader {
@@ -68,11 +70,15 @@ impl Reader {
             valid: 0,
             kind: None,
             message_bytes: 0,
+            closed: false,
         }
     }
 
     /// Reads on from `input`, advancing it; `None` when it is used up. To be called until it is.
     pub(super) fn read(&mut self, input: &mut &[u8]) -> Result<Option<Inbound>, Violation> {
+        if self.closed {
+            *input = &[];
+        }
         loop {
             if self.current.is_none() && !self.read_header(input)? {
                 return Ok(None);
@@ -99,6 +105,7 @@ impl Reader {
             }
             self.current = None;
             if is_control {
+                self.closed = opcode == Opcode::Close;
                 return control(opcode, &std::mem::take(&mut self.control)).map(Some);
             }
             if is_final {

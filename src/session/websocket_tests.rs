@@ -122,6 +122,14 @@ fn a_close_frame_tells_its_code() {
 }
 
 #[test]
+fn what_stands_behind_a_close_frame_is_discarded() {
+    let bytes = [masked(0x88, b""), masked(0x89, b"ping"), masked(0x88, b""), vec![0xff; 20]].concat();
+    for piece in [1, 6, 100] {
+        assert_eq!(read_all(&bytes, piece).unwrap(), [Inbound::Close(None)]);
+    }
+}
+
+#[test]
 fn an_idle_reader_holds_no_buffer() {
     let mut reader = Reader::new(LIMIT);
     let bytes = masked(0x82, &[7; 900]);
