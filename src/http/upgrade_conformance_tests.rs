@@ -2,6 +2,8 @@
 //! handshake and the reader and writer of frames that browsers meet. Only the session is another one: it sends back what
 //! it hears, as the suite expects.
 
+#![expect(clippy::print_stdout, reason = "the suite's verdicts are a table")]
+
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use serde_json::{Value, json};

@@ -97,7 +97,8 @@ impl Reader {
             }
             current.mask_at += take;
             let (opcode, is_final, is_whole) = (current.opcode, current.is_final, current.left == 0);
-            if !is_control && !(is_final && is_whole) {
+            let ends_message = is_final && is_whole;
+            if !(is_control || ends_message) {
                 self.check_text()?;
             }
             if !is_whole {

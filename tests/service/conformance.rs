@@ -170,7 +170,7 @@ async fn a_session_hangs_up_as_section_7_has_it() {
             let reading = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer));
             reading.await.expect("the end of the connection").unwrap_or_else(|error| panic!("{what}: {error}"));
             let frames = frames(&answer);
-            let heard: Vec<String> = frames
+            let answered: Vec<String> = frames
                 .iter()
                 .filter(|(first, payload)| *first == PONG || String::from_utf8_lossy(payload).contains("\"pong\""))
                 .map(
@@ -179,7 +179,7 @@ async fn a_session_hangs_up_as_section_7_has_it() {
                     },
                 )
                 .collect();
-            assert_eq!(heard, pongs, "{what}, in pieces of {piece}");
+            assert_eq!(answered, pongs, "{what}, in pieces of {piece}");
             let closes: Vec<usize> = (0..frames.len()).filter(|&at| frames[at].0 == CLOSE).collect();
             assert_eq!(closes, [frames.len() - 1], "{what}: one close frame, and nothing behind it");
             assert_eq!(frames[frames.len() - 1].1[..2], code.to_be_bytes(), "{what}, in pieces of {piece}");
