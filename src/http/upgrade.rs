@@ -188,6 +188,9 @@ fn websocket_key(head: &Head, can_upgrade: bool) -> Result<SecWebsocketKey, Http
     if !can_upgrade || !asked || !connection {
         return Err(upgrade_required("This address speaks WebSocket; ask for it with `Connection: Upgrade`."));
     }
+    if head.headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(HttpError::bad_request("A WebSocket handshake names one `Host`."));
+    }
     // A body would be read as the first frames, by this end or by a proxy between.
     let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
     if !empty || head.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -232,6 +235,9 @@ pub(super) fn origin_error() -> HttpError {
     )
 }
 
+#[cfg(test)]
+#[path = "upgrade_conformance_tests.rs"]
+mod conformance;
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;

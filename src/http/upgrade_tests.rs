@@ -146,35 +146,51 @@ fn a_page_that_only_the_star_lets_in_cannot_use_the_cookie() {
     }
 }
 
-/// A listener with room for one connection, whose `/` upgrades and sends back everything that it is sent.
-async fn start_echo(tracker: &TaskTracker, stop: &CancellationToken) -> std::net::SocketAddr {
+/// A listener with room for `connections_max`, whose `/` upgrades and hands the bare socket to `serve`.
+pub(super) async fn start<F>(
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+    connections_max: usize,
+    serve: impl Fn(TcpStream, Bytes) -> F + Clone + Send + Sync + 'static,
+) -> std::net::SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sessions = tracker.clone();
+    // The suite of conformance tests sends no origin.
+    let settings = Settings { origins: OriginPolicy::new(&[], true).unwrap(), ..settings() };
     let routes = warp::header::headers_cloned()
         .and(warp::ext::get::<OnUpgrade>())
         .and(warp::ext::get::<Permit>())
         .map(move |headers: HeaderMap, on_upgrade: OnUpgrade, permit: Permit| {
             let head = Head { headers, ..tests::head("", &[]) };
-            let (_, response) = handshake(&settings(), None, &head, &Address::Mine, true).unwrap();
+            let (_, response) = handshake(&settings, None, &head, &Address::Mine, true).unwrap();
+            let serve = serve.clone();
             sessions.spawn(async move {
-                let (mut socket, early) = bare_socket(on_upgrade).await.unwrap();
-                socket.write_all(&early).await.unwrap();
-                let (mut read, mut write) = socket.split();
-                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                let (socket, early) = bare_socket(on_upgrade).await.unwrap();
+                serve(socket, early).await;
                 drop(permit);
             });
             response
         })
         .boxed();
     let limits = accept::Limits {
-        connections_max: 1,
+        connections_max,
         header_timeout: Duration::from_mins(1),
         keep_alive_timeout: Duration::from_mins(1),
     };
     let metrics = Arc::new(Metrics::new("memory"));
     tracker.spawn(accept::serve(listener, routes, limits, metrics, tracker.clone(), stop.clone()));
     address
+}
+
+/// Sends back every byte, whatever it means.
+async fn repeat(mut socket: TcpStream, early: Bytes) {
+    socket.write_all(&early).await.unwrap();
+    let (mut read, mut write) = socket.split();
+    tokio::io::copy(&mut read, &mut write).await.unwrap();
 }
 
 /// Asks for an upgrade, with `early` right behind it; the head of the answer, and the socket behind it.
@@ -195,7 +211,7 @@ async fn shake_hands(address: std::net::SocketAddr, early: &str) -> (String, Tcp
 #[tokio::test]
 async fn an_upgraded_socket_keeps_its_place_and_loses_no_early_byte() {
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-    let address = start_echo(&tracker, &stop).await;
+    let address = start(&tracker, &stop, 1, repeat).await;
     let (head, mut socket) = shake_hands(address, "early").await;
     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT), "{head}");
     let mut echo = [0; 5];

@@ -9,6 +9,8 @@ mod connection;
 mod delivery;
 mod direct;
 mod drain;
+#[cfg(test)]
+pub(crate) mod echo;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod loopback;

@@ -26,6 +26,8 @@ pub(super) enum Inbound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Violation(pub(super) CloseCode, pub(super) &'static str);
 
+const NOT_UTF8: Violation = Violation(CloseCode::InvalidPayload, "text is not UTF-8");
+
 const MASKED: u8 = 0x80;
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
@@ -47,10 +49,14 @@ pub(super) struct Reader {
     current: Option<Current>,
     control: Vec<u8>,
     message: Vec<u8>,
+    /// How much of `message` is known to be UTF-8, if it is text.
+    valid: usize,
     /// Text or binary while a message is under way.
     kind: Option<Opcode>,
     /// All bytes of the message under way, those skipped included.
     message_bytes: u64,
+    /// There was a close frame; whatever is behind it is discarded (RFC 6455 section 1.4).
+    closed: bool,
 }
 
 impl Reader {
@@ -61,13 +67,18 @@ impl Reader {
             current: None,
             control: Vec::new(),
             message: Vec::new(),
+            valid: 0,
             kind: None,
             message_bytes: 0,
+            closed: false,
         }
     }
 
     /// Reads on from `input`, advancing it; `None` when it is used up. To be called until it is.
     pub(super) fn read(&mut self, input: &mut &[u8]) -> Result<Option<Inbound>, Violation> {
+        if self.closed {
+            *input = &[];
+        }
         loop {
             if self.current.is_none() && !self.read_header(input)? {
                 return Ok(None);
@@ -85,12 +96,17 @@ impl Reader {
                 unmask(&mut target[from..], current.mask, current.mask_at);
             }
             current.mask_at += take;
-            if current.left > 0 {
+            let (opcode, is_final, is_whole) = (current.opcode, current.is_final, current.left == 0);
+            let ends_message = is_final && is_whole;
+            if !(is_control || ends_message) {
+                self.check_text()?;
+            }
+            if !is_whole {
                 return Ok(None);
             }
-            let (opcode, is_final) = (current.opcode, current.is_final);
             self.current = None;
             if is_control {
+                self.closed = opcode == Opcode::Close;
                 return control(opcode, &std::mem::take(&mut self.control)).map(Some);
             }
             if is_final {
@@ -179,8 +195,23 @@ impl Reader {
         Ok(())
     }
 
+    /// Text that cannot become UTF-8 any more is refused before the rest of it arrives. Looks at each byte once, but for a
+    /// character that is cut.
+    fn check_text(&mut self) -> Result<(), Violation> {
+        if self.kind != Some(Opcode::Text) {
+            return Ok(());
+        }
+        match std::str::from_utf8(self.message.get(self.valid..).unwrap_or_default()) {
+            Ok(text) => self.valid += text.len(),
+            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+            Err(_) => return Err(NOT_UTF8),
+        }
+        Ok(())
+    }
+
     fn finish_message(&mut self) -> Result<Inbound, Violation> {
         let message = std::mem::take(&mut self.message);
+        self.valid = 0;
         let kind = self.kind.take();
         if self.message_bytes > self.message_max as u64 {
             return Ok(Inbound::TooLong(self.message_bytes));
@@ -188,9 +219,7 @@ impl Reader {
         if kind == Some(Opcode::Binary) {
             return Ok(Inbound::Binary(message));
         }
-        String::from_utf8(message)
-            .map(Inbound::Text)
-            .map_err(|_| Violation(CloseCode::InvalidPayload, "text is not UTF-8"))
+        String::from_utf8(message).map(Inbound::Text).map_err(|_| NOT_UTF8)
     }
 }
 

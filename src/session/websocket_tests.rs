@@ -91,9 +91,42 @@ fn what_the_rfc_forbids_is_refused_with_its_code() {
 }
 
 #[test]
+fn text_that_cannot_become_utf8_is_refused_before_its_message_ends() {
+    for beginning in [
+        masked(0x01, b"caf\xc3("),
+        [masked(0x01, b"caf\xc3"), masked(0x00, b"("), masked(0x80, b"")].concat(),
+        masked(0x81, b"\xf4\x90 and more")[..8].to_vec(),
+        // A surrogate.
+        masked(0x01, b"\xed\xa0"),
+    ] {
+        assert_eq!(code(&beginning), CloseCode::InvalidPayload, "{beginning:x?}");
+    }
+    // Half a character may still become a whole one, but not at the end of its message.
+    assert_eq!(read_all(&masked(0x01, b"caf\xc3"), 1).unwrap(), []);
+    assert_eq!(code(&[masked(0x01, b"caf\xc3"), masked(0x80, b"")].concat()), CloseCode::InvalidPayload);
+}
+
+#[test]
+fn a_text_that_is_skipped_is_not_checked_and_leaves_nothing_to_the_next_one() {
+    let long = [masked(0x01, &[b'x'; 900]), masked(0x80, &[0xff; 900])].concat();
+    let bytes = [long, masked(0x01, "ö".as_bytes()), masked(0x80, "ä".as_bytes())].concat();
+    for piece in [1, 64, 4096] {
+        assert_eq!(read_all(&bytes, piece).unwrap(), [Inbound::TooLong(1_800), Inbound::Text("öä".into())]);
+    }
+}
+
+#[test]
 fn a_close_frame_tells_its_code() {
     assert_eq!(read_all(&masked(0x88, &1000_u16.to_be_bytes()), 3).unwrap(), [Inbound::Close(Some(1000))]);
     assert_eq!(read_all(&masked(0x88, b""), 3).unwrap(), [Inbound::Close(None)]);
+}
+
+#[test]
+fn what_stands_behind_a_close_frame_is_discarded() {
+    let bytes = [masked(0x88, b""), masked(0x89, b"ping"), masked(0x88, b""), vec![0xff; 20]].concat();
+    for piece in [1, 6, 100] {
+        assert_eq!(read_all(&bytes, piece).unwrap(), [Inbound::Close(None)]);
+    }
 }
 
 #[test]
@@ -113,6 +146,28 @@ proptest! {
     ) {
         let bytes: Vec<u8> = messages.iter().flat_map(|message| masked(0x82, message)).collect();
         prop_assert_eq!(read_all(&bytes, piece).unwrap(), read_all(&bytes, bytes.len()).unwrap());
+    }
+
+    /// Bytes that are often UTF-8, but for a cut or a changed byte.
+    #[test]
+    fn text_in_any_fragments_is_what_the_standard_library_makes_of_the_whole(
+        text in "[aö€𝄞]{0,40}",
+        changed in prop::option::of((0..160_usize, any::<u8>())),
+        fragment in 1..9_usize,
+        piece in 1..30_usize,
+    ) {
+        let mut bytes = text.into_bytes();
+        if let Some((at, byte)) = changed && let Some(place) = bytes.get_mut(at) {
+            *place = byte;
+        }
+        let mut sent: Vec<u8> = Vec::new();
+        for (index, part) in bytes.chunks(fragment).enumerate() {
+            sent.extend(masked(u8::from(index == 0), part));
+        }
+        sent.extend(masked(if bytes.is_empty() { 0x81 } else { 0x80 }, b""));
+        let read = read_all(&sent, piece).map_err(|violation| violation.0);
+        let expected = String::from_utf8(bytes).map(|text| vec![Inbound::Text(text)]);
+        prop_assert_eq!(read, expected.map_err(|_| CloseCode::InvalidPayload));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod support;
 mod browsers;
 mod canary;
 mod checkpoints;
+mod conformance;
 mod dead_letters;
 mod harness;
 mod lives;
