@@ -89,6 +89,10 @@ pub(super) async fn run(
             _ = sweep.tick() => {
                 if let Some(since_ms) = listening_ms {
                     judge(&hub, &publisher, &tasks, since_ms);
+                    // A sweep is short; what is due beyond it has its turn among the batches.
+                    if hub.is_sweep_due(clock::now().unix_ms) {
+                        sweep.reset_immediately();
+                    }
                 }
             }
         }

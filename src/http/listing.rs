@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
+    hub::Newest,
     proto::{Encoding, Status, Task, TaskFrame, TaskId, Topic, payload},
 };
 
@@ -46,9 +47,9 @@ enum StatusFilter {
 pub(super) fn tasks(context: &Context, head: &Head) -> Result<Response, HttpError> {
     let identity = rest::identify(context, head)?;
     let filter = Filter::of(head)?;
-    let mut frames = context.hub.tasks(&filter.topics(&identity));
-    frames.retain(|frame| filter.admits(&frame.task) && identity.may_watch(&frame.task));
-    let body = filter.render(&frames, |frame| payload(&frame.bytes(Encoding::Json)));
+    let wanted = |frame: &TaskFrame| filter.admits(&frame.task) && identity.may_watch(&frame.task);
+    let newest = context.hub.newest(&filter.topics(&identity), filter.skipped(), filter.limit, wanted);
+    let body = filter.render(&newest, |frame| payload(&frame.bytes(Encoding::Json)));
     Ok(respond(StatusCode::OK, "application/json", body))
 }
 
@@ -101,18 +102,22 @@ impl Filter {
         status && self.tag.as_ref().is_none_or(|tag| task.tags.as_ref().is_some_and(|tags| tags.contains(tag)))
     }
 
+    /// What the pages before hold.
+    fn skipped(&self) -> usize {
+        (self.page - 1).saturating_mul(self.limit)
+    }
+
     /// The page's JSON, put together from tasks that are JSON already.
-    fn render<B: AsRef<[u8]>>(&self, frames: &[Arc<TaskFrame>], json: impl Fn(&TaskFrame) -> B) -> Vec<u8> {
+    fn render<B: AsRef<[u8]>>(&self, newest: &Newest, json: impl Fn(&TaskFrame) -> B) -> Vec<u8> {
         let Self { limit, page, .. } = *self;
-        let before = (page - 1).saturating_mul(limit);
         let mut body = br#"{"tasks":["#.to_vec();
-        for (index, frame) in frames.iter().skip(before).take(limit).enumerate() {
+        for (index, frame) in newest.frames.iter().enumerate() {
             if index > 0 {
                 body.push(b',');
             }
             body.extend_from_slice(json(frame).as_ref());
         }
-        let total = frames.len();
+        let total = newest.total;
         body.extend_from_slice(format!(r#"],"page":{page},"limit":{limit},"total":{total}}}"#).as_bytes());
         body
     }

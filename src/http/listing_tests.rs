@@ -40,8 +40,10 @@ fn frame(id: &str, status: Status, tags: &[&str]) -> Arc<TaskFrame> {
 fn page(query: &str, frames: &[Arc<TaskFrame>]) -> String {
     let filter = Filter::of(&head(query, &[])).unwrap();
     let admitted: Vec<_> = frames.iter().filter(|frame| filter.admits(&frame.task)).cloned().collect();
+    let total = admitted.len();
+    let newest = Newest { frames: admitted.into_iter().skip(filter.skipped()).take(filter.limit).collect(), total };
     let json = |frame: &TaskFrame| format!("{:?}", frame.task.task_id.as_str());
-    String::from_utf8(filter.render(&admitted, json)).unwrap()
+    String::from_utf8(filter.render(&newest, json)).unwrap()
 }
 
 #[test]

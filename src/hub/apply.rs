@@ -2,15 +2,12 @@
 //!
 //! Refuses to know: who watches, and what they may see.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Arrival, Hub, Mailbox, Progress, lock,
+    names::{TopicName, heard, is_listed_alike, listed},
     slot::{Dates, Slot},
-    topics,
 };
 use crate::{
     metrics::Outcome,
@@ -23,14 +20,6 @@ pub(super) struct Changed {
     pub(super) frame: Arc<TaskFrame>,
     /// What it was listed under before and is no longer: those who watch there must hear that it left.
     pub(super) left: Vec<Topic>,
-}
-
-/// All that a batch did to one task.
-struct Marking<'a> {
-    slot: &'a Arc<Slot>,
-    frame: &'a TaskFrame,
-    left: Vec<&'a Topic>,
-    urgent: bool,
 }
 
 impl Hub {
@@ -77,24 +66,27 @@ impl Hub {
     /// Step three: the watchers of what changed are looked up and marked, once for each task: of a storm on one task
     /// a batch costs its watchers no more than one event. Ends come first, and so are woken first.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
-        let mut tasks: HashMap<*const Slot, Marking<'_>> = HashMap::with_capacity(changed.len());
-        let mut order = Vec::with_capacity(changed.len());
-        for Changed { slot, frame, left } in changed {
-            let marking = tasks.entry(Arc::as_ptr(slot)).or_insert_with(|| {
-                order.push(Arc::as_ptr(slot));
-                Marking { slot, frame, left: Vec::new(), urgent: false }
-            });
-            // Whatever the earlier frames were listed under, the last one is too, unless it was left since.
-            marking.frame = frame;
-            marking.left.extend(left);
-            marking.urgent |= frame.task.status.is_terminal();
+        if let [one] = changed {
+            return self.mark_task(&[one], to_wake);
         }
-        let (ends, others): (Vec<_>, Vec<_>) =
-            order.iter().filter_map(|slot| tasks.get(slot)).partition(|marking| marking.urgent);
-        for Marking { slot, frame, left, urgent } in ends.into_iter().chain(others) {
-            for topic in topics::heard(&frame.task).iter().chain(left.iter().copied()) {
-                self.0.topics.mark(topic, slot, *urgent, to_wake);
-            }
+        let mut by_task: Vec<&Changed> = changed.iter().collect();
+        // Stable: the changes of each task stay in the order of the log.
+        by_task.sort_by_key(|one| Arc::as_ptr(&one.slot).addr());
+        let mut tasks: Vec<&[&Changed]> = by_task.chunk_by(|a, b| Arc::ptr_eq(&a.slot, &b.slot)).collect();
+        tasks.sort_unstable_by_key(|task| (!has_end(task), task.first().map(|one| one.frame.position())));
+        for task in tasks {
+            self.mark_task(task, to_wake);
+        }
+    }
+
+    /// Marks a task for all that happened to it.
+    fn mark_task(&self, task: &[&Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
+        // Whatever the earlier frames were listed under, the last one is too, unless it was left since.
+        let Some(Changed { slot, frame, .. }) = task.last() else { return };
+        let left = task.iter().flat_map(|one| one.left.iter().map(TopicName::from));
+        let urgent = has_end(task);
+        for name in heard(&frame.task).chain(left) {
+            self.0.topics.mark(name, slot, urgent, to_wake);
         }
     }
 
@@ -108,8 +100,7 @@ impl Hub {
     }
 
     fn apply_one(&self, event: &Event, cursor: Cursor, dates: Dates) -> Result<Changed, Outcome> {
-        let held = self.shard(&event.task_id).get(event.task_id.as_str()).cloned();
-        let Some(slot) = held else {
+        let Some(slot) = self.slot(&event.task_id) else {
             if event.observed.is_some() {
                 return Err(Outcome::Stale);
             }
@@ -121,6 +112,7 @@ impl Hub {
             let mut state = slot.lock();
             let (before, weight_before) = (state.current().clone(), state.weight());
             let frame = state.apply(event, cursor, dates, self.0.settings.ring_frames)?;
+            self.note_due(&slot, &mut state);
             (before, frame, weight_before, state.weight())
         };
         self.0.metrics.task_moved(Some(before.task.status), Some(frame.task.status));
@@ -147,26 +139,31 @@ impl Hub {
         self.shard(&slot.id).insert(slot.id.clone(), slot.clone());
         self.0.held.fetch_add(1, Ordering::Relaxed);
         let frame = slot.current();
-        for topic in topics::listed(&frame.task) {
-            self.0.topics.list(topic, slot);
+        for name in listed(&frame.task) {
+            self.0.listings.list(name, slot);
         }
+        self.note_due(slot, &mut slot.lock());
         self.0.metrics.task_moved(None, Some(frame.task.status));
         self.note_held(slot, None, Some(&frame));
     }
 
     /// Moves a task between the lists; those that it left.
     fn relist(&self, slot: &Arc<Slot>, before: &Task, after: &Task) -> Vec<Topic> {
-        if topics::is_listed_alike(before, after) {
+        if is_listed_alike(before, after) {
             return Vec::new();
         }
-        let (mut old, new) = (topics::listed(before), topics::listed(after));
-        for topic in new.iter().filter(|topic| !old.contains(topic)) {
-            self.0.topics.list(topic.clone(), slot);
+        let (mut old, new): (Vec<_>, Vec<_>) = (listed(before).collect(), listed(after).collect());
+        for name in new.iter().filter(|name| !old.contains(name)) {
+            self.0.listings.list(*name, slot);
         }
-        old.retain(|topic| !new.contains(topic));
-        for topic in &old {
-            self.0.topics.unlist(topic, &slot.id);
+        old.retain(|name| !new.contains(name));
+        for name in &old {
+            self.0.listings.unlist(*name, slot);
         }
-        old
+        old.into_iter().map(TopicName::to_topic).collect()
     }
+}
+
+fn has_end(changes: &[&Changed]) -> bool {
+    changes.iter().any(|one| one.frame.task.status.is_terminal())
 }

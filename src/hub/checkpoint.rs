@@ -2,7 +2,10 @@
 //!
 //! Refuses to know: bytes, brokers, who keeps a checkpoint.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     Hub, Progress,
@@ -50,9 +53,14 @@ impl Hub {
         let Restored { cursor, trail, evicted_through, slots } = restored;
         *lock(&self.0.trail) = Trail::restored(trail, self.0.settings.resume_window, evicted_through);
         *lock(&self.0.departures) = Departures::unknown_through(cursor.position);
+        let mut places = HashSet::with_capacity(2 * slots.len());
         for slot in slots {
-            // Only a forged image names a task twice, or one of the service's own.
-            if slot.id.is_reserved() || self.shard(&slot.id).contains_key(slot.id.as_str()) {
+            // Only a forged image names a task twice, or one of the service's own, or has two tasks of one event.
+            let has_place = {
+                let state = slot.lock();
+                places.insert((false, state.born)) && places.insert((true, state.current().position()))
+            };
+            if slot.id.is_reserved() || !has_place || self.slot(&slot.id).is_some() {
                 continue;
             }
             // No limit lets go of anything here: the reader counted the tasks, and what is beyond the others is the

@@ -8,15 +8,18 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Hub, lock, slot::Slot};
+use super::{Hub, lock, names::shrink, slot::Slot};
 use crate::{
     metrics::{Eviction, Outcome},
     proto::{Event, Position, TaskFrame, UserId},
 };
 
-/// When a number of tasks is reached this share of it is let go at once, longest-ended first, so that the search is
-/// paid rarely; and so much of the bytes, in percent.
+/// When a number of tasks is reached one in so many is let go at once, longest-ended first, so that cursors from before
+/// are refused in one go and not with every event; and such a share of the bytes.
 const EVICT_SHARE: usize = 100;
+
+/// But no more than this for one event, since others wait for it.
+const EVICTED_AT_ONCE: usize = 1_000;
 
 /// What one owner has in the hub.
 #[derive(Default)]
@@ -26,25 +29,16 @@ pub(super) struct Owned {
 }
 
 impl Hub {
-    /// Keeps count of ended tasks and of owners, from a task's frame before to its frame now.
+    /// Keeps the order of tasks and count of owners, from a task's frame before to its frame now.
     pub(super) fn note_held(&self, slot: &Arc<Slot>, before: Option<&TaskFrame>, now: Option<&TaskFrame>) {
-        let over =
-            |frame: Option<&TaskFrame>| frame.filter(|frame| frame.task.status.is_terminal()).map(TaskFrame::position);
-        let ends = (over(before), over(now));
-        if ends.0 != ends.1 {
-            let mut ended = lock(&self.0.ended);
-            if let Some(position) = ends.0 {
-                ended.remove(&position);
-            }
-            if let Some(position) = ends.1 {
-                ended.insert(position, slot.clone());
-            }
-        }
+        self.0.order.note(slot, before, now);
         if self.0.settings.max_per_owner > 0 {
-            let owner = |frame: Option<&'_ TaskFrame>| frame.and_then(|frame| frame.task.user_id.clone());
-            let owners = (owner(before), owner(now));
-            if owners.0 != owners.1 || ends.0 != ends.1 {
-                self.note_owner(slot, owners, ends);
+            let over = |frame: Option<&TaskFrame>| {
+                frame.filter(|frame| frame.task.status.is_terminal()).map(TaskFrame::position)
+            };
+            let (owner_before, owner_now) = (owner(before), owner(now));
+            if over(before) != over(now) || owner_before != owner_now {
+                self.note_owner(slot, (owner_before, owner_now), (over(before), over(now)));
             }
         }
     }
@@ -52,23 +46,24 @@ impl Hub {
     fn note_owner(
         &self,
         slot: &Arc<Slot>,
-        (before, now): (Option<UserId>, Option<UserId>),
+        (before, now): (Option<&UserId>, Option<&UserId>),
         (ended_before, ended_now): (Option<Position>, Option<Position>),
     ) {
         let mut owners = lock(&self.0.owners);
         if let Some(owner) = before
-            && let Some(owned) = owners.get_mut(&owner)
+            && let Some(owned) = owners.get_mut(owner)
         {
             owned.held -= 1;
             if let Some(position) = ended_before {
                 owned.ended.remove(&position);
             }
-            if owned.held == 0 && now.as_ref() != Some(&owner) {
-                owners.remove(&owner);
+            if owned.held == 0 && now != Some(owner) {
+                owners.remove(owner);
+                shrink(&mut owners);
             }
         }
         if let Some(owner) = now {
-            let owned = owners.entry(owner).or_default();
+            let owned = owners.entry(owner.clone()).or_default();
             owned.held += 1;
             if let Some(position) = ended_now {
                 owned.ended.insert(position, slot.clone());
@@ -88,8 +83,8 @@ impl Hub {
             return Err(Outcome::DroppedOwner);
         }
         if self.len() >= settings.max {
-            let share = settings.max.div_ceil(EVICT_SHARE);
-            let oldest: Vec<Arc<Slot>> = lock(&self.0.ended).values().take(share).cloned().collect();
+            let share = settings.max.div_ceil(EVICT_SHARE).min(EVICTED_AT_ONCE);
+            let oldest = self.0.order.longest_ended(share);
             if oldest.is_empty() {
                 return Err(Outcome::Dropped);
             }
@@ -106,7 +101,7 @@ impl Hub {
         let oldest: Vec<Arc<Slot>> = {
             let owners = lock(&self.0.owners);
             let Some(full) = owners.get(owner).filter(|its| its.held >= limit) else { return false };
-            full.ended.values().take(limit.div_ceil(EVICT_SHARE)).cloned().collect()
+            full.ended.values().take(limit.div_ceil(EVICT_SHARE).min(EVICTED_AT_ONCE)).cloned().collect()
         };
         for slot in &oldest {
             self.evict(slot, Eviction::OwnerLimit);
@@ -129,9 +124,11 @@ impl Hub {
         }
         let limit = self.0.settings.max_bytes;
         let target = limit - limit.div_ceil(EVICT_SHARE);
-        while self.bytes() > target {
-            let Some(oldest) = lock(&self.0.ended).values().next().cloned() else { break };
+        let mut evicted = 0;
+        while self.is_over_bytes() || (self.bytes() > target && evicted < EVICTED_AT_ONCE) {
+            let Some(oldest) = self.0.order.longest_ended(1).pop() else { break };
             self.evict(&oldest, Eviction::Bytes);
+            evicted += 1;
         }
         if self.is_over_bytes() {
             let mut state = slot.lock();
@@ -142,6 +139,10 @@ impl Hub {
             }
         }
     }
+}
+
+fn owner(frame: Option<&TaskFrame>) -> Option<&UserId> {
+    frame.and_then(|frame| frame.task.user_id.as_ref())
 }
 
 #[cfg(test)]

@@ -17,24 +17,31 @@
 mod apply;
 mod canary;
 mod checkpoint;
+mod deadlines;
 mod deliveries;
 mod departures;
 mod image;
 mod limits;
+mod listings;
 mod mailbox;
+mod names;
+mod order;
 mod retention;
 mod rules;
+mod select;
 mod slot;
+mod small_map;
 #[cfg(test)]
 mod stepped;
 mod topics;
 mod trail;
 mod view;
 mod walk;
+mod watchers;
 mod weight;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -46,13 +53,14 @@ use std::{
 use tokio::sync::watch;
 
 use self::{
-    canary::Kept, deliveries::Deliveries, departures::Departures, limits::Owned, slot::Slot, topics::Topics,
-    trail::Trail,
+    canary::Kept, deadlines::Deadlines, deliveries::Deliveries, departures::Departures, limits::Owned,
+    listings::Listings, order::Order, slot::Slot, topics::Topics, trail::Trail,
 };
 pub use self::{
     deliveries::Worker,
     image::{Image, ImageReader, Restored},
     mailbox::{Attendant, Mailbox},
+    select::Newest,
     view::{Missed, PullOptions, Pulled, Watch},
     walk::Walk,
 };
@@ -132,6 +140,7 @@ struct Inner {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     topics: Topics,
+    listings: Listings,
     trail: Mutex<Trail>,
     departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
@@ -141,15 +150,16 @@ struct Inner {
     held: AtomicUsize,
     /// What the tasks weigh.
     bytes: AtomicUsize,
-    /// The ended tasks by their last position, so that room is found without a search.
-    ended: Mutex<BTreeMap<Position, Arc<Slot>>>,
+    order: Order,
+    deadlines: Mutex<Deadlines>,
     /// Kept only where owners have a limit.
     owners: Mutex<HashMap<UserId, Owned>>,
     /// This replica's delivery canary, which is in no table and on no list.
     canary: OnceLock<Kept>,
 }
 
-const SHARDS: usize = 64;
+/// So many that copying one, which is done with its lock held, is short work.
+const SHARDS: usize = if cfg!(test) { 16 } else { 1024 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,6 +175,7 @@ impl Hub {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             topics: Topics::new(),
+            listings: Listings::new(),
             trail,
             departures: Mutex::default(),
             progress: watch::Sender::default(),
@@ -172,7 +183,8 @@ impl Hub {
             deliveries: Deliveries::default(),
             held: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            ended: Mutex::default(),
+            order: Order::default(),
+            deadlines: Mutex::default(),
             owners: Mutex::default(),
             canary: OnceLock::new(),
         }))
@@ -194,6 +206,11 @@ impl Hub {
         lock(&self.0.shards[self.0.hasher.hash_one(id.as_str()) as usize % SHARDS])
     }
 
+    fn slot(&self, id: &TaskId) -> Option<Arc<Slot>> {
+        self.shard(id).get(id.as_str()).cloned()
+    }
+
+    /// All tasks, each once, with no lock held.
     fn slots(&self) -> impl Iterator<Item = Arc<Slot>> {
         self.0.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
     }
@@ -224,6 +241,10 @@ mod tests;
 #[cfg(test)]
 #[path = "checkpoint_tests.rs"]
 mod checkpoint_tests;
+
+#[cfg(test)]
+#[path = "crowd_tests.rs"]
+mod crowd_tests;
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{
+    deadlines::NEVER,
+    names::is_listed_alike,
     rules::{self, Memory},
-    topics, weight,
+    weight,
 };
 use crate::{
     metrics::Outcome,
@@ -45,6 +47,8 @@ pub(super) struct State {
     pub(super) heard_at_ms: u64,
     /// Of the last verdict that was asked for, so that it is not asked for at every sweep.
     pub(super) judged_at_ms: Option<u64>,
+    /// When a sweep looks at it next, at the latest; kept with [`super::deadlines`].
+    pub(super) due_ms: u64,
     /// No longer in the hub.
     pub(super) removed: bool,
     /// Of the frames, and of the slot around them.
@@ -88,6 +92,7 @@ impl Slot {
         let frame = Arc::new(TaskFrame::new(step.task, cursor, step.is_key, dates.now_ms));
         let state = State {
             judged_at_ms: None,
+            due_ms: NEVER,
             removed: false,
             frames_bytes: weight::of_frame(&frame, None),
             slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
@@ -107,6 +112,7 @@ impl Slot {
         let id = frame.task.task_id.clone();
         let state = State {
             judged_at_ms: None,
+            due_ms: NEVER,
             removed: false,
             frames_bytes: weight::of_frame(&frame, None),
             slot_bytes: weight::of_slot(&frame.task, memory.event_ids_bytes()),
@@ -179,7 +185,7 @@ impl State {
 
     fn note_move(&mut self, next: &TaskFrame) {
         let current = self.current().clone();
-        if topics::is_listed_alike(&current.task, &next.task) {
+        if is_listed_alike(&current.task, &next.task) {
             return;
         }
         if self.moves.len() == MOVES_MAX {
@@ -272,14 +278,6 @@ impl State {
     /// Nothing that must not be folded away is missing between `after` and now.
     pub(super) fn is_whole_after(&self, after: Position) -> bool {
         self.key_floor <= after
-    }
-
-    /// A live task that promised to be heard from and was not, although the service has listened since `listening_ms`.
-    pub(super) fn is_silent(&self, now_ms: u64, listening_ms: u64) -> bool {
-        let task = &self.current().task;
-        let since_ms = self.heard_at_ms.max(listening_ms);
-        let silent = task.heartbeat_timeout_ms.is_some_and(|limit| now_ms.saturating_sub(since_ms) > limit);
-        silent && !task.status.is_terminal()
     }
 
     pub(super) fn status(&self) -> Status {

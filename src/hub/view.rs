@@ -4,14 +4,14 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Hub, Mailbox, Walk, lock, slot::Slot, topics::heard};
+use super::{Hub, Mailbox, lock, names::is_heard_under, slot::Slot};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
 
 /// A watched topic; hand it back to [`Hub::unwatch`].
 #[derive(Debug)]
 pub struct Watch {
     topic: Topic,
-    index: usize,
+    number: u64,
 }
 
 impl Watch {
@@ -73,12 +73,12 @@ impl Hub {
     /// From now on, what happens under `topic` is marked in `mailbox`.
     #[must_use]
     pub fn watch(&self, topic: Topic, mailbox: &Arc<Mailbox>) -> Watch {
-        let index = self.0.topics.watch(&topic, mailbox);
-        Watch { topic, index }
+        let number = self.0.topics.watch(&topic, mailbox);
+        Watch { topic, number }
     }
 
     pub fn unwatch(&self, watch: &Watch) {
-        self.0.topics.unwatch(&watch.topic, watch.index);
+        self.0.topics.unwatch(&watch.topic, watch.number);
     }
 
     /// May a client that saw everything up to `cursor` carry on from there?
@@ -106,7 +106,7 @@ impl Hub {
         self.check(after)?;
         let mut missed = Missed::default();
         let departed = lock(&self.0.departures).since(after.position, topics)?;
-        for slot in each_once(self.under(topics).into_iter().chain(departed).collect()) {
+        for slot in each_once(self.changed(topics, after.position).into_iter().chain(departed).collect()) {
             let state = slot.lock();
             // Whether a task exists that was never seen must not show in the answer.
             if !sees(&state.current().task) {
@@ -129,61 +129,10 @@ impl Hub {
         Ok(missed)
     }
 
-    /// The current frames of all tasks under these topics, each once, newest position first.
-    #[must_use]
-    pub fn tasks(&self, topics: &[Topic]) -> Vec<Arc<TaskFrame>> {
-        let mut frames: Vec<_> = self.under(topics).iter().map(|slot| slot.current()).collect();
-        frames.sort_unstable_by_key(|frame| std::cmp::Reverse(frame.position()));
-        frames
-    }
-
-    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
-    /// others, if there are any: for a watch that begins in the middle of a session.
-    #[must_use]
-    pub fn catch_up(
-        &self,
-        topic: &Topic,
-        after: Position,
-        mailbox: &Arc<Mailbox>,
-        sees: impl Fn(&Task) -> bool,
-    ) -> Option<Walk> {
-        let mut has_others = false;
-        for slot in self.under(std::slice::from_ref(topic)) {
-            let current = slot.current();
-            if !sees(&current.task) {
-                continue;
-            }
-            if current.position() > after {
-                mailbox.mark(&slot, current.task.status.is_terminal());
-            } else {
-                has_others = true;
-            }
-        }
-        mailbox.wake();
-        has_others.then(|| Walk::new(vec![topic.clone()], after))
-    }
-
-    pub(super) fn under(&self, topics: &[Topic]) -> Vec<Arc<Slot>> {
-        let mut slots = Vec::new();
-        for topic in topics {
-            match topic {
-                Topic::All => slots.extend(self.slots()),
-                Topic::Task(id) if id.is_reserved() => slots.extend(self.canary_slot(id)),
-                Topic::Task(id) => slots.extend(self.shard(id).get(id.as_str()).cloned()),
-                Topic::Root(id) => {
-                    slots.extend(self.shard(id).get(id.as_str()).cloned());
-                    slots.extend(self.0.topics.tasks(topic));
-                }
-                Topic::Owner(_) | Topic::Tag(_) => slots.extend(self.0.topics.tasks(topic)),
-            }
-        }
-        each_once(slots)
-    }
-
     /// The current frame of a task, whoever asks; access is the caller's business.
     #[must_use]
     pub fn task(&self, id: &TaskId) -> Option<Arc<TaskFrame>> {
-        self.shard(id).get(id.as_str()).map(|slot| slot.current())
+        self.slot(id).map(|slot| slot.current())
     }
 
     /// What came for the tasks marked in `mailbox`, as far as every watcher has been told. `sees` is the access
@@ -265,7 +214,7 @@ impl Hub {
     pub fn keep_marks(&self, mailbox: &Arc<Mailbox>, topics: &[Topic]) {
         for slot in mailbox.take() {
             let current = slot.current();
-            if heard(&current.task).iter().any(|topic| topics.contains(topic)) {
+            if is_heard_under(&current.task, topics) {
                 mailbox.mark(&slot, current.task.status.is_terminal());
             }
         }
@@ -274,8 +223,7 @@ impl Hub {
     /// Is a task watched no more, when `topic` is given up and the `rest` is kept?
     #[must_use]
     pub fn is_given_up(task: &Task, topic: &Topic, rest: &[Topic]) -> bool {
-        let heard = heard(task);
-        heard.contains(topic) && !heard.iter().any(|other| rest.contains(other))
+        is_heard_under(task, std::slice::from_ref(topic)) && !is_heard_under(task, rest)
     }
 
     /// Wakes `mailbox` once `marked` has moved beyond `through`.

@@ -5,10 +5,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Hub, lock, slot::Slot};
+use super::{Hub, names::is_heard_under, select::has_reserved, slot::Slot};
 use crate::proto::{Position, Task, TaskFrame, Topic};
 
-/// Tasks that a walk holds at most: 24 bytes each. Each piece costs a look at every task under the topics.
+/// Tasks that a walk holds at most: 24 bytes each.
 /// Few in tests of this crate, so that all of them walk from piece to piece.
 pub(super) const PIECE_TASKS: usize = if cfg!(test) { 64 } else { 2048 };
 
@@ -66,9 +66,12 @@ impl Hub {
     }
 
     fn collect_piece(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
+        if self.is_better_in_order(&walk.topics) {
+            return self.collect_in_order(walk, sees);
+        }
         let mut piece: Vec<(Position, Arc<Slot>)> = Vec::new();
         let mut through = walk.through;
-        let mut consider = |slot: &Arc<Slot>| {
+        self.each_under(&walk.topics, |slot| {
             let at = {
                 let state = slot.lock();
                 let frame = state.current();
@@ -78,19 +81,35 @@ impl Hub {
             if piece.len() == 2 * PIECE_TASKS {
                 through = cut(&mut piece).unwrap_or(through);
             }
-        };
-        for topic in &walk.topics {
-            if *topic == Topic::All {
-                for shard in &self.0.shards {
-                    lock(shard).values().for_each(&mut consider);
-                }
-            } else {
-                self.under(std::slice::from_ref(topic)).iter().for_each(&mut consider);
-            }
-        }
+        });
         walk.after = cut(&mut piece).unwrap_or(through);
         piece.shrink_to_fit();
         walk.piece = piece.into();
+    }
+
+    /// Each piece costs a look at every task under the topics, or at those of all tasks that come next: whichever is
+    /// less, to the end of the walk.
+    fn is_better_in_order(&self, topics: &[Topic]) -> bool {
+        if has_reserved(topics) {
+            return false;
+        }
+        let listed = self.count_under(topics);
+        topics.contains(&Topic::All) || listed.saturating_mul(listed / PIECE_TASKS) > self.len()
+    }
+
+    /// Of all tasks, in the order of the log, the next that are under the topics.
+    fn collect_in_order(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
+        let mut piece = VecDeque::new();
+        while piece.is_empty() && walk.after < walk.through {
+            let places = self.0.order.piece(walk.after, walk.through);
+            walk.after = places.last().map_or(walk.through, |(last, _)| *last);
+            let wanted = |(position, slot): &(Position, Arc<Slot>)| {
+                let frame = slot.current();
+                frame.position() == *position && is_heard_under(&frame.task, &walk.topics) && sees(&frame.task)
+            };
+            piece.extend(places.into_iter().filter(wanted));
+        }
+        walk.piece = piece;
     }
 }
 
@@ -108,15 +127,24 @@ fn cut(piece: &mut Vec<(Position, Arc<Slot>)>) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::{super::tests::*, *};
-    use crate::hub::Settings;
+    use crate::{hub::Settings, proto::Event};
 
     const TASKS: u64 = 3 * PIECE_TASKS as u64;
 
     fn large_hub() -> Hub {
+        hub_of(TASKS)
+    }
+
+    fn hub_of(tasks: u64) -> Hub {
         let hub = hub_with(Settings { max: 100_000, ..settings() });
-        let batch: Vec<_> =
-            (1..=TASKS).map(|n| arrival(n, progress(&format!("t{n}"), &format!("u{}", n % 2), 1.0))).collect();
+        let event = |n: u64| Event {
+            tags: Some(["tagged".into()].into()),
+            ..progress(&format!("t{n}"), &format!("u{}", n % 2), 1.0)
+        };
+        let batch: Vec<_> = (1..=tasks).map(|n| arrival(n, event(n))).collect();
         hub.apply(&batch, LATE);
         hub
     }
@@ -137,6 +165,8 @@ mod tests {
         let through = cursor(TASKS - 5).position;
         let mut walk = Walk::new(vec![Topic::All], through);
         assert_eq!(rest(&hub, &mut walk, ALL), (1..=TASKS - 5).collect::<Vec<_>>());
+        let tag = vec![Topic::Tag("tagged".into())];
+        assert_eq!(rest(&hub, &mut Walk::new(tag, through), ALL), (1..=TASKS - 5).collect::<Vec<_>>());
         let topics = vec![Topic::Owner(user("u0")), Topic::All, Topic::Owner(user("u1")), Topic::Task(id("t7"))];
         assert_eq!(rest(&hub, &mut Walk::new(topics, through), ALL), (1..=TASKS - 5).collect::<Vec<_>>());
         let mine = |task: &Task| task.user_id == Some(user("u1"));
@@ -164,6 +194,24 @@ mod tests {
         let mut walk = hub.catch_up(&Topic::All, after, &Arc::default(), ALL).expect("something to show");
         assert_eq!((walk.piece.capacity(), rest(&hub, &mut walk, ALL).len()), (0, TASKS as usize));
         assert!(hub.catch_up(&Topic::All, after, &Arc::default(), |_| false).is_none(), "nothing of others");
+    }
+
+    #[test]
+    fn a_walk_over_all_or_over_a_list_of_nearly_all_looks_at_each_task_once() {
+        let tag = Topic::Tag("tagged".into());
+        for (tasks, topic) in [(TASKS, Topic::All), (TASKS, tag), (TASKS / 2, Topic::All)] {
+            let hub = hub_of(tasks);
+            let looks = Cell::new(0);
+            let sees = |_: &Task| {
+                looks.set(looks.get() + 1);
+                true
+            };
+            let mut walk = Walk::new(vec![topic], cursor(tasks).position);
+            while hub.peek(&mut walk, sees).is_some() {
+                walk.advance();
+            }
+            assert_eq!(looks.get(), 2 * tasks, "one when it is collected, one when it is shown");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::{
     clock::Now,
     hub::Hub,
     proto::{
-        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskId, Topic,
+        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskFrame,
+        TaskId, Topic,
     },
 };
 
@@ -134,9 +135,8 @@ impl Session {
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
         if self.encoding == Encoding::Celery {
             let topics = self.watches.topics();
-            let mut tasks = self.shared.hub.tasks(&topics);
-            tasks.retain(|frame| !frame.task.status.is_terminal() && self.sees(&frame.task));
-            tasks.truncate(CELERY_LIST_MAX);
+            let wanted = |frame: &TaskFrame| !frame.task.status.is_terminal() && self.sees(&frame.task);
+            let tasks = self.shared.hub.newest(&topics, 0, CELERY_LIST_MAX, wanted).frames;
             return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
         }
         self.list(Listing { left: None, with_cursor: false, id });

@@ -2,6 +2,8 @@
 //!
 //! Refuses to know: what comes after.
 
+use std::cell::Cell;
+
 use super::{
     Request, Scope, Sessions,
     machine::{Session, Stage},
@@ -13,7 +15,7 @@ use crate::{
     hub::Walk,
     proto::{
         ClientLimits, CloseCode, ConnectionEstablished, Cursor, Encoding, ErrorCode, Position, ResumeFailure,
-        ServerMessage, Task, Topic,
+        ServerMessage, Task, TaskFrame, Topic,
     },
 };
 
@@ -110,11 +112,14 @@ impl Session {
     /// of the live ones and the ends. The list promises nothing of those, so it has a cursor only if there are none.
     fn celery_snapshot(&mut self, mut left: Box<Walk>, done: Option<Cursor>, now: Now) {
         let topics = self.watches.topics();
-        let mut tasks = self.shared.hub.tasks(&topics);
-        tasks.retain(|frame| done.is_some_and(|done| frame.position() <= done.position) && self.sees(&frame.task));
-        self.shared.metrics.snapshot(tasks.len());
-        tasks.retain(|frame| !frame.task.status.is_terminal());
-        tasks.truncate(CELERY_LIST_MAX);
+        let shown = Cell::new(0);
+        let wanted = |frame: &TaskFrame| {
+            let is_shown = done.is_some_and(|done| frame.position() <= done.position) && self.sees(&frame.task);
+            shown.set(shown.get() + usize::from(is_shown));
+            is_shown && !frame.task.status.is_terminal()
+        };
+        let tasks = self.shared.hub.newest(&topics, 0, CELERY_LIST_MAX, wanted).frames;
+        self.shared.metrics.snapshot(shown.get());
         let rest = |task: &Task| self.sees(task) && !is_listed(&tasks, task);
         let is_whole = self.shared.hub.peek(&mut left, rest).is_none();
         let cursor = done.filter(|_| is_whole);

@@ -156,6 +156,9 @@ impl Replica {
     pub(super) fn sweep(&mut self, now: Now) -> Vec<Event> {
         let Some(listening_ms) = self.listening_ms else { return Vec::new() };
         let mut verdicts = self.shared.hub.sweep(now.unix_ms, listening_ms);
+        while self.shared.hub.is_sweep_due(now.unix_ms) {
+            verdicts.extend(self.shared.hub.sweep(now.unix_ms, listening_ms));
+        }
         self.model.sweep(now.unix_ms, self.limits.retain_ended_ms, self.limits.retain_idle_ms);
         // The hub's tables are in no order.
         verdicts.sort_by(|a, b| a.task_id.cmp(&b.task_id));
