@@ -29,6 +29,7 @@ mod stepped;
 mod topics;
 mod trail;
 mod view;
+mod waiting;
 mod walk;
 mod weight;
 
@@ -44,11 +45,14 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{canary::Kept, departures::Departures, limits::Owned, slot::Slot, topics::Topics, trail::Trail};
+use self::{
+    canary::Kept, departures::Departures, limits::Owned, slot::Slot, topics::Topics, trail::Trail, waiting::Waiting,
+};
 pub use self::{
     image::{Image, ImageReader, Restored},
     mailbox::Mailbox,
     view::{Missed, PullOptions, Pulled, Watch},
+    waiting::Reached,
     walk::Walk,
 };
 use crate::{
@@ -132,6 +136,7 @@ struct Inner {
     progress: watch::Sender<Progress>,
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
+    waiting: Mutex<Waiting>,
     held: AtomicUsize,
     /// What the tasks weigh.
     bytes: AtomicUsize,
@@ -163,6 +168,7 @@ impl Hub {
             departures: Mutex::default(),
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
+            waiting: Mutex::default(),
             held: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             ended: Mutex::default(),
@@ -175,12 +181,6 @@ impl Hub {
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.0.progress.borrow()
-    }
-
-    /// Announces changes of [`Hub::progress`].
-    #[must_use]
-    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
-        self.0.progress.subscribe()
     }
 
     fn shard(&self, id: &TaskId) -> MutexGuard<'_, Shard> {
