@@ -16,4 +16,5 @@ mod overload;
 mod publishing;
 mod resuming;
 mod secrets;
+mod storms;
 mod strangers;
