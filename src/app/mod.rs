@@ -51,6 +51,7 @@ impl App {
     ///
     /// # Errors
     /// What could not be started, in words for the operator.
+    #[expect(clippy::unused_async, reason = "what it starts needs the caller to be in a runtime")]
     pub async fn start(config: Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(match config.log.backend {
             Backend::Memory => "memory",
@@ -78,8 +79,8 @@ impl App {
             let id = TaskId::canary(clock::unique_id());
             Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
         });
-        let public = bind(config.listen, "listen").await?;
-        let operations = bind(config.operations_listen, "operations_listen").await?;
+        let public = bind(config.listen, "listen")?;
+        let operations = bind(config.operations_listen, "operations_listen")?;
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
@@ -208,8 +209,8 @@ impl Drop for FailOnDrop {
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address} (setting `{key}`): {error}"))
+fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+    http::listen(address).map_err(|error| format!("cannot listen on {address} (setting `{key}`): {error}"))
 }
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {

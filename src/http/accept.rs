@@ -5,10 +5,12 @@
 
 use std::{
     convert::Infallible,
-    future::{self, Future},
+    future::{self, Future, poll_fn},
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -18,7 +20,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
@@ -36,6 +38,15 @@ use crate::{
     clock,
     metrics::{Handshake, Metrics},
 };
+
+/// Connections that wait in the kernel to be accepted. The usual 128 are full in a few milliseconds when everyone comes
+/// back at once, and who finds no room there is not told: its kernel tries again after a second, then after two, then
+/// four. Linux allows no more than `net.core.somaxconn`, which is 4096 unless somebody changed it.
+const BACKLOG: u32 = 16 * 1024;
+
+/// Connections whose first request is looked at, at a time. When thousands bring theirs in the same moment the others
+/// wait without being scheduled, so that the reader of the log, sessions and probes find a short queue before them.
+const TURNS: usize = 64;
 
 /// The longest head of a request, in bytes: a long token in several places at once, and no more.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
@@ -67,11 +78,23 @@ pub(super) struct Limits {
     pub keep_alive_timeout: Duration,
 }
 
+/// Binds a listener for [`serve`].
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What is left of connections before a restart does not keep the port. Elsewhere than on Unix this means another
+    // thing: that two may listen on one port.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// What every connection of a listener shares.
 struct Shared {
     routes: BoxedFilter<(Response,)>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    turns: Semaphore,
     stop: CancellationToken,
 }
 
@@ -86,7 +109,8 @@ pub(super) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), stop: stop.clone() });
+    let shared =
+        Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns: Semaphore::new(TURNS), stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -159,20 +183,63 @@ fn set_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
 #[cfg(not(target_os = "linux"))]
 fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
 
-/// Serves requests on one connection until it is closed, upgraded or told to stop.
+/// Serves a connection from its first byte on. Until then it costs next to nothing, however many there are: hyper takes
+/// 16 KiB for its buffers as soon as it looks at one.
 async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared: Arc<Shared>) {
     let asked = Arc::new(Notify::new());
-    let requests = Requests {
-        asked: asked.clone(),
-        routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
-        metrics: shared.metrics.clone(),
-        peer,
-        permit,
+    let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
+    let mut first_byte = [0];
+    let has_begun = tokio::select! {
+        // Not `readable`, which may say so when there is nothing to read yet.
+        peeked = stream.peek(&mut first_byte) => matches!(peeked, Ok(1..)),
+        () = silence.as_mut() => false,
     };
+    if has_begun {
+        let turn = shared.turns.acquire().await;
+        let routes = TowerToHyperService::new(warp::service(shared.routes.clone()));
+        let (asked, metrics) = (asked.clone(), shared.metrics.clone());
+        let requests = Requests { routes, asked, metrics, peer, permit };
+        let mut serving = Box::pin(serve_requests(stream, requests, &shared, silence));
+        // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
+        let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
+        // All who have other work come before whoever has the next turn.
+        behind_others().await;
+        drop(turn);
+        if first.is_pending() {
+            serving.await;
+        }
+    } else {
+        tracing::debug!(peer = %peer.0, "a connection brought nothing in time");
+    }
+}
+
+/// Ends when everyone who is ready by now has been polled. tokio's own yield waits for a look at the sockets besides, which
+/// may come in the middle of a long queue, or when it is empty.
+async fn behind_others() {
+    let mut was_polled = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut was_polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Serves requests on one connection until it is closed, upgraded or told to stop, or `silence` ends.
+async fn serve_requests<S>(
+    stream: TcpStream,
+    requests: Requests<S>,
+    shared: &Shared,
+    mut silence: Pin<&mut impl Future<Output = ()>>,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    let peer = requests.peer;
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(shared.limits.keep_alive_timeout).max_buf_size(HEAD_MAX_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests).with_upgrades());
-    let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
     let mut stopping = false;
     let ended = loop {
         tokio::select! {

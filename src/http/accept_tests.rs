@@ -2,6 +2,7 @@
 
 use tokio::io::BufReader;
 use tokio::io::{AsyncBufReadExt, AsyncRead};
+use tokio::task::yield_now;
 use warp::Filter;
 
 use super::*;
@@ -16,10 +17,10 @@ struct Server {
 }
 
 impl Server {
-    async fn start(connections_max: usize, header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
+    fn start(connections_max: usize, header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
         let (stop, release, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new("memory"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let peer = warp::path!("peer").and(warp::ext::get::<Peer>()).map(|peer: Peer| {
             let mut response = Response::new(peer.0.port().to_string().into());
@@ -73,7 +74,7 @@ const BRIEF: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {
-    let server = Server::start(5, PATIENT, PATIENT).await;
+    let server = Server::start(5, PATIENT, PATIENT);
     let mut stream = server.connect().await;
     let port = stream.get_ref().local_addr().unwrap().port().to_string();
     for _ in 0..2 {
@@ -87,7 +88,7 @@ async fn requests_on_one_connection_know_their_peer_and_are_counted_by_route() {
 
 #[tokio::test]
 async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away_again() {
-    let server = Server::start(1, PATIENT, PATIENT).await;
+    let server = Server::start(1, PATIENT, PATIENT);
     let mut first = server.connect().await;
     ask(&mut first, "/peer").await;
     answer(&mut first).await;
@@ -115,7 +116,7 @@ async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away
 
 #[tokio::test]
 async fn a_peer_that_never_ends_its_head_is_dropped() {
-    let server = Server::start(2, BRIEF, PATIENT).await;
+    let server = Server::start(2, BRIEF, PATIENT);
     for head in ["GET /peer HTTP/1.1\r\nhost:", "G", ""] {
         let mut stream = server.connect().await;
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -127,8 +128,81 @@ async fn a_peer_that_never_ends_its_head_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stream, permit) = (TcpStream::connect(address).await.unwrap(), Arc::new(Semaphore::new(1)));
+    let routes = warp::any().map(|| Response::new(String::new().into())).boxed();
+    let limits = Limits { connections_max: 1, header_timeout: PATIENT, keep_alive_timeout: PATIENT };
+    let metrics = Arc::new(Metrics::new("memory"));
+    let turns = Semaphore::new(1);
+    let shared = Arc::new(Shared { routes, limits, metrics, turns, stop: CancellationToken::new() });
+    let permit = Permit::new(permit.try_acquire_owned().unwrap());
+    let bytes = size_of_val(&serve_connection(stream, Peer(address), permit, shared));
+    assert!(bytes < 1024, "{bytes} bytes before hyper sees it");
+}
+
+#[tokio::test]
+async fn who_sends_a_head_bit_by_bit_holds_up_nobody() {
+    let server = Server::start(3 * TURNS, PATIENT, PATIENT);
+    let mut slow = Vec::new();
+    for _ in 0..2 * TURNS {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /peer HT").await.unwrap();
+        slow.push(stream);
+    }
+    let mut stream = server.connect().await;
+    ask(&mut stream, "/peer").await;
+    let answered = tokio::time::timeout(Duration::from_secs(20), answer(&mut stream)).await;
+    assert_eq!(answered.expect("an answer").0, "HTTP/1.1 200 OK");
+    for stream in &mut slow {
+        stream.write_all(b"TP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(answer(stream).await.0, "HTTP/1.1 200 OK");
+    }
+}
+
+#[tokio::test]
+async fn whoever_else_has_work_waits_for_a_few_requests_and_not_for_a_storm() {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients: Vec<_> = (0..8 * TURNS).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = answered.clone();
+    let routes = warp::any().map(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Response::new(String::new().into())
+    });
+    let limits = Limits { connections_max: clients.len(), header_timeout: PATIENT, keep_alive_timeout: PATIENT };
+    let (metrics, tracker, stop) = (Arc::new(Metrics::new("memory")), TaskTracker::new(), CancellationToken::new());
+    tokio::spawn(serve(listener, routes.boxed(), limits, metrics, tracker.clone(), stop));
+    while tracker.len() < clients.len() {
+        yield_now().await;
+    }
+    let all = clients.len();
+    let other = tokio::spawn(async move {
+        let (mut before, mut most) = (0, 0);
+        while before < all {
+            behind_others().await;
+            let now = answered.load(std::sync::atomic::Ordering::Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        most
+    });
+    for _ in 0..all {
+        yield_now().await;
+    }
+    // All of them before the runtime sees the first.
+    for client in &mut clients {
+        std::io::Write::write_all(client, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    }
+    let most = other.await.unwrap();
+    assert!(most <= 3 * TURNS, "{most} in a row");
+}
+
+#[tokio::test]
 async fn a_connection_that_waits_for_its_next_request_outlives_the_header_timeout() {
-    let server = Server::start(2, BRIEF, PATIENT).await;
+    let server = Server::start(2, BRIEF, PATIENT);
     let mut reused = server.connect().await;
     ask(&mut reused, "/peer").await;
     answer(&mut reused).await;
@@ -140,7 +214,7 @@ async fn a_connection_that_waits_for_its_next_request_outlives_the_header_timeou
 
 #[tokio::test]
 async fn a_connection_without_a_next_request_is_closed_in_the_end() {
-    let server = Server::start(1, PATIENT, BRIEF).await;
+    let server = Server::start(1, PATIENT, BRIEF);
     let mut idle = server.connect().await;
     ask(&mut idle, "/peer").await;
     answer(&mut idle).await;
@@ -149,7 +223,7 @@ async fn a_connection_without_a_next_request_is_closed_in_the_end() {
 
 #[tokio::test]
 async fn stopping_closes_idle_connections_and_finishes_requests_under_way() {
-    let server = Server::start(5, PATIENT, PATIENT).await;
+    let server = Server::start(5, PATIENT, PATIENT);
     let (mut idle, mut busy, mut silent) = (server.connect().await, server.connect().await, server.connect().await);
     ask(&mut idle, "/peer").await;
     answer(&mut idle).await;

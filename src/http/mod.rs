@@ -123,6 +123,14 @@ pub struct Context {
     pub draining: CancellationToken,
 }
 
+/// Binds an address, with room for everyone who comes at once. Needs a runtime.
+///
+/// # Errors
+/// The operating system's reason.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    accept::listen(address)
+}
+
 /// Serves the public listener until `stop` is cancelled; connections are tracked by `tracker`. Returns at once then:
 /// idle connections are closed, requests under way are finished, and upgraded ones end when their sessions do.
 pub async fn serve_public(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {

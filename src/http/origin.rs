@@ -67,15 +67,17 @@ impl OriginPolicy {
         let Some(text) = origin else {
             return if self.allow_missing { Ok(Allowed::Missing) } else { Err(Refused) };
         };
-        if let Some(listed) = self.listed(text) {
-            return Ok(listed);
+        if self.patterns.is_empty() {
+            return if is_same(text, host) { Ok(Allowed::Same) } else { Err(Refused) };
         }
-        let same = self.patterns.is_empty() && Origin::parse(text).is_ok_and(|origin| origin.is_at(host));
-        if same { Ok(Allowed::Same) } else { Err(Refused) }
+        self.listed(text).ok_or(Refused)
     }
 
     /// What the list says about this origin, same origin left aside. For CORS.
     pub(super) fn listed(&self, origin: &str) -> Option<Allowed> {
+        if self.patterns.is_empty() {
+            return None;
+        }
         let parsed = Origin::parse(origin);
         let named = |pattern: &Pattern| parsed.as_ref().is_ok_and(|origin| pattern.matches(origin));
         if self.patterns.iter().any(named) {
@@ -110,6 +112,14 @@ impl OriginPolicy {
         }
         news
     }
+}
+
+/// Does this origin name where the request was sent to?
+fn is_same(origin: &str, host: Option<&str>) -> bool {
+    let Ok(parsed) = Origin::parse(origin) else { return false };
+    // Browsers write both alike, and what was read once need not be read again.
+    let is_alike = origin.split_once("://").is_some_and(|(_, authority)| host == Some(authority));
+    is_alike || parsed.is_at(host)
 }
 
 fn shorten(text: &str) -> String {

@@ -29,6 +29,7 @@ impl Hub {
         let mut to_wake = Vec::new();
         self.mark(&changed, &mut to_wake);
         self.announce(to_wake);
+        self.release_waiting();
         self.0.metrics.tasks_bytes(self.bytes());
     }
 

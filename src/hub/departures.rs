@@ -35,8 +35,10 @@ impl Departures {
     /// [`ResumeFailure::Trimmed`] when that is no longer known.
     pub(super) fn since(&self, after: Position, topics: &[Topic]) -> Result<Vec<Arc<Slot>>, ResumeFailure> {
         // Owners and groups stay.
-        let can_be_left = topics.iter().any(|topic| matches!(topic, Topic::Tag(_)));
-        if can_be_left && after < self.forgotten_through {
+        if !topics.iter().any(|topic| matches!(topic, Topic::Tag(_))) {
+            return Ok(Vec::new());
+        }
+        if after < self.forgotten_through {
             return Err(ResumeFailure::Trimmed);
         }
         let recent = self.entries.iter().rev().take_while(|(position, ..)| *position > after);

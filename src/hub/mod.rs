@@ -36,6 +36,7 @@ mod stepped;
 mod topics;
 mod trail;
 mod view;
+mod waiting;
 mod walk;
 mod watchers;
 mod weight;
@@ -54,7 +55,7 @@ use tokio::sync::watch;
 
 use self::{
     canary::Kept, deadlines::Deadlines, deliveries::Deliveries, departures::Departures, limits::Owned,
-    listings::Listings, order::Order, slot::Slot, topics::Topics, trail::Trail,
+    listings::Listings, order::Order, slot::Slot, topics::Topics, trail::Trail, waiting::Waiting,
 };
 pub use self::{
     deliveries::Worker,
@@ -62,6 +63,7 @@ pub use self::{
     mailbox::{Attendant, Mailbox},
     select::Newest,
     view::{Missed, PullOptions, Pulled, Watch},
+    waiting::Reached,
     walk::Walk,
 };
 use crate::{
@@ -147,6 +149,7 @@ struct Inner {
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
     deliveries: Deliveries,
+    waiting: Mutex<Waiting>,
     held: AtomicUsize,
     /// What the tasks weigh.
     bytes: AtomicUsize,
@@ -181,6 +184,7 @@ impl Hub {
             progress: watch::Sender::default(),
             stragglers: Mutex::default(),
             deliveries: Deliveries::default(),
+            waiting: Mutex::default(),
             held: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             order: Order::default(),
@@ -194,12 +198,6 @@ impl Hub {
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.0.progress.borrow()
-    }
-
-    /// Announces changes of [`Hub::progress`].
-    #[must_use]
-    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
-        self.0.progress.subscribe()
     }
 
     fn shard(&self, id: &TaskId) -> MutexGuard<'_, Shard> {

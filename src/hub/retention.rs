@@ -174,6 +174,7 @@ impl Hub {
             changed
         });
         if changed && replayed {
+            self.release_waiting();
             for mailbox in self.0.topics.watchers() {
                 mailbox.wake();
             }

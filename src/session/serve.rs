@@ -109,9 +109,7 @@ where
 async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
     let wanted = cursor.and_then(|text| text.parse::<crate::proto::Cursor>().ok()).map(|cursor| cursor.position);
     let Some(wanted) = wanted else { return };
-    let mut progress = sessions.hub.watch_progress();
-    let reached = progress
-        .wait_for(|progress| progress.replayed && progress.applied.is_some_and(|applied| applied.position >= wanted));
+    let Some(reached) = sessions.hub.reached(wanted) else { return };
     // Not reached in time is an answer too: the session finds out which.
     let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await.is_ok();
 }

@@ -17,4 +17,5 @@ mod overload;
 mod publishing;
 mod resuming;
 mod secrets;
+mod storms;
 mod strangers;
