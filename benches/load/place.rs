@@ -20,8 +20,6 @@ pub struct Place {
     pub watchers_max: usize,
     /// How many events of one task may wait for a watcher: what a server keeps per topic has to be more.
     pub events_waiting_max: usize,
-    /// Of a smoke run: start-up times matter more than figures.
-    pub quick: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +33,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel's, when affinities or limits cannot be set.
-    pub fn prepare(watchers_max: usize, quick: bool) -> Outcome<Self> {
+    pub fn prepare(watchers_max: usize) -> Outcome<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut allowed = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let cores = match (allowed.next(), allowed.next()) {
@@ -51,7 +49,7 @@ impl Place {
             return Err(format!("{watchers_max} watchers need {wanted} file descriptors: raise `ulimit -Hn`").into());
         }
         setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
-        Ok(Self { cores, watchers_max, events_waiting_max: 64, quick })
+        Ok(Self { cores, watchers_max, events_waiting_max: 0 })
     }
 
     /// A port that nobody listens on.

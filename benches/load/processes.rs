@@ -1,11 +1,20 @@
 //! The processes of one server, and what they took: CPU time and memory, from /proc.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
-use crate::{Outcome, place::Place, support::brokers::Kennel};
+use crate::{Outcome, payload::now_ns, place::Place, support::brokers::Kennel};
 
 /// Of `/proc/PID/stat`: Linux reports in hundredths of a second on every platform.
 const TICK: Duration = Duration::from_millis(10);
+
+const POLL: Duration = Duration::from_millis(20);
 
 /// All of them end with this, and when the harness is gone. Each is started in a process group of its own, and all that
 /// belongs to the group is counted: workers, helpers, an Erlang machine.
@@ -80,6 +89,33 @@ impl Processes {
     /// Counts the process group of a broker that somebody else started.
     pub fn count_broker(&mut self, pid: u32) {
         self.broker.insert(pid);
+    }
+
+    pub fn broker_pids(&self) -> impl Iterator<Item = u32> {
+        self.broker.iter().copied()
+    }
+
+    /// Waits until somebody listens on all of these.
+    ///
+    /// # Errors
+    /// Nobody did in time, or the server ended: with the last words of its log.
+    pub fn until_listening(&self, addresses: &[SocketAddr], patience: Duration, log: &str) -> Outcome<()> {
+        self.until(patience, log, || addresses.iter().all(|address| TcpStream::connect(address).is_ok()))
+    }
+
+    /// Asks again and again until it is so.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn until(&self, patience: Duration, log: &str, mut is_so: impl FnMut() -> bool) -> Outcome<()> {
+        let deadline = now_ns() + patience.as_nanos() as u64;
+        while !is_so() {
+            if now_ns() > deadline || !self.are_alive() {
+                return Err(format!("it does not serve; its last words:\n{}", self.last_words(log)).into());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// The last lines of a log, for errors.
