@@ -170,6 +170,14 @@ impl<'a> Crowd<'a> {
         }
     }
 
+    /// Nothing more will come: what is under way is lost.
+    pub fn give_up(&mut self) {
+        self.topics.give_up(&mut self.tally);
+        for connection in self.connections.iter_mut().filter(|connection| connection.is_ready) {
+            connection.expected = self.topics.next(connection.watcher.topic);
+        }
+    }
+
     pub fn last_message(&self, number: usize) -> &[u8] {
         &self.connections[number].last_message
     }

@@ -106,7 +106,7 @@ pub fn settle(crowd: &mut Crowd<'_>) -> Outcome<()> {
         if crowd.tally.delivered != delivered {
             (moved, delivered) = (now_ns(), crowd.tally.delivered);
         } else if since(moved) > SILENCE {
-            crowd.topics.give_up(&mut crowd.tally);
+            crowd.give_up();
         }
     }
     Ok(())
@@ -126,7 +126,7 @@ pub fn saturate(crowd: &mut Crowd<'_>, topics: usize, window: usize, lasting: Du
         if crowd.tally.delivered != delivered {
             (moved, delivered) = (now_ns(), crowd.tally.delivered);
         } else if since(moved) > SILENCE {
-            crowd.topics.give_up(&mut crowd.tally);
+            crowd.give_up();
         }
     }
     settle(crowd)

@@ -88,7 +88,10 @@ impl Lab {
     }
 
     /// Starts every server of this run that `takes_part`. One that does not start is out of this scenario, and said to be.
-    pub fn start(&mut self, takes_part: impl Fn(&str) -> bool) -> Vec<(String, Box<dyn Instance>)> {
+    ///
+    /// # Errors
+    /// There is none left.
+    pub fn start(&mut self, takes_part: impl Fn(&str) -> bool) -> Outcome<Vec<(String, Box<dyn Instance>)>> {
         let mut started = Vec::new();
         for server in self.servers.iter().filter(|server| takes_part(server.name())) {
             match server.start(&self.place) {
@@ -99,19 +102,20 @@ impl Lab {
                 Err(error) => self.report.skipped.push(format!("{}: {error}", server.name())),
             }
         }
-        started
+        if started.is_empty() {
+            return Err("no server takes part".into());
+        }
+        Ok(started)
     }
 
-    /// Connects a crowd to each server in turn, warms it up, and measures the work; as often as is wanted.
-    ///
-    /// # Errors
-    /// The kernel's. A server's failure is a line of the report.
+    /// Connects a crowd to each server in turn, warms it up, and measures the work; as often as is wanted. A server's
+    /// failure is a line of the report.
     pub fn contest(
         &mut self,
         instances: &[(String, Box<dyn Instance>)],
         watchers: &[Watcher],
         work: impl Fn(&mut Crowd<'_>, Duration) -> Outcome<()>,
-    ) -> Outcome<Vec<Results>> {
+    ) -> Vec<Results> {
         let mut results: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
         let mut out: Vec<usize> = Vec::new();
         for _ in 0..self.size.repeat {
@@ -135,7 +139,7 @@ impl Lab {
             }
         }
         let named = results.into_iter().map(|(index, rounds)| Results { server: instances[index].0.clone(), rounds });
-        Ok(named.collect())
+        named.collect()
     }
 
     /// Adds a row, and shows it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// Brings load to taskcast, to a reference that does the least that a server can do, and to other servers.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, Parser)]
 #[command(name = "load", bin_name = "cargo bench --bench load --")]
 pub struct Options {

@@ -53,6 +53,7 @@ impl Place {
     }
 
     /// A port that nobody listens on.
+    #[expect(clippy::unused_self, reason = "ports belong to a place")]
     pub fn port(&self) -> u16 {
         free_port()
     }

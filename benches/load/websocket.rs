@@ -8,6 +8,10 @@ use std::fmt::Write;
 use crate::server::Handshake;
 
 const FIN: u8 = 0x80;
+const MASKED: u8 = 0x80;
+/// Instead of a length: it follows, in so many bytes.
+const LENGTH_OF_2: u8 = 0x7E;
+const LENGTH_OF_8: u8 = 0x7F;
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -37,13 +41,13 @@ impl Outbox {
     fn frame(&mut self, opcode: u8, body: &[u8]) {
         self.bytes.push(FIN | opcode);
         match body.len() {
-            length @ 0..=125 => self.bytes.push(0x80 | length as u8),
+            length @ 0..=125 => self.bytes.push(MASKED | length as u8),
             length @ 126..=0xFFFF => {
-                self.bytes.push(0x80 | 126);
+                self.bytes.push(MASKED | LENGTH_OF_2);
                 self.bytes.extend_from_slice(&(length as u16).to_be_bytes());
             }
             length => {
-                self.bytes.push(0x80 | 127);
+                self.bytes.push(MASKED | LENGTH_OF_8);
                 self.bytes.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
@@ -93,8 +97,8 @@ pub fn piece(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     // A server does not mask.
     let (length, start) = match second & 0x7F {
-        126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
-        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
+        LENGTH_OF_2 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+        LENGTH_OF_8 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
         length => (usize::from(length), 2),
     };
     let body = bytes.get(start..start + length)?;

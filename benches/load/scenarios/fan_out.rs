@@ -26,11 +26,11 @@ pub fn case(watchers: usize, kind: &str) -> String {
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     for (kind, window, floor) in [("each", 1, "floor"), ("queued", EVENTS_QUEUED, "floor-batch")] {
         lab.place.events_waiting_max = window * 2;
-        let instances = lab.start(|name| name == floor || !name.starts_with("floor"));
+        let instances = lab.start(|name| name == floor || !name.starts_with("floor"))?;
         for watchers in lab.size.fan_out_watchers.clone() {
             let results = lab.contest(&instances, &drive::watchers(watchers, 1), |crowd, lasting| {
                 drive::saturate(crowd, 1, window, lasting)
-            })?;
+            });
             report(lab, &results, watchers, kind, floor);
         }
         if lab.judges() && kind == "each" {

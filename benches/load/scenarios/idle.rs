@@ -24,12 +24,12 @@ const REST: Duration = Duration::from_secs(2);
 const REST_SMOKE: Duration = Duration::from_millis(50);
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    for (server, instance) in lab.start(|name| name != "floor-batch") {
+    for (server, instance) in lab.start(|name| name != "floor-batch")? {
         if let Err(error) = own_tasks(lab, &server, &*instance) {
             lab.report.skipped.push(format!("{server}, idle: {error}"));
         }
     }
-    for (server, instance) in lab.start(|name| name != "floor-batch") {
+    for (server, instance) in lab.start(|name| name != "floor-batch")? {
         if let Err(error) = one_task(lab, &server, &*instance) {
             lab.report.skipped.push(format!("{server}, idle after frames: {error}"));
         }

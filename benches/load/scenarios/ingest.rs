@@ -12,7 +12,7 @@ const EVENTS_UNDER_WAY: usize = 512;
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     // A server must keep what is under way for its slowest watcher.
     lab.place.events_waiting_max = EVENTS_UNDER_WAY;
-    let mut instances = lab.start(|name| name != "floor-batch");
+    let mut instances = lab.start(|name| name != "floor-batch")?;
     if lab.size.with_rabbitmq && lab.has_taskcast() {
         let running = lab.taskcast().launch(&lab.place, Rc::new(Broker::rabbitmq()?))?;
         running.until_ready()?;
@@ -21,7 +21,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
     }
     let results = lab.contest(&instances, &drive::watchers(WATCHERS, WATCHERS), |crowd, lasting| {
         drive::saturate(crowd, WATCHERS, EVENTS_UNDER_WAY, lasting)
-    })?;
+    });
     for server in &results {
         let per_event = |time: f64, events: u64| time * 1e6 / events as f64;
         let figures = vec![

@@ -9,12 +9,12 @@ const EVENTS_PER_SECOND: f64 = 10.0;
 const RATIO_MAX: f64 = 5.0;
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    let instances = lab.start(|name| name != "floor-batch");
+    let instances = lab.start(|name| name != "floor-batch")?;
     let most = lab.size.latency_watchers.iter().copied().max();
     for count in lab.size.latency_watchers.clone() {
         let results = lab.contest(&instances, &drive::watchers(count, 1), |crowd, lasting| {
             drive::pace(crowd, 1, EVENTS_PER_SECOND, lasting * 2)
-        })?;
+        });
         let floor = results.iter().find(|results| results.server == "floor");
         let floor_last = floor.map(|floor| floor.median(|round| quantile(&round.tally.last, 0.5).as_secs_f64() * 1e3));
         for server in &results {

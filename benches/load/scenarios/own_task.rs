@@ -9,11 +9,11 @@ const P99_MS_MAX: f64 = 10.0;
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     let (count, rate) = (lab.size.many_watchers, lab.size.events_per_second);
-    let instances = lab.start(|name| name != "floor-batch");
+    let instances = lab.start(|name| name != "floor-batch")?;
     // Twice as long as others: each task has an event every other second.
     let results = lab.contest(&instances, &drive::watchers(count, count), |crowd, lasting| {
         drive::pace(crowd, count, rate, lasting * 2)
-    })?;
+    });
     let floor = results.iter().find(|results| results.server == "floor");
     for server in &results {
         let at = |share: f64| server.median(|round| quantile(&round.tally.each, share).as_secs_f64() * 1e3);

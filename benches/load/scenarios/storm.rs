@@ -14,7 +14,7 @@ const CONNECTS_PER_SECOND_MIN: f64 = 5_000.0;
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     let count = lab.size.many_watchers;
-    let instances = lab.start(|name| name != "floor-batch");
+    let instances = lab.start(|name| name != "floor-batch")?;
     let mut results: Vec<Results> =
         instances.iter().map(|(server, _)| Results { server: server.clone(), rounds: Vec::new() }).collect();
     for _ in 0..lab.size.repeat {

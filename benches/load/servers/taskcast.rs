@@ -168,14 +168,13 @@ impl Instance for Running {
     /// Watching begins behind the snapshot, or with the greeting of a resumed session. What a snapshot shows was delivered
     /// by no event.
     fn heard(&self, _watcher: &Watcher, message: &[u8], heard: &mut Heard<'_>) {
-        const RESUMED: &[u8] = br#""resumed":true"#;
-        if message.starts_with(br#"{"type":"task_"#) {
+        let is = |kind: &[u8]| message.starts_with(kind);
+        let says = |what: &[u8]| memchr::memmem::find(message, what).is_some();
+        let is_last_page = || is(br#"{"type":"active_tasks""#) && says(br#""more":false"#);
+        let is_resumed = || is(br#"{"type":"connection_established""#) && says(br#""resumed":true"#);
+        if is(br#"{"type":"task_"#) {
             heard.events_in(message);
-        } else if message.starts_with(br#"{"type":"active_tasks""#) {
-            heard.ready();
-        } else if message.starts_with(br#"{"type":"connection_established""#)
-            && memchr::memmem::find(message, RESUMED).is_some()
-        {
+        } else if !heard.is_ready() && (is_last_page() || is_resumed()) {
             heard.ready();
         }
     }
