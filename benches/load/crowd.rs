@@ -110,7 +110,7 @@ impl<'a> Crowd<'a> {
             buffer: vec![0; BUFFER_BYTES],
             connections: watchers.into_iter().map(connection).collect(),
             publisher: None,
-            topics: Topics::default(),
+            topics: Topics::new(),
             tally: Tally::new(),
             ready_count: 0,
             refused: (0, String::new()),

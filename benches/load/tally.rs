@@ -2,7 +2,11 @@
 //!
 //! Refuses to know: sockets, servers.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use hdrhistogram::Histogram;
 
@@ -10,6 +14,9 @@ use crate::payload::Stamp;
 
 /// Longer is counted as this long.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// That one crowd publishes: a thousand crowds have numbers of 32 bits.
+const EVENTS_PER_TOPIC_MAX: u32 = 4_000_000;
 
 /// Between two resets: what a scenario measured.
 pub struct Tally {
@@ -73,39 +80,50 @@ pub fn quantile(histogram: &Histogram<u32>, quantile: f64) -> Duration {
 #[derive(Debug, Default)]
 struct Topic {
     watchers: u32,
-    /// Of the next event to be published. Events are numbered from 1.
+    /// Of the next event to be published.
     next: u32,
     /// For each event from `next - waiting.len()` on: how many watchers do not have it.
     waiting: VecDeque<u32>,
 }
 
 /// All topics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topics {
     topics: Vec<Topic>,
+    /// Of the first event of each.
+    first: u32,
     /// Events that some watcher does not have.
     pub under_way: usize,
 }
 
 impl Topics {
-    pub fn watch(&mut self, topic: usize) {
+    /// With higher numbers than all before: a server that knows the order of events takes lower ones for late.
+    pub fn new() -> Self {
+        static CROWDS: AtomicU32 = AtomicU32::new(0);
+        let first = 1 + CROWDS.fetch_add(1, Ordering::Relaxed) * EVENTS_PER_TOPIC_MAX;
+        Self { topics: Vec::new(), first, under_way: 0 }
+    }
+
+    fn topic(&mut self, topic: usize) -> &mut Topic {
         if self.topics.len() <= topic {
-            self.topics.resize_with(topic + 1, || Topic { next: 1, ..Topic::default() });
+            let first = self.first;
+            self.topics.resize_with(topic + 1, || Topic { next: first, ..Topic::default() });
         }
-        self.topics[topic].watchers += 1;
+        &mut self.topics[topic]
+    }
+
+    pub fn watch(&mut self, topic: usize) {
+        self.topic(topic).watchers += 1;
     }
 
     /// The number that the next event of a watcher that comes now will have.
     pub fn next(&self, topic: usize) -> u32 {
-        self.topics.get(topic).map_or(1, |topic| topic.next)
+        self.topics.get(topic).map_or(self.first, |topic| topic.next)
     }
 
     /// Numbers a new event.
     pub fn publish(&mut self, topic: usize) -> u32 {
-        if self.topics.len() <= topic {
-            self.topics.resize_with(topic + 1, || Topic { next: 1, ..Topic::default() });
-        }
-        let topic = &mut self.topics[topic];
+        let topic = self.topic(topic);
         let number = topic.next;
         topic.next += 1;
         if topic.watchers > 0 {
