@@ -123,12 +123,15 @@ impl Broker {
 /// Reads what Redis answers to so many XADD: two lines each.
 fn skip_answers(stream: &mut TcpStream, answers: usize) -> Outcome<()> {
     let mut buffer = [0; 16 * 1024];
-    let mut lines = 2 * answers;
+    let (mut lines, mut at_line_start) = (2 * answers, true);
     while lines > 0 {
         let read = stream.read(&mut buffer)?;
-        if read == 0 || buffer[0] == b'-' {
+        // A line that begins with a minus is an error.
+        let is_error = at_line_start && buffer[0] == b'-' || memchr::memmem::find(&buffer[..read], b"\n-").is_some();
+        if read == 0 || is_error {
             return Err(format!("Redis does not take events: {}", String::from_utf8_lossy(&buffer[..read])).into());
         }
+        at_line_start = buffer[read - 1] == b'\n';
         lines -= memchr::memchr_iter(b'\n', &buffer[..read]).count();
     }
     Ok(())
