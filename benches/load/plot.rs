@@ -9,7 +9,10 @@ use plotters::{
     style::{BLACK, Color, WHITE},
 };
 
-use crate::{Outcome, report::Report};
+use crate::{
+    Outcome,
+    report::{Report, number},
+};
 
 const SIZE: (u32, u32) = (900, 560);
 
@@ -140,7 +143,10 @@ impl Plot<'_> {
         X: plotters::prelude::Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
         Y: plotters::prelude::Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
-        chart.configure_mesh().x_desc(self.across).y_desc(self.up).draw()?;
+        let label = |value: &f64| number(*value);
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(self.across).y_desc(self.up).x_labels(8).y_labels(8).max_light_lines(0);
+        mesh.x_label_formatter(&label).y_label_formatter(&label).draw()?;
         for (index, (server, points)) in self.lines.iter().enumerate() {
             let style = Palette99::pick(index).stroke_width(2);
             chart

@@ -89,7 +89,7 @@ struct Topic {
 /// All topics.
 #[derive(Debug)]
 pub struct Topics {
-    topics: Vec<Topic>,
+    all: Vec<Topic>,
     /// Of the first event of each.
     first: u32,
     /// Events that some watcher does not have.
@@ -101,15 +101,15 @@ impl Topics {
     pub fn new() -> Self {
         static CROWDS: AtomicU32 = AtomicU32::new(0);
         let first = 1 + CROWDS.fetch_add(1, Ordering::Relaxed) * EVENTS_PER_TOPIC_MAX;
-        Self { topics: Vec::new(), first, under_way: 0 }
+        Self { all: Vec::new(), first, under_way: 0 }
     }
 
     fn topic(&mut self, topic: usize) -> &mut Topic {
-        if self.topics.len() <= topic {
+        if self.all.len() <= topic {
             let first = self.first;
-            self.topics.resize_with(topic + 1, || Topic { next: first, ..Topic::default() });
+            self.all.resize_with(topic + 1, || Topic { next: first, ..Topic::default() });
         }
-        &mut self.topics[topic]
+        &mut self.all[topic]
     }
 
     pub fn watch(&mut self, topic: usize) {
@@ -118,7 +118,7 @@ impl Topics {
 
     /// The number that the next event of a watcher that comes now will have.
     pub fn next(&self, topic: usize) -> u32 {
-        self.topics.get(topic).map_or(self.first, |topic| topic.next)
+        self.all.get(topic).map_or(self.first, |topic| topic.next)
     }
 
     /// Numbers a new event.
@@ -135,7 +135,7 @@ impl Topics {
 
     /// One watcher has the event of this number, or will never get it. Is it the last one?
     fn settle(&mut self, topic: usize, number: u32) -> bool {
-        let topic = &mut self.topics[topic];
+        let topic = &mut self.all[topic];
         let first = topic.next - topic.waiting.len() as u32;
         let Some(waiting) = number.checked_sub(first).and_then(|index| topic.waiting.get_mut(index as usize)) else {
             return false;
@@ -177,16 +177,16 @@ impl Topics {
 
     /// A watcher is gone: it waits for nothing more.
     pub fn unwatch(&mut self, topic: usize, expected: u32) {
-        let next = self.topics[topic].next;
+        let next = self.all[topic].next;
         for number in expected..next {
             self.settle(topic, number);
         }
-        self.topics[topic].watchers -= 1;
+        self.all[topic].watchers -= 1;
     }
 
     /// Nothing more will come: what is under way counts as lost.
     pub fn give_up(&mut self, tally: &mut Tally) {
-        for topic in &mut self.topics {
+        for topic in &mut self.all {
             tally.lost += topic.waiting.drain(..).map(u64::from).sum::<u64>();
         }
         self.under_way = 0;

@@ -50,6 +50,8 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
             crate::say(&format!("{name} failed: {error}"));
         }
         lab.show(name);
+        // Whatever becomes of the next one, this one was worth its time.
+        lab.report.write(&lab.options().out)?;
     }
     Ok(())
 }

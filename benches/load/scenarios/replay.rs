@@ -62,13 +62,7 @@ fn rabbitmq(lab: &mut Lab) -> Outcome<()> {
     let empty = start(lab, &broker)?;
     broker.fill(events, TASKS)?;
     // Nobody else knows when RabbitMQ has stored the last of them.
-    let deadline = now_ns() + PATIENCE.as_nanos() as u64;
-    while empty.running.metric("taskcast_events_total{") < events as f64 {
-        std::thread::sleep(POLL);
-        if now_ns() > deadline {
-            return Err("RabbitMQ did not take all events".into());
-        }
-    }
+    empty.running.until_events(events as f64)?;
     let (empty_wall, empty_cpu) = (empty.wall, empty.cpu);
     drop(empty);
     report(lab, &broker, events, "RabbitMQ", empty_wall, empty_cpu)?;

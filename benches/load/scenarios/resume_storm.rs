@@ -1,14 +1,19 @@
 //! Everybody is cut off and comes back with a cursor at once, while events flow. Each must get what it missed and
 //! nothing else: the tally knows what is due to whom.
 
+use std::{rc::Rc, time::Duration};
+
 use crate::{
     Outcome,
     crowd::Crowd,
-    drive::{self, Pacer, measure},
+    drive::{self, Pacer, measure, since},
     lab::{Lab, median},
+    payload::now_ns,
     report::Row,
-    server::Server,
-    servers::taskcast::cursor_of,
+    servers::{
+        brokers::Broker,
+        taskcast::{Running, cursor_of},
+    },
 };
 
 pub const NAME: &str = "resume-storm";
@@ -16,6 +21,21 @@ pub const NAME: &str = "resume-storm";
 /// Beside those that were published while everybody was away, one for each.
 const EVENTS_PER_SECOND: f64 = 1_000.0;
 const RATIO_MAX: f64 = 1.5;
+const EVENTS_UNDER_WAY: usize = 1_000;
+const POLL: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets what was published reach the server, which nobody watches just now.
+fn flow(crowd: &mut Crowd<'_>, instance: &Running, events: f64) -> Outcome<()> {
+    let start = now_ns();
+    while instance.events() < events {
+        crowd.turn(POLL)?;
+        if since(start) > PATIENCE {
+            return Err(format!("{events} events did not arrive").into());
+        }
+    }
+    Ok(())
+}
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     if !lab.has_taskcast() {
@@ -24,27 +44,30 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
     let count = lab.size.many_watchers;
     let (mut plain, mut resumed, mut walls, mut mistakes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..lab.size.repeat {
-        let instance = lab.taskcast().start(&lab.place)?;
-        let mut crowd = Crowd::new(&*instance, drive::watchers(count, count))?;
-        // One event for each, so that each has a task in its snapshot, in both storms.
-        drive::publish(&mut crowd, count, 1_000, count)?;
-        let first = measure(&*instance, &mut crowd, |crowd| drive::connect_all(crowd).map(drop))?;
+        let instance = lab.taskcast().launch(&lab.place, Rc::new(Broker::redis(&lab.place)?))?;
+        instance.until_ready()?;
+        let mut crowd = Crowd::new(&instance, drive::watchers(count, count))?;
+        // One event for each, so that each has a task in its snapshot; the resumed ones will have one to catch up with.
+        drive::publish(&mut crowd, count, EVENTS_UNDER_WAY, count)?;
+        flow(&mut crowd, &instance, count as f64)?;
+        let first = measure(&instance, &mut crowd, |crowd| drive::connect_all(crowd).map(drop))?;
         crowd.keeps_messages = true;
-        drive::publish(&mut crowd, count, 1_000, count)?;
+        drive::publish(&mut crowd, count, EVENTS_UNDER_WAY, count)?;
         crowd.keeps_messages = false;
         for number in 0..count {
             let cursor = cursor_of(crowd.last_message(number)).ok_or("a frame without a cursor")?;
             crowd.cut(number);
             crowd.resume(number, Some(cursor));
         }
-        drive::until_idle(&*instance);
+        drive::until_idle(&instance);
         // Missed by everybody.
+        let before = instance.events();
         for topic in 0..count {
             crowd.publish(topic)?;
         }
-        drive::rest(&mut crowd, lab.warm_up())?;
+        flow(&mut crowd, &instance, before + count as f64)?;
         let mut pacer = Pacer::new(EVENTS_PER_SECOND);
-        let storm = measure(&*instance, &mut crowd, |crowd| {
+        let storm = measure(&instance, &mut crowd, |crowd| {
             drive::connect(crowd, 0..count, |crowd| pacer.publish_due(crowd, count))?;
             drive::settle(crowd)
         })?;

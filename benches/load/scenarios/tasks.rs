@@ -1,13 +1,10 @@
 //! What a retained task costs: the process with so many tasks that nobody watches, over its empty self.
 
-use std::{rc::Rc, thread, time::Duration};
+use std::{rc::Rc, thread};
 
-use crate::{Outcome, lab::Lab, payload::now_ns, report::Row, servers::brokers::Broker};
+use crate::{Outcome, lab::Lab, report::Row, servers::brokers::Broker};
 
 pub const NAME: &str = "tasks";
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     if !lab.has_taskcast() {
@@ -21,15 +18,10 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
     instance.until_ready()?;
     let empty = instance.processes.memory().resident_bytes;
     for step in lab.size.retained_tasks.clone() {
-        // Those that are there already get another event.
+        // Those that are there already hear the same again, which changes nothing.
+        let before = instance.events();
         broker.fill(step, step)?;
-        let deadline = now_ns() + PATIENCE.as_nanos() as u64;
-        while instance.metric("taskcast_tasks{") + instance.metric("taskcast_tasks ") < step as f64 {
-            thread::sleep(POLL);
-            if now_ns() > deadline {
-                return Err(format!("{step} tasks did not arrive").into());
-            }
-        }
+        instance.until_events(before + step as f64)?;
         thread::sleep(lab.warm_up());
         let resident = instance.processes.memory().resident_bytes;
         let figures = vec![

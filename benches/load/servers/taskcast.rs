@@ -25,6 +25,7 @@ use crate::{
 
 const SECRET: &str = "a-secret-of-the-load-harness-of-more-than-32-bytes";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const EVENTS_TOTAL: &str = "taskcast_events_total{";
 const LOG: &str = "taskcast.log";
 const READY_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -114,6 +115,19 @@ impl Running {
         let (_, text) = http::get(self.operations, "/metrics").unwrap_or_default();
         let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until it has seen to so many events since it started, whatever became of them.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub fn until_events(&self, count: f64) -> Outcome<()> {
+        let came = || self.metric(EVENTS_TOTAL) >= count;
+        self.processes.until(READY_PATIENCE, LOG, came).map_err(|error| format!("{count} events: {error}").into())
+    }
+
+    pub fn events(&self) -> f64 {
+        self.metric(EVENTS_TOTAL)
     }
 
     fn token(&self, watcher: &Watcher) -> String {
