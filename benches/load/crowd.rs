@@ -47,7 +47,6 @@ struct Connection {
     stream: Option<TcpStream>,
     phase: Phase,
     is_ready: bool,
-    step: u32,
     /// The number of the event that is due.
     expected: u32,
     /// What was read of a frame that is not whole.
@@ -96,7 +95,6 @@ impl<'a> Crowd<'a> {
             stream: None,
             phase: Phase::Away,
             is_ready: false,
-            step: 0,
             expected: 0,
             rest: Vec::new(),
             parts: Vec::new(),
@@ -145,7 +143,7 @@ impl<'a> Crowd<'a> {
         connection.unwritten.clone_from(&connection.request);
         connection.stream = Some(socket.into());
         connection.phase = Phase::Upgrading;
-        (connection.is_ready, connection.step) = (false, 0);
+        connection.is_ready = false;
         Ok(())
     }
 
@@ -364,8 +362,7 @@ impl<'a> Crowd<'a> {
         let connection = &mut self.connections[number];
         let was_ready = connection.is_ready;
         let mut ready = was_ready;
-        let mut heard =
-            Heard { out: &mut self.outbox, ready: &mut ready, stamps: &mut self.stamps, step: &mut connection.step };
+        let mut heard = Heard { out: &mut self.outbox, ready: &mut ready, stamps: &mut self.stamps };
         self.instance.heard(&connection.watcher, message, &mut heard);
         if self.keeps_messages {
             connection.last_message.clear();

@@ -9,7 +9,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "load", bin_name = "cargo bench --bench load --")]
 pub struct Options {
-    /// fan-out, own-task, latency, idle, tasks, storm, resume-storm, replay, ingest; soak. None: all but soak
+    /// fan-out, own-task, latency, idle, tasks, storm, resume-storm, replay, ingest; check, soak. None: all but these two
     pub scenarios: Vec<String>,
 
     /// A third of the time, for smaller figures of the same kind

@@ -89,8 +89,6 @@ pub struct Heard<'a> {
     pub out: &'a mut Outbox,
     pub(crate) ready: &'a mut bool,
     pub(crate) stamps: &'a mut Vec<crate::payload::Stamp>,
-    /// A server's own, per watcher: which step of a conversation it is at. 0 at first.
-    pub step: &'a mut u32,
 }
 
 impl Heard<'_> {

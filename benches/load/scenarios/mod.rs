@@ -1,5 +1,6 @@
 //! What is measured. Each file is one scenario, with the targets that it judges.
 
+mod check;
 mod fan_out;
 mod idle;
 mod ingest;
@@ -26,6 +27,7 @@ const SCENARIOS: &[(&str, Run, bool)] = &[
     (resume_storm::NAME, resume_storm::run, true),
     (replay::NAME, replay::run, true),
     (ingest::NAME, ingest::run, true),
+    (check::NAME, check::run, false),
     (soak::NAME, soak::run, false),
 ];
 
