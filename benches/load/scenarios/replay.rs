@@ -58,8 +58,11 @@ fn redis(lab: &mut Lab) -> Outcome<()> {
 fn rabbitmq(lab: &mut Lab) -> Outcome<()> {
     let events = lab.size.replay_rabbitmq_events;
     let broker = Rc::new(Broker::rabbitmq()?);
-    // The first one makes the stream, which takes longer than to find it.
-    drop(start(lab, &broker)?);
+    // The first one makes the stream. One event has to be in it, as only silence tells the end of an empty one.
+    let first = start(lab, &broker)?;
+    let publisher = broker.fill(1, 1)?;
+    first.running.until_events(1.0)?;
+    drop((first, publisher));
     let empty = start(lab, &broker)?;
     let publisher = broker.fill(events, TASKS)?;
     // Nobody else knows when RabbitMQ has stored the last of them.
