@@ -54,8 +54,13 @@ fn main() -> ExitCode {
 
 /// True if every scenario came to its end, whatever became of its targets.
 fn run(options: Options) -> Outcome<bool> {
+    let everybody = lab::everybody(&binary::built_beside());
+    let is_known = |wanted: &&String| everybody.iter().any(|server| server.name() == *wanted) || *wanted == "list";
+    if let Some(unknown) = options.server.iter().find(|wanted| !is_known(wanted)) {
+        return Err(format!("there is no server `{unknown}`; `--server list` names them").into());
+    }
     if options.server.iter().any(|server| server == "list") {
-        for server in lab::everybody(&binary::built_beside()) {
+        for server in everybody {
             let missing = server.missing().map(|missing| format!(" (missing: {missing})")).unwrap_or_default();
             say(&format!("{}{missing}", server.name()));
         }

@@ -58,11 +58,16 @@ fn redis(lab: &mut Lab) -> Outcome<()> {
 fn rabbitmq(lab: &mut Lab) -> Outcome<()> {
     let events = lab.size.replay_rabbitmq_events;
     let broker = Rc::new(Broker::rabbitmq()?);
-    // Makes the stream.
+    // The first one makes the stream. One event has to be in it, as only silence tells the end of an empty one.
+    let first = start(lab, &broker)?;
+    let publisher = broker.fill(1, 1)?;
+    first.running.until_events(1.0)?;
+    drop((first, publisher));
     let empty = start(lab, &broker)?;
-    broker.fill(events, TASKS)?;
+    let publisher = broker.fill(events, TASKS)?;
     // Nobody else knows when RabbitMQ has stored the last of them.
     empty.running.until_events(events as f64)?;
+    drop(publisher);
     let (empty_wall, empty_cpu) = (empty.wall, empty.cpu);
     drop(empty);
     report(lab, &broker, events, "RabbitMQ", empty_wall, empty_cpu)?;

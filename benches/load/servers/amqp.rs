@@ -2,6 +2,8 @@
 //!
 //! A client library would cost the core of the load more than RabbitMQ takes.
 
+use taskcast::clock;
+
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
@@ -9,6 +11,9 @@ const FRAME_END: u8 = 0xCE;
 const CHANNEL: u16 = 1;
 const FRAME_MAX: u32 = 131_072;
 const CHANNEL_MAX: u16 = 2047;
+
+/// The flag of the only property that is sent.
+const TIMESTAMP: u16 = 1 << 6;
 
 /// Class and method of the specification.
 const START_OK: (u16, u16) = (10, 11);
@@ -45,8 +50,9 @@ pub fn publish(exchange: &str, routing_key: &str, body: &[u8], out: &mut Vec<u8>
     method(CHANNEL, PUBLISH, &arguments, out);
     let mut header = vec![0, 60, 0, 0];
     header.extend_from_slice(&(body.len() as u64).to_be_bytes());
-    // No properties.
-    header.extend_from_slice(&[0, 0]);
+    // As workers are told to: RabbitMQ does not date what it stores.
+    header.extend_from_slice(&TIMESTAMP.to_be_bytes());
+    header.extend_from_slice(&(clock::now().unix_ms / 1000).to_be_bytes());
     frame(HEADER, CHANNEL, &header, out);
     frame(BODY, CHANNEL, body, out);
 }

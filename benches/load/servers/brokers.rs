@@ -91,12 +91,12 @@ impl Broker {
         }
     }
 
-    /// Publishes so many events of these tasks in turn, as fast as they are taken. Those of Redis are there afterwards;
-    /// RabbitMQ may still be at it.
+    /// Publishes so many events of these tasks in turn, as fast as they are taken. Those of Redis are there afterwards.
+    /// RabbitMQ may still be at it: closed before, the connection that is handed out would take with it what it has not read.
     ///
     /// # Errors
     /// The connection's.
-    pub fn fill(&self, events: usize, tasks: usize) -> Outcome<()> {
+    pub fn fill(&self, events: usize, tasks: usize) -> Outcome<TcpStream> {
         let road = self.road();
         let mut stream = TcpStream::connect(road.address)?;
         stream.set_nodelay(true)?;
@@ -116,7 +116,7 @@ impl Broker {
                 }
             }
         }
-        Ok(())
+        Ok(stream)
     }
 }
 
