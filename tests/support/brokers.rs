@@ -390,6 +390,11 @@ impl RabbitServer {
         self.port
     }
 
+    /// Of its process group.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// At once, without a chance to write or say goodbye. RabbitMQ 3.10 writes down that it has streams only some time
     /// after the first one was made: one that was never stopped properly since then forgets them.
     pub fn kill(&mut self) {

@@ -1,0 +1,193 @@
+//! What every scenario works with: the servers that take part, the place, the sizes, the report.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    Outcome,
+    crowd::Crowd,
+    drive::{Measured, connect_all, measure},
+    options::{Options, Size},
+    place::Place,
+    report::{Report, Row, number, table},
+    rivals,
+    server::{Instance, Server, Watcher},
+    servers::{
+        floor::{Floor, Mode},
+        taskcast::Taskcast,
+    },
+};
+
+/// Put to work before anything is measured: allocators, caches and connections warm up.
+const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP_SMOKE: Duration = Duration::from_millis(50);
+
+pub struct Lab {
+    pub place: Place,
+    pub size: Size,
+    pub report: Report,
+    options: Options,
+    binary: PathBuf,
+    servers: Vec<Box<dyn Server>>,
+}
+
+/// All that was measured of one server in one case.
+pub struct Results {
+    pub server: String,
+    pub rounds: Vec<Measured>,
+}
+
+impl Lab {
+    pub fn new(options: Options, place: Place, binary: PathBuf) -> Self {
+        let size = options.size();
+        let mut servers = everybody(&binary);
+        let mut report = Report::default();
+        let wanted = |name: &str| match (options.server.is_empty(), options.rivals) {
+            (true, true) => true,
+            (true, false) => ["floor", "floor-batch", "taskcast"].contains(&name),
+            // The floor has two forms, of which each case wants one.
+            (false, _) => options.server.iter().any(|wanted| wanted == name || name == format!("{wanted}-batch")),
+        };
+        servers.retain(|server| wanted(server.name()));
+        servers.retain(|server| match server.missing() {
+            Some(missing) => {
+                report.skipped.push(format!("{}: {missing}", server.name()));
+                false
+            }
+            None => true,
+        });
+        Self { place, size, report, options, binary, servers }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub fn seconds(&self) -> Duration {
+        if self.options.smoke { Duration::from_millis(300) } else { Duration::from_secs(self.size.seconds) }
+    }
+
+    pub fn warm_up(&self) -> Duration {
+        if self.options.smoke { WARM_UP_SMOKE } else { WARM_UP }
+    }
+
+    /// Figures of a smoke run mean nothing.
+    pub fn judges(&self) -> bool {
+        !self.options.smoke
+    }
+
+    pub fn has_taskcast(&self) -> bool {
+        self.servers.iter().any(|server| server.name() == "taskcast")
+    }
+
+    pub fn taskcast(&self) -> Taskcast {
+        Taskcast::new(self.binary.clone())
+    }
+
+    /// Starts every server of this run that `takes_part`. One that does not start is out of this scenario, and said to be.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub fn start(&mut self, takes_part: impl Fn(&str) -> bool) -> Outcome<Vec<(String, Box<dyn Instance>)>> {
+        let mut started = Vec::new();
+        for server in self.servers.iter().filter(|server| takes_part(server.name())) {
+            match server.start(&self.place) {
+                Ok(instance) => {
+                    self.report.versions.insert(server.name().to_owned(), instance.version());
+                    started.push((server.name().to_owned(), instance));
+                }
+                Err(error) => self.report.skipped.push(format!("{}: {error}", server.name())),
+            }
+        }
+        if started.is_empty() {
+            return Err("no server takes part".into());
+        }
+        Ok(started)
+    }
+
+    /// Connects a crowd to each server in turn, warms it up, and measures the work; as often as is wanted. A server's
+    /// failure is a line of the report.
+    pub fn contest(
+        &mut self,
+        instances: &[(String, Box<dyn Instance>)],
+        watchers: &[Watcher],
+        work: impl Fn(&mut Crowd<'_>, Duration) -> Outcome<()>,
+    ) -> Vec<Results> {
+        let mut results: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+        let mut out: Vec<usize> = Vec::new();
+        for _ in 0..self.size.repeat {
+            for (index, (name, instance)) in instances.iter().enumerate() {
+                if out.contains(&index) {
+                    continue;
+                }
+                let round = || -> Outcome<Measured> {
+                    let mut crowd = Crowd::new(&**instance, watchers.to_vec())?;
+                    connect_all(&mut crowd)?;
+                    work(&mut crowd, self.warm_up())?;
+                    measure(&**instance, &mut crowd, |crowd| work(crowd, self.seconds()))
+                };
+                match round() {
+                    Ok(measured) => results.entry(index).or_default().push(measured),
+                    Err(error) => {
+                        out.push(index);
+                        self.report.skipped.push(format!("{name} with {} watchers: {error}", watchers.len()));
+                    }
+                }
+            }
+        }
+        let named = results.into_iter().map(|(index, rounds)| Results { server: instances[index].0.clone(), rounds });
+        named.collect()
+    }
+
+    /// Adds a row, and shows it.
+    pub fn add(&mut self, row: Row) {
+        let figures: Vec<String> =
+            row.figures.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
+        crate::say(&format!("  {}, {}: {}  {}", row.case, row.server, figures.join(", "), row.remarks));
+        self.report.rows.push(row);
+    }
+
+    /// The rows of a scenario, when it is over.
+    pub fn show(&self, scenario: &str) {
+        let rows: Vec<&Row> = self.report.rows.iter().filter(|row| row.scenario == scenario).collect();
+        crate::say(&table(&rows));
+    }
+}
+
+pub fn everybody(binary: &Path) -> Vec<Box<dyn Server>> {
+    let mut servers: Vec<Box<dyn Server>> =
+        vec![Box::new(Floor(Mode::Each)), Box::new(Floor(Mode::Batch)), Box::new(Taskcast::new(binary.to_owned()))];
+    servers.extend(rivals::all());
+    servers
+}
+
+impl Results {
+    pub fn median(&self, figure: impl Fn(&Measured) -> f64) -> f64 {
+        median(self.rounds.iter().map(figure).collect())
+    }
+
+    /// The median of what each round came to, beside the same round of another server.
+    pub fn ratio(&self, other: &Self, figure: impl Fn(&Measured) -> f64) -> f64 {
+        median(self.rounds.iter().zip(&other.rounds).map(|(own, other)| figure(own) / figure(other)).collect())
+    }
+
+    /// What was lost and the like in all rounds together.
+    pub fn remarks(&self) -> String {
+        let wrong: Vec<String> =
+            self.rounds.iter().filter(|round| !round.tally.is_whole()).map(|round| round.tally.mistakes()).collect();
+        wrong.join("; ")
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        length if length.is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}

@@ -1,0 +1,6 @@
+//! taskcast itself, and the reference that everything is compared with.
+
+mod amqp;
+pub mod brokers;
+pub mod floor;
+pub mod taskcast;
