@@ -77,9 +77,11 @@ impl Hub {
     /// Step three: the watchers of what changed are looked up and marked, once for each task: of a storm on one task
     /// a batch costs its watchers no more than one event. Ends come first, and so are woken first.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
-        let mut tasks: HashMap<*const Slot, Marking<'_>> = HashMap::with_capacity(changed.len());
-        let mut order = Vec::with_capacity(changed.len());
-        for Changed { slot, frame, left } in changed {
+        let is_watched = self.0.watches.load(Ordering::SeqCst) > 0;
+        let heard_of = changed.iter().filter(|one| is_watched || one.slot.id.is_reserved());
+        let mut tasks: HashMap<*const Slot, Marking<'_>> = HashMap::new();
+        let mut order = Vec::new();
+        for Changed { slot, frame, left } in heard_of {
             let marking = tasks.entry(Arc::as_ptr(slot)).or_insert_with(|| {
                 order.push(Arc::as_ptr(slot));
                 Marking { slot, frame, left: Vec::new(), urgent: false }

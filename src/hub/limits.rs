@@ -41,10 +41,9 @@ impl Hub {
             }
         }
         if self.0.settings.max_per_owner > 0 {
-            let owner = |frame: Option<&'_ TaskFrame>| frame.and_then(|frame| frame.task.user_id.clone());
             let owners = (owner(before), owner(now));
             if owners.0 != owners.1 || ends.0 != ends.1 {
-                self.note_owner(slot, owners, ends);
+                self.note_owner(slot, (owners.0.cloned(), owners.1.cloned()), ends);
             }
         }
     }
@@ -142,6 +141,10 @@ impl Hub {
             }
         }
     }
+}
+
+fn owner(frame: Option<&TaskFrame>) -> Option<&UserId> {
+    frame.and_then(|frame| frame.task.user_id.as_ref())
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ struct Inner {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     topics: Topics,
+    /// Of anything but canaries. While there are none, as when the log is read at the start, there is nobody to mark for.
+    watches: AtomicUsize,
     trail: Mutex<Trail>,
     departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
@@ -159,6 +161,7 @@ impl Hub {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             topics: Topics::new(),
+            watches: AtomicUsize::new(0),
             trail,
             departures: Mutex::default(),
             progress: watch::Sender::default(),

@@ -2,7 +2,10 @@
 //!
 //! Refuses to know: how a state came to be.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{Hub, Mailbox, Walk, lock, slot::Slot, topics::heard};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
@@ -66,12 +69,16 @@ impl Hub {
     /// From now on, what happens under `topic` is marked in `mailbox`.
     #[must_use]
     pub fn watch(&self, topic: Topic, mailbox: &Arc<Mailbox>) -> Watch {
+        // Counted first: whoever applies looks at the count after `applied` has moved, so it sees either this watch or an
+        // `applied` that this watcher will read.
+        self.0.watches.fetch_add(usize::from(!is_canary(&topic)), Ordering::SeqCst);
         let index = self.0.topics.watch(&topic, mailbox);
         Watch { topic, index }
     }
 
     pub fn unwatch(&self, watch: &Watch) {
         self.0.topics.unwatch(&watch.topic, watch.index);
+        self.0.watches.fetch_sub(usize::from(!is_canary(&watch.topic)), Ordering::SeqCst);
     }
 
     /// May a client that saw everything up to `cursor` carry on from there?
@@ -264,6 +271,10 @@ impl Hub {
             stragglers.push(mailbox.clone());
         }
     }
+}
+
+fn is_canary(topic: &Topic) -> bool {
+    matches!(topic, Topic::Task(id) if id.is_reserved())
 }
 
 fn each_once(mut slots: Vec<Arc<Slot>>) -> Vec<Arc<Slot>> {
