@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     AmqpLog, TIMESTAMP_HEADER,
     link::Link,
-    verdict::{self, Settled, Verdict},
+    verdict::{self, Attempt, Settled, Verdict},
 };
 use crate::{
     clock,
@@ -111,10 +111,11 @@ impl Appender {
         // Closed never.
         let _turn = self.turns.acquire().await;
         let mut is_second = false;
+        let mut backoff = Backoff::new(log.settings.reconnect_max);
         loop {
             let shared = self.shared(log, progress).await?;
             shared.link.unblocked().await;
-            let Some(channel) = shared.channel().await else {
+            let Some((channel, is_first)) = shared.channel().await else {
                 if shared.link.blocked().is_none() {
                     self.forget(&shared);
                 }
@@ -123,7 +124,8 @@ impl Appender {
             let rest = &events[progress.appended..];
             let failed = publish_all(log, &channel, rest, progress).await;
             let settled = std::mem::take(&mut progress.settled);
-            let (confirmed, verdict) = verdict::of(rest, &settled, failed.as_ref(), &shared.link, &log.exchange);
+            let attempt = Attempt { is_first, link: &shared.link, exchange: &log.exchange, failed };
+            let (confirmed, verdict) = verdict::of(rest, &settled, &attempt);
             progress.appended += confirmed;
             match verdict {
                 Verdict::Appended => {
@@ -132,6 +134,10 @@ impl Appender {
                 }
                 // A fresh connection makes what was missing.
                 Verdict::NotTaken(_) if !is_second => is_second = true,
+                Verdict::NotYet(words) => {
+                    progress.why = Some(words);
+                    backoff.wait().await;
+                }
                 Verdict::NotTaken(words) | Verdict::Open(words) => {
                     self.forget(&shared);
                     return Err(words);
@@ -176,8 +182,9 @@ impl Appender {
 }
 
 impl Shared {
-    /// A channel in confirm mode on a connection that is alive; `None` when it is not. Nothing is published by this.
-    async fn channel(&self) -> Option<Channel> {
+    /// A channel in confirm mode on a connection that is alive, and whether it is a new one; `None` when it is not alive.
+    /// Nothing is published by this.
+    async fn channel(&self) -> Option<(Channel, bool)> {
         let idle = loop {
             match lock(&self.idle).pop() {
                 // The broker closes a channel for a mistake made on it.
@@ -187,15 +194,15 @@ impl Shared {
         };
         let rested = clock::now().instant.saturating_duration_since(*lock(&self.heard)) >= RESTED;
         let confirmed = async {
-            let (channel, asks) = match idle {
-                Some(channel) => (channel, rested),
+            let (channel, is_first) = match idle {
+                Some(channel) => (channel, false),
                 None => (self.link.channel().await.ok()?, true),
             };
-            if asks {
+            if is_first || rested {
                 channel.confirm_select(ConfirmSelectOptions::default()).await.ok()?;
                 self.heard();
             }
-            Some(channel)
+            Some((channel, is_first))
         };
         timeout(SIGN_OF_LIFE, confirmed).await.ok().flatten()
     }

@@ -48,6 +48,8 @@ pub(super) enum Verdict {
     Appended,
     /// Nothing beyond what was confirmed is in the log, so it can be published again. In words, why.
     NotTaken(String),
+    /// As before: the stream does not run yet, so asking again will do.
+    NotYet(String),
     /// Some of it may be. In words, why.
     Open(String),
 }
@@ -62,14 +64,18 @@ enum Fate {
     Open(usize),
 }
 
-/// `failed` is why those that were not sent were not.
-pub(super) fn of(
-    events: &[Outgoing],
-    settled: &[Settled],
-    failed: Option<&lapin::Error>,
-    link: &Link,
-    exchange: &ShortString,
-) -> (usize, Verdict) {
+/// How a batch was published.
+pub(super) struct Attempt<'a> {
+    /// Nothing had been published on its channel before.
+    pub is_first: bool,
+    pub link: &'a Link,
+    pub exchange: &'a ShortString,
+    /// Why those that were not sent were not.
+    pub failed: Option<lapin::Error>,
+}
+
+pub(super) fn of(events: &[Outgoing], settled: &[Settled], attempt: &Attempt<'_>) -> (usize, Verdict) {
+    let Attempt { is_first, link, exchange, failed } = attempt;
     let fates = fates(events, settled);
     let stored = fates.iter().take_while(|fate| **fate == Fate::Stored).count();
     let rest = &fates[stored..];
@@ -82,23 +88,33 @@ pub(super) fn of(
             Settled::Failed(error) => link.trouble(error).words().to_owned(),
             _ => format!("RabbitMQ at {} could not store it", link.address),
         },
-        Fate::Stored | Fate::Unsent => failed.map_or_else(
+        Fate::Stored | Fate::Unsent => failed.as_ref().map_or_else(
             || format!("RabbitMQ at {} did not take it", link.address),
             |error| link.trouble(error).words().to_owned(),
         ),
     };
-    let is_certain = rest.iter().all(|fate| match fate {
-        Fate::Returned | Fate::Unsent => true,
-        Fate::Open(index) => stored == 0 && matches!(&settled[*index], Settled::Failed(error) if has_no_stream(error)),
-        Fate::Stored => false,
-    });
+    let is_certain = rest.iter().all(|fate| matches!(fate, Fate::Returned | Fate::Unsent));
+    let has_no_stream = stored == 0
+        && rest.iter().all(|fate| match fate {
+            Fate::Returned | Fate::Unsent => true,
+            Fate::Open(index) => {
+                matches!(&settled[*index], Settled::Failed(error) if has_no_stream(error, *is_first))
+            }
+            Fate::Stored => false,
+        });
     // What was confirmed after a hole is in the log too, but is not a beginning of the batch.
-    (stored, if is_certain { Verdict::NotTaken(words) } else { Verdict::Open(words) })
+    let verdict = match (is_certain, has_no_stream) {
+        (true, _) => Verdict::NotTaken(words),
+        (false, true) => Verdict::NotYet(words),
+        (false, false) => Verdict::Open(words),
+    };
+    (stored, verdict)
 }
 
-/// A stream that does not run yet is found out with the first event of a channel, before it is stored.
-fn has_no_stream(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == 506)
+/// A stream that does not run yet is found out with the first event of a channel, before it is stored: the broker says
+/// so in words (506), or its channel ends over it (541, as 3.10 does where its coordinator of streams is not up).
+fn has_no_stream(error: &lapin::Error, is_first: bool) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == 506 || (is_first && said.get_id() == 541))
 }
 
 /// How many, from the start, are in the log for certain.
