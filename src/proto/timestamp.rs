@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn every_day_that_rfc_3339_can_write_is_the_library_s() {
         for day in 0..=TIMESTAMP_MAX_MS / DAY_MS {
-            let moment = OffsetDateTime::from_unix_timestamp((day * DAY_MS / 1000) as i64).unwrap();
+            let moment = OffsetDateTime::from_unix_timestamp((day * DAY_MS / 1000).cast_signed()).unwrap();
             let ymd = (moment.year() as u64, u64::from(u8::from(moment.month())), u64::from(moment.day()));
             assert_eq!(date(day), ymd);
             assert_eq!(days(ymd.0, ymd.1, ymd.2), day);

@@ -100,14 +100,13 @@ impl<S> Tap<S> {
 
     /// Takes as much of the answer as is there.
     fn advance(&mut self) -> Result<(), Halt> {
-        let mut answer = match self.answer.take() {
-            Some(answer) => answer,
-            None => {
-                let mut scan = Scan { bytes: &self.buffer[self.start..self.end], at: 0 };
-                let left = scan.head()?;
-                self.start += scan.at;
-                Answer { records: Vec::with_capacity(left.min(RECORDS_AT_FIRST)), left }
-            }
+        let mut answer = if let Some(answer) = self.answer.take() {
+            answer
+        } else {
+            let mut scan = Scan { bytes: &self.buffer[self.start..self.end], at: 0 };
+            let left = scan.head()?;
+            self.start += scan.at;
+            Answer { records: Vec::with_capacity(left.min(RECORDS_AT_FIRST)), left }
         };
         while answer.left > 0 {
             let mut scan = Scan { bytes: &self.buffer[self.start..self.end], at: 0 };

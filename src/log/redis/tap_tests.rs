@@ -9,8 +9,11 @@ fn bulk(text: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
 }
 
+/// An entry's number and its fields.
+type Entry = (u64, Vec<(&'static str, Vec<u8>)>);
+
 /// An answer of Redis to XREAD.
-fn answer(entries: &[(u64, Vec<(&str, Vec<u8>)>)]) -> Vec<u8> {
+fn answer(entries: &[Entry]) -> Vec<u8> {
     let mut out = b"*1\r\n*2\r\n".to_vec();
     out.extend(bulk(b"taskcast:events"));
     out.extend(format!("*{}\r\n", entries.len()).into_bytes());
@@ -26,7 +29,7 @@ fn answer(entries: &[(u64, Vec<(&str, Vec<u8>)>)]) -> Vec<u8> {
     out
 }
 
-fn event(number: u64) -> (u64, Vec<(&'static str, Vec<u8>)>) {
+fn event(number: u64) -> Entry {
     (number, vec![("event", format!(r#"{{"task_id":"{number}"}}"#).into_bytes())])
 }
 
