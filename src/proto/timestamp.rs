@@ -153,6 +153,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn impossible_dates_and_hours_are_refused_and_edges_of_possible_ones_are_not() {
+        let same = |text: &str| assert_eq!(parse_utc(text.as_bytes()).or_else(|| slowly(text)), slowly(text), "{text}");
+        for year in [1900, 1969, 1970, 1972, 2000, 2023, 2024, 2100, 9999] {
+            for (month, day) in (0..14).flat_map(|month| (0..33).map(move |day| (month, day))) {
+                same(&format!("{year}-{month:02}-{day:02}T12:30:30Z"));
+            }
+        }
+        for (hour, minute) in (0..26).flat_map(|hour| [0, 59, 60].map(|minute| (hour, minute))) {
+            for (second, end) in
+                [0, 59, 60, 61].into_iter().flat_map(|s| ["Z", ".1Z", ".Z", ".1234567890Z"].map(|e| (s, e)))
+            {
+                same(&format!("2026-06-30T{hour:02}:{minute:02}:{second:02}{end}"));
+            }
+        }
+    }
+
     proptest! {
         /// Also what is no date, no hour or no form that is read here.
         #[test]
