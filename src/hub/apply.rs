@@ -67,10 +67,15 @@ impl Hub {
     /// Step three: the watchers of what changed are looked up and marked, once for each task: of a storm on one task
     /// a batch costs its watchers no more than one event. Ends come first, and so are woken first.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
+        let is_watched = self.0.watches.load(Ordering::SeqCst) > 0;
+        let is_heard_of = |one: &&Changed| is_watched || one.slot.id.is_reserved();
         if let [one] = changed {
-            return self.mark_task(&[one], to_wake);
+            if is_heard_of(&one) {
+                self.mark_task(&[one], to_wake);
+            }
+            return;
         }
-        let mut by_task: Vec<&Changed> = changed.iter().collect();
+        let mut by_task: Vec<&Changed> = changed.iter().filter(is_heard_of).collect();
         // Stable: the changes of each task stay in the order of the log.
         by_task.sort_by_key(|one| Arc::as_ptr(&one.slot).addr());
         let mut tasks: Vec<&[&Changed]> = by_task.chunk_by(|a, b| Arc::ptr_eq(&a.slot, &b.slot)).collect();

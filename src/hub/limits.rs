@@ -36,9 +36,9 @@ impl Hub {
             let over = |frame: Option<&TaskFrame>| {
                 frame.filter(|frame| frame.task.status.is_terminal()).map(TaskFrame::position)
             };
-            let (owner_before, owner_now) = (owner(before), owner(now));
-            if over(before) != over(now) || owner_before != owner_now {
-                self.note_owner(slot, (owner_before, owner_now), (over(before), over(now)));
+            let (owners, ends) = ((owner(before), owner(now)), (over(before), over(now)));
+            if owners.0 != owners.1 || ends.0 != ends.1 {
+                self.note_owner(slot, owners, ends);
             }
         }
     }

@@ -184,10 +184,10 @@ impl State {
     }
 
     fn note_move(&mut self, next: &TaskFrame) {
-        let current = self.current().clone();
-        if is_listed_alike(&current.task, &next.task) {
+        if is_listed_alike(&self.current().task, &next.task) {
             return;
         }
+        let current = self.current().clone();
         if self.moves.len() == MOVES_MAX {
             self.moves.pop_front();
         }

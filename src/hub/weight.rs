@@ -30,13 +30,25 @@ pub(super) fn of_slot(task: &Task, event_ids_bytes: usize) -> usize {
 /// A frame in a ring, without the texts that it shares with the one before it.
 pub(super) fn of_frame(frame: &TaskFrame, before: Option<&TaskFrame>) -> usize {
     let (mut own, mut all) = (0, 0);
-    let known = before.map(|before| texts(&before.task));
-    for (index, piece) in texts(&frame.task).into_iter().enumerate() {
-        let Some(piece) = piece else { continue };
+    let (task, known) = (&frame.task, before.map(|before| &before.task));
+    let mut count = |text_of: fn(&Task) -> Option<&str>| {
+        let Some(piece) = text_of(task) else { return };
+        let is_shared = known.and_then(text_of).is_some_and(|known| std::ptr::eq(known, piece));
         all += piece.len();
-        let shared = known.as_ref().and_then(|known| known[index]).is_some_and(|known| std::ptr::eq(known, piece));
-        own += if shared { 0 } else { text(piece) };
-    }
+        own += if is_shared { 0 } else { text(piece) };
+    };
+    count(|task| Some(task.task_id.as_str()));
+    count(|task| task.user_id.as_ref().map(UserId::as_str));
+    count(|task| task.parent_id.as_ref().map(TaskId::as_str));
+    count(|task| task.root_id.as_ref().map(TaskId::as_str));
+    count(|task| task.name.as_deref());
+    count(|task| task.title.as_deref());
+    count(|task| task.unit.as_deref());
+    count(|task| task.step.as_deref());
+    count(|task| task.message.as_deref());
+    count(|task| task.worker.as_deref());
+    count(|task| task.result.as_ref().map(JsonText::as_str));
+    count(|task| task.metadata.as_ref().map(JsonText::as_str));
     let error_is_shared = before.is_some_and(|before| same(before.task.error.as_ref(), frame.task.error.as_ref()));
     if let Some(error) = &frame.task.error {
         let texts = [&error.code, &error.message, &error.kind].into_iter().flatten().map(|text| text.len());
@@ -56,24 +68,6 @@ pub(super) fn of_frame(frame: &TaskFrame, before: Option<&TaskFrame>) -> usize {
 /// A text of its own on the heap.
 pub(super) fn text(text: &str) -> usize {
     text.len() + ALLOCATION_BYTES
-}
-
-/// The texts of a task, in an order that makes two tasks comparable.
-fn texts(task: &Task) -> [Option<&str>; 12] {
-    [
-        task.user_id.as_ref().map(UserId::as_str),
-        task.parent_id.as_ref().map(TaskId::as_str),
-        task.root_id.as_ref().map(TaskId::as_str),
-        task.name.as_deref(),
-        task.title.as_deref(),
-        task.unit.as_deref(),
-        task.step.as_deref(),
-        task.message.as_deref(),
-        task.worker.as_deref(),
-        task.result.as_ref().map(JsonText::as_str),
-        task.metadata.as_ref().map(JsonText::as_str),
-        Some(task.task_id.as_str()),
-    ]
 }
 
 fn same<T: ?Sized>(before: Option<&Arc<T>>, now: Option<&Arc<T>>) -> bool {

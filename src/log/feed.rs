@@ -15,7 +15,8 @@ use super::{
     health::{Reporter, Trouble},
 };
 
-/// Batches fetched ahead. One is applied, one waits, one is being fetched: more would only hide lag.
+/// Batches that wait. Beside them one is applied, one is on its way here and one is being fetched: more would only hide
+/// lag.
 const BATCHES_AHEAD: usize = 1;
 /// How often the lag is told anew while the log is away.
 const TICK: Duration = Duration::from_millis(500);

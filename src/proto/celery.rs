@@ -29,7 +29,7 @@ pub(super) fn task_frame(frame: &TaskFrame) -> Vec<u8> {
         write_progress(&mut object, task);
     }
     object.moment("timestamp", frame.applied_at_ms);
-    object.string("cursor", &frame.cursor.to_string());
+    object.cursor("cursor", frame.cursor);
     object.end();
     out
 }
@@ -47,7 +47,7 @@ pub(super) fn message(message: &ServerMessage, unix_ms: u64) -> Vec<u8> {
             live.sort_by_key(|frame| std::cmp::Reverse(frame.task.created_at_ms));
             object.array("tasks", live.into_iter(), |out, frame| push_task(out, &frame.task, false));
             match cursor {
-                Some(cursor) => object.string("cursor", &cursor.to_string()),
+                Some(cursor) => object.cursor("cursor", *cursor),
                 None => object.null("cursor"),
             }
             object.boolean("more", *more);

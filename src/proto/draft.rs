@@ -10,7 +10,7 @@ use super::{
         HEARTBEAT_TIMEOUT_MAX_MS, MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, RESULT_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX,
         TEXT_MAX_BYTES,
     },
-    id::IdError,
+    id::{IdError, has_control_character},
     json_text::cut,
     timestamp::TIMESTAMP_MAX_MS,
 };
@@ -208,7 +208,7 @@ pub(super) fn push_tag(tags: &mut Vec<Arc<str>>, tag: &str) -> Result<(), Malfor
     if tag.len() > TAG_MAX_BYTES {
         return Err(too_large("tags", format!("a tag has {} bytes, more than {TAG_MAX_BYTES}", tag.len())));
     }
-    if tag.is_empty() || tag.chars().any(char::is_control) {
+    if tag.is_empty() || has_control_character(tag) {
         return Err(value("tags", "a tag must not be empty or contain control characters"));
     }
     if tags.iter().any(|known| **known == *tag) {

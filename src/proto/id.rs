@@ -36,10 +36,18 @@ fn check(text: &str) -> Result<(), IdError> {
     if text.len() > ID_MAX_BYTES {
         return Err(IdError::TooLong { bytes: text.len() });
     }
-    if text.chars().any(char::is_control) {
+    if has_control_character(text) {
         return Err(IdError::ControlCharacter);
     }
     Ok(())
+}
+
+/// Nearly all text of workers is ASCII, which needs no decoding to tell.
+pub(super) fn has_control_character(text: &str) -> bool {
+    if text.is_ascii() {
+        return text.bytes().any(|byte| byte.is_ascii_control());
+    }
+    text.chars().any(char::is_control)
 }
 
 macro_rules! id {

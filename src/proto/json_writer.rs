@@ -2,9 +2,7 @@
 //!
 //! Refuses to know: what is written.
 
-use std::io::Write as _;
-
-use super::timestamp;
+use super::{Cursor, timestamp};
 
 /// Whole numbers below this are written as integers; above it a float no longer holds every integer.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
@@ -94,6 +92,13 @@ impl<'a> ObjectWriter<'a> {
         }
     }
 
+    pub fn cursor(&mut self, key: &'static str, cursor: Cursor) {
+        let out = self.value(key);
+        out.push(b'"');
+        cursor.push_text(out);
+        out.push(b'"');
+    }
+
     /// An array, each item written by `write`.
     pub fn array<T>(&mut self, key: &'static str, items: impl Iterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
         let out = self.value(key);
@@ -133,16 +138,16 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
 }
 
 fn push_integer(out: &mut Vec<u8>, number: u64) {
-    // Writing into memory cannot fail.
-    let _ = write!(out, "{number}");
+    // Writing into memory cannot fail. Not `write!`, which takes three times as long.
+    let _ = serde_json::to_writer(out, &number);
 }
 
 /// Writes a JSON number, `40` and not `40.0`; what JSON cannot say becomes `null`.
 pub(super) fn push_number(out: &mut Vec<u8>, number: f64) {
     let written = if number.fract() == 0.0 && number.abs() < WHOLE_MAX {
-        write!(out, "{}", number as i64).is_ok()
+        serde_json::to_writer(out, &(number as i64)).is_ok()
     } else {
-        serde_json::to_writer(&mut *out, &number).is_ok()
+        serde_json::to_writer(out, &number).is_ok()
     };
     debug_assert!(written, "writing into memory cannot fail");
 }

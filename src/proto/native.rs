@@ -78,7 +78,7 @@ pub(super) fn task_frame(frame: &TaskFrame) -> Vec<u8> {
     object.string("type", frame.type_name());
     object.moment("timestamp", frame.applied_at_ms);
     write_task(&mut object, &frame.task);
-    object.string("cursor", &frame.cursor.to_string());
+    object.cursor("cursor", frame.cursor);
     object.end();
     out
 }
@@ -108,7 +108,7 @@ pub(super) fn write_message(object: &mut ObjectWriter<'_>, message: &ServerMessa
         ServerMessage::ActiveTasks { tasks, cursor, more, reset, .. } => {
             object.array("tasks", tasks.iter(), |out, frame| push_task(out, &frame.task));
             match cursor {
-                Some(cursor) => object.string("cursor", &cursor.to_string()),
+                Some(cursor) => object.cursor("cursor", *cursor),
                 None => object.null("cursor"),
             }
             object.boolean("more", *more);
@@ -180,7 +180,7 @@ fn write_established(object: &mut ObjectWriter<'_>, established: &ConnectionEsta
     }
     object.string("protocol", encoding.protocol());
     match &established.cursor {
-        Some(cursor) => object.string("cursor", &cursor.to_string()),
+        Some(cursor) => object.cursor("cursor", *cursor),
         None => object.null("cursor"),
     }
     object.boolean("resumed", established.resumed);

@@ -25,13 +25,17 @@ impl FromStr for Position {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        let (major, minor) = text.split_once('-').ok_or(CursorError)?;
-        let parse = |digits: &str| {
-            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or(CursorError)
-        };
-        Ok(Self { major: parse(major)?, minor: parse(minor)? })
+        let text = text.as_bytes();
+        let dash = text.iter().position(|byte| *byte == b'-').ok_or(CursorError)?;
+        Ok(Self { major: decimal(&text[..dash])?, minor: decimal(&text[dash + 1..])? })
     }
+}
+
+/// Digits and nothing else. By hand, since every event of the log has a position to read.
+fn decimal(digits: &[u8]) -> Result<u64, CursorError> {
+    let digit = |digit: u8| digit.is_ascii_digit().then(|| u64::from(digit - b'0'));
+    let number = digits.iter().try_fold(0_u64, |number, next| number.checked_mul(10)?.checked_add(digit(*next)?));
+    number.filter(|_| !digits.is_empty()).ok_or(CursorError)
 }
 
 /// The short hash of an event's bytes by which a cursor proves that it belongs to this log.
@@ -54,6 +58,23 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1.{:x}.{:x}.{:08x}", self.position.major, self.position.minor, self.proof)
     }
+}
+
+impl Cursor {
+    /// Writes what `Display` writes, for the one place where it counts: every frame has a cursor.
+    pub(super) fn push_text(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"1.");
+        push_hexadecimal(out, self.position.major, 1);
+        out.push(b'.');
+        push_hexadecimal(out, self.position.minor, 1);
+        out.push(b'.');
+        push_hexadecimal(out, u64::from(self.proof), 8);
+    }
+}
+
+fn push_hexadecimal(out: &mut Vec<u8>, number: u64, digits_min: u32) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(digits_min);
+    out.extend((0..digits).rev().map(|place| b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf]));
 }
 
 /// The text is not a cursor, or not one that this version reads.
@@ -105,6 +126,16 @@ mod tests {
     }
 
     #[test]
+    fn a_position_is_two_numbers_and_nothing_else() {
+        let read = |text: &str| text.parse::<Position>();
+        assert_eq!(read("18446744073709551615-0"), Ok(Position { major: u64::MAX, minor: 0 }));
+        assert_eq!(read("007-1"), Ok(Position { major: 7, minor: 1 }));
+        for text in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "1- 2", "18446744073709551616-0", "1-x"] {
+            assert_eq!(read(text), Err(CursorError), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_cursor_is_refused() {
         for text in ["", "1", "1.2.3", "1.2.3.4.5", "2.2.3.4", "1.+2.3.4", "1.2.3.1ffffffff", "1.x.3.4", "1..3.4"] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
@@ -116,6 +147,9 @@ mod tests {
         fn any_cursor_survives_its_text_and_no_two_share_one(a: (u64, u64, u32), b: (u64, u64, u32)) {
             let cursor = |(major, minor, proof)| Cursor { position: Position { major, minor }, proof };
             prop_assert_eq!(cursor(a).to_string().parse(), Ok(cursor(a)));
+            let mut written = Vec::new();
+            cursor(a).push_text(&mut written);
+            prop_assert_eq!(written, cursor(a).to_string().into_bytes());
             prop_assert_eq!(a == b, cursor(a).to_string() == cursor(b).to_string());
             prop_assert_eq!(a.0.cmp(&b.0).then(a.1.cmp(&b.1)), cursor(a).position.cmp(&cursor(b).position));
         }

@@ -149,3 +149,24 @@ fn trouble(address: &str, error: &lapin::Error) -> Trouble {
         _ => Trouble::Lost(format!("RabbitMQ at {address}: {words}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn said(kind: AMQPErrorKind) -> Trouble {
+        let error = AMQPError::new(kind, "words of the broker".into());
+        trouble("broker:5672", &lapin::Error::from(ErrorKind::ProtocolError(error)))
+    }
+
+    /// RabbitMQ says so while a stream's coordinator is not up, of a broker that is well a moment later.
+    #[test]
+    fn an_internal_error_of_the_broker_is_waited_for_and_no_mistake_of_the_operator() {
+        for hard in [AMQPHardError::INTERNALERROR, AMQPHardError::CONNECTIONFORCED, AMQPHardError::RESOURCEERROR] {
+            assert!(matches!(said(AMQPErrorKind::Hard(hard)), Trouble::Lost(_)));
+        }
+        assert!(matches!(said(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)), Trouble::Misfit(_)));
+    }
+}

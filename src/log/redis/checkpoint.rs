@@ -42,7 +42,7 @@ pub(in crate::log) struct CheckpointStore {
 
 impl CheckpointStore {
     pub(in crate::log) async fn connect(log: &Arc<RedisLog>) -> Result<Self, Trouble> {
-        let Connected { connection, address } = log.connect().await?;
+        let Connected { connection, address, .. } = log.connect().await?;
         let key = format!("{}{SUFFIX}", log.settings.key);
         let writer_key = format!("{}{WRITER_SUFFIX}", log.settings.key);
         Ok(Self { log: log.clone(), connection, address, key, writer_key, locked_at: None })

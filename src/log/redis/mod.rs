@@ -11,6 +11,7 @@ mod reader;
 mod sentinel;
 mod settle;
 mod tally;
+mod tap;
 mod wire;
 mod words;
 
@@ -24,7 +25,7 @@ pub use self::place::check_redis_address;
 pub use self::sentinel::{check_sentinel_address, shown_sentinel_address};
 use self::{
     append::Appender,
-    place::{Connected, Place},
+    place::{Connected, Place, Purpose},
 };
 use super::{
     AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
@@ -77,7 +78,11 @@ impl RedisLog {
     }
 
     async fn connect(&self) -> Result<Connected, Trouble> {
-        self.place.connect(&self.settings.key).await
+        self.place.connect(&self.settings.key, Purpose::Other).await
+    }
+
+    async fn connect_to_read(&self) -> Result<Connected, Trouble> {
+        self.place.connect(&self.settings.key, Purpose::Read).await
     }
 
     /// What an error means for the operator.

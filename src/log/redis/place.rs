@@ -7,9 +7,17 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
 };
-use tokio::time::{interval, sleep, timeout};
+use tokio::{
+    net::TcpStream,
+    task::JoinHandle,
+    time::{interval, sleep, timeout},
+};
 
-use super::{sentinel::Sentinels, words};
+use super::{
+    sentinel::Sentinels,
+    tap::{Harvest, Tap},
+    words,
+};
 use crate::log::{Settings, health::Trouble, settings::certificate_authorities};
 
 /// An attempt to connect fails after this long.
@@ -54,14 +62,37 @@ impl Node {
         Ok(Self { client, address })
     }
 
-    /// Its own response timeout is off, since it would break blocking reads; callers set theirs.
     pub(super) async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(1_024);
-        self.client.get_multiplexed_async_connection_with_config(&config).await
+        self.client.get_multiplexed_async_connection_with_config(&configuration()).await
     }
+
+    /// A connection for XREAD. Over TLS and to sockets the library reads all answers: it alone knows how to connect there.
+    async fn connect_to_read(&self) -> redis::RedisResult<(MultiplexedConnection, Option<Tapped>)> {
+        let info = self.client.get_connection_info();
+        let ConnectionAddr::Tcp(host, port) = info.addr() else { return Ok((self.connect().await?, None)) };
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let harvest = Arc::<Harvest>::default();
+        let tap = Tap::new(stream, harvest.clone());
+        let connecting = MultiplexedConnection::new_with_config(info.redis_settings(), tap, configuration());
+        let (connection, driver) = connecting.await?;
+        Ok((connection, Some(Tapped { harvest, driver: tokio::spawn(driver) })))
+    }
+}
+
+/// The library's own response timeout is off, since it would break blocking reads; callers set theirs.
+fn configuration() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(1_024)
+}
+
+/// What is a connection for?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Read,
+    Other,
 }
 
 /// A connection, and where it leads.
@@ -69,6 +100,20 @@ impl Node {
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     pub(super) address: Arc<str>,
+    /// Of one for [`Purpose::Read`], where that is possible.
+    pub(super) tapped: Option<Arc<Tapped>>,
+}
+
+/// The stream of a connection that is read here; ends it when dropped.
+pub(super) struct Tapped {
+    pub(super) harvest: Arc<Harvest>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// Where to connect.
@@ -98,32 +143,32 @@ impl Place {
     }
 
     /// A new connection to a Redis that can hold the log.
-    pub(super) async fn connect(&self, key: &str) -> Result<Connected, Trouble> {
+    pub(super) async fn connect(&self, key: &str, purpose: Purpose) -> Result<Connected, Trouble> {
         let mut attempts = FuturesUnordered::new();
         let mut next = interval(NEXT_ATTEMPT);
         loop {
             tokio::select! {
                 biased;
                 Some(connected) = attempts.next() => return connected,
-                _ = next.tick() => attempts.push(self.attempt(key)),
+                _ = next.tick() => attempts.push(self.attempt(key, purpose)),
             }
         }
     }
 
-    async fn attempt(&self, key: &str) -> Result<Connected, Trouble> {
-        match timeout(CONNECT_TIMEOUT, self.reach(key)).await {
+    async fn attempt(&self, key: &str, purpose: Purpose) -> Result<Connected, Trouble> {
+        match timeout(CONNECT_TIMEOUT, self.reach(key, purpose)).await {
             Ok(connected) => connected,
             Err(_) => Err(Trouble::Lost(format!("Redis at {} does not answer", self.address()))),
         }
     }
 
-    async fn reach(&self, key: &str) -> Result<Connected, Trouble> {
+    async fn reach(&self, key: &str, purpose: Purpose) -> Result<Connected, Trouble> {
         let sentinels = match self {
-            Self::Fixed(node) => return open(node, key).await,
+            Self::Fixed(node) => return open(node, key, purpose).await,
             Self::Sentinels(sentinels) => sentinels,
         };
         let node = sentinels.primary().await?;
-        let mut connected = open(&node, key).await?;
+        let mut connected = open(&node, key, purpose).await?;
         let role = redis::cmd("ROLE").query_async::<Value>(&mut connected.connection).await;
         let role = role.map_err(|error| words::trouble(&node.address, key, &error))?;
         if !is_primary(&role) {
@@ -164,15 +209,22 @@ impl Place {
     }
 }
 
-async fn open(node: &Node, key: &str) -> Result<Connected, Trouble> {
+async fn open(node: &Node, key: &str, purpose: Purpose) -> Result<Connected, Trouble> {
     let trouble = |error: &RedisError| words::trouble(&node.address, key, error);
-    let mut connection = node.connect().await.map_err(|error| trouble(&error))?;
+    let connected = match purpose {
+        Purpose::Read => node.connect_to_read().await,
+        Purpose::Other => node.connect().await.map(|connection| (connection, None)),
+    };
+    let (mut connection, tapped) = connected.map_err(|error| trouble(&error))?;
     let asked = redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await;
     match asked {
         Ok(info) if info.contains("cluster_enabled:1") => Err(words::cluster(&node.address)),
         Err(error) if !words::is_refusal(&error) => Err(trouble(&error)),
         // Whoever may not ask this may still read and append.
-        Ok(_) | Err(_) => Ok(Connected { connection, address: node.address.as_str().into() }),
+        Ok(_) | Err(_) => {
+            let address = node.address.as_str().into();
+            Ok(Connected { connection, address, tapped: tapped.map(Arc::new) })
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn read(log: Arc<RedisLog>, out: Out, begin: Option<Bookmark>) 
     loop {
         let connected = match replacement.take() {
             Some(connected) => Ok(connected),
-            None => log.connect().await,
+            None => log.connect_to_read().await,
         };
         let trouble = match connected {
             Ok(to) => {
@@ -241,26 +241,24 @@ impl<'a> Session<'a> {
         self.out.replayed(self.target.is_none()).await;
     }
 
-    /// Reads until it is time to ask whether the stream is still the same, and asks.
+    /// Reads until it is time to ask whether the stream is still the same, and asks. Redis puts the next answer together
+    /// while the last one is on its way to be applied.
     async fn read_on(&mut self, tally: &mut Tally) -> Result<(), Leave> {
         let check_at = clock::now().instant + CHECK_EVERY;
-        loop {
-            let mut command = redis::cmd("XREAD");
-            command.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
-            command.arg(&self.log.settings.key).arg(tally.position().to_string());
-            let due = Duration::from_millis(BLOCK_MS);
-            let reply = self.ask(&command, due).await?.map_err(|error| self.failed(&error))?;
-            let records = wire::read(reply).ok_or_else(|| self.log.unreadable())?;
-            self.patience = STALL;
+        let mut records = self.read(tally).await?;
+        let nothing_left = loop {
             let nothing_left = records.is_empty();
-            self.hand_over(tally, records).await;
-            if nothing_left && self.target.take().is_some() {
-                // The entry aimed at was deleted meanwhile.
-                self.out.replayed(true).await;
-            }
+            let handed_over = self.hand_over(tally, records);
             if nothing_left || self.recovered || clock::now().instant >= check_at {
-                break;
+                handed_over.await;
+                break nothing_left;
             }
+            let (read, ()) = tokio::join!(self.read(tally), handed_over);
+            records = read?;
+        };
+        if self.target.take_if(|_| nothing_left).is_some() {
+            // The entry aimed at was deleted meanwhile.
+            self.out.replayed(true).await;
         }
         let info = self.info().await?;
         tally.check(info.as_ref())?;
@@ -271,13 +269,36 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn hand_over(&mut self, tally: &mut Tally, records: Vec<Record>) {
+    /// What stands behind the last record.
+    async fn read(&mut self, tally: &Tally) -> Result<Vec<Record>, Leave> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+        command.arg(&self.log.settings.key).arg(tally.position().to_string());
+        let due = Duration::from_millis(BLOCK_MS);
+        let tapped = self.to.tapped.clone();
+        if let Some(tapped) = &tapped {
+            tapped.harvest.expect();
+        }
+        let reply = self.ask(&command, due).await?.map_err(|error| self.failed(&error))?;
+        let records = match tapped.and_then(|tapped| tapped.harvest.take()) {
+            Some(records) => records,
+            None => wire::read(reply).ok_or_else(|| self.log.unreadable())?,
+        };
+        self.patience = STALL;
+        Ok(records)
+    }
+
+    /// Counts them as read at once; they are on their way when what is returned has ended.
+    fn hand_over(&mut self, tally: &mut Tally, records: Vec<Record>) -> impl Future<Output = ()> + Send + use<'a> {
         self.fit(&records);
         tally.read(&records);
-        self.out.records(records, tally.bookmark()).await;
-        if self.target.is_some_and(|target| target <= tally.position()) {
-            self.target = None;
-            self.out.replayed(true).await;
+        let (out, bookmark) = (self.out, tally.bookmark());
+        let reached = self.target.take_if(|target| *target <= tally.position()).is_some();
+        async move {
+            out.records(records, bookmark).await;
+            if reached {
+                out.replayed(true).await;
+            }
         }
     }
 
@@ -337,7 +358,7 @@ impl<'a> Session<'a> {
 async fn another(log: &RedisLog) -> Result<Connected, Trouble> {
     let mut backoff = Backoff::new(log.settings.reconnect_max);
     loop {
-        match log.connect().await {
+        match log.connect_to_read().await {
             Ok(to) => return Ok(to),
             Err(misfit @ Trouble::Misfit(_)) => return Err(misfit),
             Err(Trouble::Lost(words)) => tracing::debug!(reason = words, "no other connection to the log either"),

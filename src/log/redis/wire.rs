@@ -12,7 +12,7 @@ use crate::{
 /// The field that holds the event.
 pub(super) const EVENT: &str = "event";
 /// The field that says how to read it; JSON when absent.
-const CONTENT_TYPE: &[u8] = b"content_type";
+pub(super) const CONTENT_TYPE: &[u8] = b"content_type";
 
 /// What XINFO STREAM says that the log needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
