@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::{Hub, Mailbox, lock};
@@ -81,9 +82,16 @@ impl Worker {
         count > 0
     }
 
-    /// Delivers what is due to one session, or wakes it.
-    pub fn deliver(&self, mailbox: &Mailbox, now: Now, tally: &mut Tally) {
-        mailbox.deliver(now, tally);
+    /// Delivers what is due to a few sessions, or wakes them.
+    pub fn deliver(&self, due: &[Arc<Mailbox>], now: Now, tally: &mut Tally) {
+        // All are looked up before the first is asked: each lies elsewhere in memory, and the processor can wait for many
+        // places at a time.
+        let attendants: SmallVec<[_; 16]> = due.iter().map(|mailbox| mailbox.attendant()).collect();
+        for (mailbox, attendant) in due.iter().zip(attendants) {
+            if !attendant.is_some_and(|attendant| attendant.deliver(now, tally)) {
+                mailbox.wake();
+            }
+        }
     }
 }
 

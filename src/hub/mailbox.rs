@@ -65,12 +65,8 @@ impl Mailbox {
         self.attendant.get().is_some()
     }
 
-    /// Has what is due taken by the attendant, or wakes the session.
-    pub(super) fn deliver(&self, now: Now, tally: &mut Tally) {
-        let attendant = self.attendant.get().and_then(Weak::upgrade);
-        if !attendant.is_some_and(|attendant| attendant.deliver(now, tally)) {
-            self.wake();
-        }
+    pub(super) fn attendant(&self) -> Option<Arc<dyn Attendant>> {
+        self.attendant.get().and_then(Weak::upgrade)
     }
 
     /// Lets the session look.

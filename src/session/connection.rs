@@ -42,6 +42,8 @@ struct State<S> {
     /// was applied.
     task_frames: u64,
     oldest_ms: Option<u64>,
+    /// What is due to the session is a frame, if anything: as it was when the session was looked at last.
+    is_plain: bool,
 }
 
 /// What the task does next.
@@ -57,7 +59,7 @@ enum Step {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
         let drain = session.shared.drain.clone();
-        let state = State { pump, session, task_frames: 0, oldest_ms: None };
+        let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
         Arc::new(Self { drain, state: Mutex::new(Some(state)) })
     }
 
@@ -67,7 +69,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State<S>) -> R) -> Option<R> {
-        self.lock().as_mut().map(look)
+        self.lock().as_mut().map(|state| {
+            state.is_plain = false;
+            look(state)
+        })
     }
 
     /// Runs until the connection ends; the close code, if one was agreed.
@@ -134,7 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
 
     /// Writes what waits, then reads. Cancel safe.
     async fn turn(&self) -> Event {
-        poll_fn(|cx| self.with(|state| state.poll_turn(cx)).unwrap_or(Poll::Ready(Event::Gone))).await
+        let poll = |cx: &mut Context<'_>| self.lock().as_mut().map(|state| state.poll_turn(cx));
+        poll_fn(|cx| poll(cx).unwrap_or(Poll::Ready(Event::Gone))).await
     }
 
     /// Nobody delivers any more: the session is gone, and the socket is the task's alone.
@@ -180,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         if idle && self.session.has_more() {
             return Step::Again;
         }
+        self.is_plain = idle && self.session.is_plain();
         self.pump.reads = !self.session.is_backed_up();
         let deadline = self.session.deadline(now);
         let deadline = if idle { deadline } else { deadline.min(self.stalled_at()) };
@@ -190,22 +197,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     fn hand_out(&mut self, now: Now) {
         let output = self.session.output(now);
         (self.task_frames, self.oldest_ms) = (output.task_frames, output.oldest_ms);
-        self.pump.queue(output.frames);
+        self.pump.queue(output.frames, now.instant);
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let turned = self.pump.poll_turn(cx);
         if matches!(turned, Poll::Ready(Event::Flushed)) {
-            self.flushed();
+            self.flushed(clock::now());
         }
         turned
     }
 
-    fn flushed(&mut self) {
+    fn flushed(&mut self, now: Now) {
         let metrics = &self.session.shared.metrics;
         metrics.written(std::mem::take(&mut self.pump.written));
-        let now_ms = clock::now().unix_ms;
-        let waited = self.oldest_ms.map(|oldest_ms| Duration::from_millis(now_ms.saturating_sub(oldest_ms)));
+        let waited = self.oldest_ms.map(|oldest_ms| Duration::from_millis(now.unix_ms.saturating_sub(oldest_ms)));
         metrics.frames_delivered(self.task_frames, waited);
     }
 
@@ -229,10 +235,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
         // What the socket does not take now is its task's to finish, which asks the socket again.
         let mut cx = Context::from_waker(Waker::noop());
-        if let Some(frame) = self.session.only_frame() {
+        if self.is_plain
+            && let Some(frame) = self.session.only_frame()
+        {
             let bytes = frame.bytes(self.session.encoding);
             let waited = Duration::from_millis(now.unix_ms.saturating_sub(frame.applied_at_ms));
-            if self.pump.write_one(&mut cx, &bytes) {
+            if self.pump.write_one(&mut cx, &bytes, now.instant) {
                 tally.delivered_one(bytes.len(), waited);
                 return true;
             }
@@ -242,8 +250,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
         self.hand_out(now);
         if !self.pump.is_idle() && matches!(self.pump.poll_write(&mut cx), Poll::Ready(Ok(()))) {
-            self.flushed();
+            self.flushed(now);
         }
+        self.is_plain = self.pump.is_idle() && self.session.is_plain();
         self.pump.is_idle() && !self.session.needs_its_task()
     }
 }

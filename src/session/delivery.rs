@@ -22,10 +22,7 @@ impl Sessions {
             worker.due().await;
             while worker.take(PIECE, &mut due) {
                 for few in due.chunks(CLOCK_EVERY) {
-                    let now = clock::now();
-                    for mailbox in few {
-                        worker.deliver(mailbox, now, &mut tally);
-                    }
+                    worker.deliver(few, clock::now(), &mut tally);
                 }
                 due.clear();
                 tally.hand_over();

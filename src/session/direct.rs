@@ -9,21 +9,24 @@ use super::machine::{Session, Stage};
 use crate::{hub::Hub, proto::TaskFrame};
 
 impl Session {
-    /// The one frame that is due, if there is nothing else to say. The cursor is behind it then.
+    /// Nothing but frames can be due, until the session is told something or the hub starts over.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.stage, Stage::Live)
+            && self.closing.is_none()
+            && self.told_stale.is_none()
+            && !self.more
+            && self.throttle.is_zero()
+            && self.preface.is_empty()
+            && self.replies.is_empty()
+            && self.late_topics.is_empty()
+            && self.listings.is_empty()
+    }
+
+    /// The one frame that is due to a session that [`Session::is_plain`]; the cursor is behind it then. `None` tells
+    /// nothing.
     pub(super) fn only_frame(&mut self) -> Option<Arc<TaskFrame>> {
         let progress = self.shared.hub.progress();
-        let has_else = self.closing.is_some()
-            || !matches!(self.stage, Stage::Live)
-            || progress.generation != self.generation
-            || progress.stale.is_some()
-            || self.told_stale.is_some()
-            || self.more
-            || !self.throttle.is_zero()
-            || !(self.preface.is_empty()
-                && self.replies.is_empty()
-                && self.late_topics.is_empty()
-                && self.listings.is_empty());
-        if has_else {
+        if progress.generation != self.generation || progress.stale.is_some() {
             return None;
         }
         let sees = |task: &_| self.identity.may_watch(task);

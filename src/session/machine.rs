@@ -386,12 +386,11 @@ impl Session {
 
     /// Hands out shared frames and moves the cursor along.
     pub(super) fn send(&mut self, frames: &[Arc<TaskFrame>], output: &mut Output) {
-        for frame in frames {
-            output.frames.push(frame.bytes(self.encoding));
-            // What a client missed while it was away says nothing of the service's speed.
-            if matches!(self.stage, Stage::Live) {
-                output.oldest_ms = output.oldest_ms.into_iter().chain([frame.applied_at_ms]).min();
-            }
+        output.frames.reserve_exact(frames.len());
+        output.frames.extend(frames.iter().map(|frame| frame.bytes(self.encoding)));
+        // What a client missed while it was away says nothing of the service's speed.
+        if let (Stage::Live, Some(oldest)) = (&self.stage, frames.first()) {
+            output.oldest_ms = output.oldest_ms.into_iter().chain([oldest.applied_at_ms]).min();
         }
         output.task_frames += frames.len() as u64;
         if let Some(last) = frames.last() {

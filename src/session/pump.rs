@@ -82,12 +82,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    pub(super) fn queue(&mut self, frames: impl IntoIterator<Item = Bytes>) {
-        if self.outbox.is_empty() {
-            self.progress_at = clock::now().instant;
-            self.taken = 0;
+    pub(super) fn queue(&mut self, frames: Vec<Bytes>, now: Instant) {
+        if !self.outbox.is_empty() {
+            self.outbox.extend(frames);
+            return;
         }
-        self.outbox.extend(frames);
+        self.progress_at = now;
+        self.taken = 0;
+        // The list itself, as it is.
+        self.outbox = frames.into();
     }
 
     /// Everything that was handed over is written.
@@ -96,14 +99,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     }
 
     /// Writes a frame past the empty queue; true when the socket took it whole. What it did not take is queued.
-    pub(super) fn write_one(&mut self, cx: &mut Context<'_>, frame: &Bytes) -> bool {
+    pub(super) fn write_one(&mut self, cx: &mut Context<'_>, frame: &Bytes, now: Instant) -> bool {
         let written = match Pin::new(&mut self.socket).poll_write(cx, frame) {
             Poll::Ready(Ok(written)) => written,
             // Its task meets the error too.
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
         if written < frame.len() {
-            self.queue([frame.slice(written..)]);
+            self.queue(vec![frame.slice(written..)], now);
         } else if Pin::new(&mut self.socket).poll_flush(cx).is_ready() {
             return true;
         }
@@ -193,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     /// Sends a close frame after what waits and gives the peer a moment to answer, so that it reads the code and not a
     /// reset.
     pub(super) async fn close(&mut self, code: CloseCode, reason: &str) {
-        self.queue([close_frame(code, reason)]);
+        self.queue(vec![close_frame(code, reason)], clock::now().instant);
         self.reads = true;
         let farewell = async {
             let mut answered = self.peer_closed;
