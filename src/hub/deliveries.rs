@@ -32,11 +32,11 @@ impl Deliveries {
         {
             let mut queue = lock(&self.queue);
             for mailbox in mailboxes {
-                if queue.workers > 0 && mailbox.is_attended() {
+                if queue.workers == 0 || !mailbox.is_attended() {
+                    mailbox.wake();
+                } else if !mailbox.set_due(true) {
                     queue.due.push_back(mailbox);
                     has_due = true;
-                } else {
-                    mailbox.wake();
                 }
             }
         }
@@ -69,7 +69,9 @@ impl Worker {
         let deliveries = &self.0.0.deliveries;
         let mut queue = lock(&deliveries.queue);
         let count = queue.due.len().min(max);
-        due.extend(queue.due.drain(..count));
+        due.extend(queue.due.drain(..count).inspect(|mailbox| {
+            mailbox.set_due(false);
+        }));
         let (has_more, has_help) = (!queue.due.is_empty(), queue.workers > 1);
         if !has_more {
             // What a crowd took is given back.
@@ -100,7 +102,10 @@ impl Drop for Worker {
         let mut queue = lock(&self.0.0.deliveries.queue);
         queue.workers -= 1;
         if queue.workers == 0 {
-            queue.due.drain(..).for_each(|mailbox| mailbox.wake());
+            for mailbox in queue.due.drain(..) {
+                mailbox.set_due(false);
+                mailbox.wake();
+            }
         }
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! Refuses to know: what is new, and whether the session may see it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -29,6 +32,8 @@ pub struct Mailbox {
     marks: Mutex<Marks>,
     wake: Notify,
     attendant: OnceLock<Weak<dyn Attendant>>,
+    /// It stands in the list of deliveries; whoever looks or writes holds that list's lock.
+    is_due: AtomicBool,
 }
 
 #[derive(Default)]
@@ -65,6 +70,11 @@ impl Mailbox {
         self.attendant.get().is_some()
     }
 
+    /// Notes whether it stands in the list of deliveries; whether it did.
+    pub(super) fn set_due(&self, is_due: bool) -> bool {
+        self.is_due.swap(is_due, Ordering::Relaxed)
+    }
+
     pub(super) fn attendant(&self) -> Option<Arc<dyn Attendant>> {
         self.attendant.get().and_then(Weak::upgrade)
     }
@@ -77,6 +87,18 @@ impl Mailbox {
     /// Resolves when there may be something to pull. Cancel safe.
     pub fn woken(&self) -> impl Future<Output = ()> {
         self.wake.notified()
+    }
+
+    /// How many marks there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// Nothing is marked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Something is marked; and whether a task among it ended.

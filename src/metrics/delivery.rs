@@ -3,7 +3,7 @@
 //!
 //! Refuses to know: sockets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{
     Histogram, IntCounter, Registry,
@@ -66,36 +66,50 @@ impl Metrics {
 
     /// Counts aside.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(self: &Arc<Self>) -> Tally {
         Tally {
+            metrics: self.clone(),
             frames_delivered: self.delivery.frames_delivered.local(),
             bytes_delivered: self.delivery.bytes_delivered.local(),
             pull_batch_frames: self.delivery.pull_batch_frames.local(),
             event_to_socket_seconds: self.delivery.event_to_socket_seconds.local(),
+            applied_ms: Vec::new(),
         }
     }
 }
 
 /// Counts of one who delivers; nobody sees them before they are handed over.
 pub struct Tally {
+    metrics: Arc<Metrics>,
     frames_delivered: LocalIntCounter,
     bytes_delivered: LocalIntCounter,
     pull_batch_frames: LocalHistogram,
     event_to_socket_seconds: LocalHistogram,
+    /// Of frames that were written since [`Tally::written_by`] was called: when they were applied.
+    applied_ms: Vec<u64>,
 }
 
 impl Tally {
-    /// One task frame was pulled and written whole, `waited` after it was applied.
-    pub fn delivered_one(&mut self, bytes: usize, waited: Duration) {
-        self.pulled_one();
-        self.frames_delivered.inc();
-        self.bytes_delivered.inc_by(bytes as u64);
-        self.event_to_socket_seconds.observe(waited.as_secs_f64());
+    /// Does what is counted here end up there?
+    #[must_use]
+    pub fn is_of(&self, metrics: &Arc<Metrics>) -> bool {
+        Arc::ptr_eq(&self.metrics, metrics)
     }
 
-    /// One task frame was pulled.
-    pub fn pulled_one(&mut self) {
+    /// One task frame was pulled and written whole.
+    pub fn delivered_one(&mut self, bytes: usize, applied_at_ms: u64) {
         self.pull_batch_frames.observe(1.0);
+        self.frames_delivered.inc();
+        self.bytes_delivered.inc_by(bytes as u64);
+        self.applied_ms.push(applied_at_ms);
+    }
+
+    /// The time, read after the last few writes.
+    pub fn written_by(&mut self, now_ms: u64) {
+        for applied_ms in self.applied_ms.drain(..) {
+            let waited = Duration::from_millis(now_ms.saturating_sub(applied_ms));
+            self.event_to_socket_seconds.observe(waited.as_secs_f64());
+        }
     }
 
     pub fn hand_over(&mut self) {
@@ -112,9 +126,10 @@ mod tests {
 
     #[test]
     fn what_was_counted_aside_shows_once_it_is_handed_over() {
-        let metrics = Metrics::new("memory");
+        let metrics = Arc::new(Metrics::new("memory"));
         let mut tally = metrics.tally();
-        tally.delivered_one(250, Duration::from_millis(2));
+        tally.delivered_one(250, 1_000);
+        tally.written_by(1_002);
         assert!(metrics.render().unwrap().contains("taskcast_frames_delivered_total 0"));
         tally.hand_over();
         tally.hand_over();

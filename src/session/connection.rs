@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -25,7 +26,11 @@ use crate::{
     hub::Attendant,
     input::Publisher,
     metrics::Tally,
+    proto::TaskFrame,
 };
+
+/// Of a session with more marks than this the next step may take a while.
+const MARKS_MAX: usize = 64;
 
 /// One open connection.
 pub(super) struct Connection<S> {
@@ -44,6 +49,16 @@ struct State<S> {
     oldest_ms: Option<u64>,
     /// What is due to the session is a frame, if anything: as it was when the session was looked at last.
     is_plain: bool,
+}
+
+/// However the conversation ends: nobody delivers any more, and the socket is gone.
+struct Over<'a, S>(&'a Connection<S>);
+
+impl<S> Drop for Over<'_, S> {
+    fn drop(&mut self) {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(state);
+    }
 }
 
 /// What the task does next.
@@ -78,6 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// Runs until the connection ends; the close code, if one was agreed.
     pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
+        let _over = Over(&self);
         let attendant: Weak<Self> = Arc::downgrade(&self);
         mailbox.attend(attendant);
         let mut cancelling: Option<Cancelling> = None;
@@ -230,30 +246,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     }
 
     fn deliver(&mut self, now: Now, tally: &mut Tally) -> bool {
-        if !self.pump.is_idle() {
+        // A long step is its task's, which others can run beside.
+        if !self.is_plain || !self.pump.is_idle() || self.session.mailbox.len() > MARKS_MAX {
             return false;
         }
         // What the socket does not take now is its task's to finish, which asks the socket again.
         let mut cx = Context::from_waker(Waker::noop());
-        if self.is_plain
-            && let Some(frame) = self.session.only_frame()
-        {
+        if let Some(frame) = self.session.only_frame() {
             let bytes = frame.bytes(self.session.encoding);
-            let waited = Duration::from_millis(now.unix_ms.saturating_sub(frame.applied_at_ms));
             if self.pump.write_one(&mut cx, &bytes, now.instant) {
-                tally.delivered_one(bytes.len(), waited);
+                self.delivered_one(&bytes, &frame, tally);
                 return true;
             }
-            tally.pulled_one();
+            self.session.shared.metrics.pulled(1, 0);
             (self.task_frames, self.oldest_ms) = (1, Some(frame.applied_at_ms));
             return false;
         }
         self.hand_out(now);
         if !self.pump.is_idle() && matches!(self.pump.poll_write(&mut cx), Poll::Ready(Ok(()))) {
-            self.flushed(now);
+            self.flushed(clock::now());
         }
         self.is_plain = self.pump.is_idle() && self.session.is_plain();
         self.pump.is_idle() && !self.session.needs_its_task()
+    }
+}
+
+impl<S> State<S> {
+    fn delivered_one(&self, bytes: &Bytes, frame: &TaskFrame, tally: &mut Tally) {
+        let metrics = &self.session.shared.metrics;
+        if tally.is_of(metrics) {
+            tally.delivered_one(bytes.len(), frame.applied_at_ms);
+            return;
+        }
+        // A session that is counted elsewhere, such as this replica's to itself.
+        metrics.pulled(1, 0);
+        metrics.written(bytes.len() as u64);
+        let now_ms = clock::now().unix_ms;
+        metrics.frames_delivered(1, Some(Duration::from_millis(now_ms.saturating_sub(frame.applied_at_ms))));
     }
 }
 

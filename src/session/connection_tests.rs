@@ -133,6 +133,12 @@ async fn a_frame_that_is_due_to_a_session_at_rest_is_written_in_place_of_its_tas
     let read = client.read(&mut told).await.unwrap();
     assert_eq!(percentages(&told[..read]).last(), Some(&3.0));
     assert!(world.shared.metrics.render().unwrap().contains("taskcast_pull_batch_frames_count 2"));
+    world.event("t1", "u1", Some(4.0), None);
+    let elsewhere = Arc::new(crate::metrics::Metrics::new("memory"));
+    assert!(connection.deliver(world.now, &mut elsewhere.tally()));
+    let shown = |metrics: &crate::metrics::Metrics| metrics.render().unwrap();
+    assert!(shown(&world.shared.metrics).contains("taskcast_frames_delivered_total 4"), "counted where it belongs");
+    assert!(shown(&elsewhere).contains("taskcast_frames_delivered_total 0"));
 }
 
 #[tokio::test]
@@ -145,9 +151,12 @@ async fn what_a_socket_did_not_take_and_what_needs_a_timer_is_left_to_the_task()
     world.event("t1", "u1", Some(1.0), None);
     assert!(!narrow.deliver(world.now, &mut tally), "64 bytes are no frame");
     assert!(!narrow.deliver(world.now, &mut tally), "the rest of the frame comes first");
-    assert!(throttled.deliver(world.now, &mut tally));
-    world.event("t1", "u1", Some(2.0), None);
-    assert!(!throttled.deliver(world.now, &mut tally), "it waits for the throttle");
+    assert!(!throttled.deliver(world.now, &mut tally), "its task keeps the throttle's time");
+    let (busy, _another, _whose_client) = at_rest(&world, &mine(), 1 << 16).await;
+    for task in 0..=MARKS_MAX {
+        world.event(&format!("b{task}"), "u1", Some(1.0), None);
+    }
+    assert!(!busy.deliver(world.now, &mut tally), "a long step would keep others waiting");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -6,7 +6,8 @@
 use super::Sessions;
 use crate::clock;
 
-/// Sessions that are served in a row: a system call each, some hundred microseconds in all.
+/// Sessions that are served in a row: hardly more than a system call each, some hundred microseconds in all. What takes
+/// longer is left to the session's task.
 const PIECE: usize = 64;
 
 /// After so many the clock is read again.
@@ -23,6 +24,7 @@ impl Sessions {
             while worker.take(PIECE, &mut due) {
                 for few in due.chunks(CLOCK_EVERY) {
                     worker.deliver(few, clock::now(), &mut tally);
+                    tally.written_by(clock::now().unix_ms);
                 }
                 due.clear();
                 tally.hand_over();

@@ -115,6 +115,7 @@ impl Session {
         if !more {
             self.shared.metrics.snapshot(*sent);
             self.stage = Stage::Live;
+            self.more = true;
         }
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset, id: None };
         output.frames.push(message.encode(self.encoding, now.unix_ms));

@@ -4,7 +4,7 @@
 use std::{
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{RedisError, RedisResult, Value};
@@ -33,11 +33,21 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const READ_FIRST: u16 = 8;
 /// Reads are halved beyond this many bytes of events, and doubled below a quarter of it.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events that come faster than one in this time are let gather, so that a question, an answer and all that they set in
+/// motion are not paid for each of them. Timers are no finer than this.
+const GATHER: Duration = Duration::from_millis(1);
 /// An answer that is due for longer means that the log does not serve now. With [`BLOCK_MS`] it is noticed within 2 s,
 /// and a Redis that is held up for a second by a long command is left in peace.
 const STALL: Duration = Duration::from_millis(1_250);
 /// The longest that a silent connection is waited for before another one is tried beside it.
 const PATIENCE_MAX: Duration = Duration::from_secs(40);
+
+/// When the next question may be put that follows one of `asked_at`, whose answer brought so many records of `count`.
+/// `None`: now.
+fn gather_until(asked_at: Instant, records: usize, count: u16) -> Option<Instant> {
+    let until = asked_at + GATHER;
+    (records < usize::from(count) && clock::now().instant < until).then_some(until)
+}
 
 /// Why a connection is left.
 enum Leave {
@@ -245,15 +255,24 @@ impl<'a> Session<'a> {
     /// while the last one is on its way to be applied.
     async fn read_on(&mut self, tally: &mut Tally) -> Result<(), Leave> {
         let check_at = clock::now().instant + CHECK_EVERY;
+        let mut asked_at = clock::now().instant;
         let mut records = self.read(tally).await?;
         let nothing_left = loop {
-            let nothing_left = records.is_empty();
+            let (nothing_left, records_read) = (records.is_empty(), records.len());
             let handed_over = self.hand_over(tally, records);
             if nothing_left || self.recovered || clock::now().instant >= check_at {
                 handed_over.await;
                 break nothing_left;
             }
-            let (read, ()) = tokio::join!(self.read(tally), handed_over);
+            let gather_until = gather_until(asked_at, records_read, self.count);
+            let next = async {
+                if let Some(until) = gather_until {
+                    tokio::time::sleep_until(until.into()).await;
+                }
+                asked_at = clock::now().instant;
+                self.read(tally).await
+            };
+            let (read, ()) = tokio::join!(next, handed_over);
             records = read?;
         };
         if self.target.take_if(|_| nothing_left).is_some() {
