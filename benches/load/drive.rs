@@ -98,14 +98,38 @@ pub fn connect(
     Ok(())
 }
 
+/// When something last moved: a frame arrived, or the server took more of what is published.
+struct Silence {
+    since_ns: u64,
+    before: (u64, usize),
+}
+
+impl Silence {
+    fn new(crowd: &Crowd<'_>) -> Self {
+        Self { since_ns: now_ns(), before: Self::account(crowd) }
+    }
+
+    fn account(crowd: &Crowd<'_>) -> (u64, usize) {
+        (crowd.tally.delivered, crowd.unwritten_bytes())
+    }
+
+    /// True when nothing has moved for too long; then it begins anew.
+    fn is_over(&mut self, crowd: &Crowd<'_>) -> bool {
+        let is_silent = Self::account(crowd) == self.before;
+        let is_over = is_silent && since(self.since_ns) > SILENCE;
+        if is_over || !is_silent {
+            *self = Self::new(crowd);
+        }
+        is_over
+    }
+}
+
 /// Waits until everybody has everything, or nothing comes any more.
 pub fn settle(crowd: &mut Crowd<'_>) -> Outcome<()> {
-    let (mut moved, mut delivered) = (now_ns(), crowd.tally.delivered);
+    let mut silence = Silence::new(crowd);
     while crowd.topics.under_way > 0 {
         crowd.turn(TURN)?;
-        if crowd.tally.delivered != delivered {
-            (moved, delivered) = (now_ns(), crowd.tally.delivered);
-        } else if since(moved) > SILENCE {
+        if silence.is_over(crowd) {
             crowd.give_up();
         }
     }
@@ -116,16 +140,14 @@ pub fn settle(crowd: &mut Crowd<'_>) -> Outcome<()> {
 pub fn saturate(crowd: &mut Crowd<'_>, topics: usize, window: usize, lasting: Duration) -> Outcome<()> {
     let start = now_ns();
     let mut turn = 0;
-    let (mut moved, mut delivered) = (start, crowd.tally.delivered);
+    let mut silence = Silence::new(crowd);
     while since(start) < lasting {
         while crowd.topics.under_way < window {
             crowd.publish(turn % topics)?;
             turn += 1;
         }
         crowd.turn(TURN)?;
-        if crowd.tally.delivered != delivered {
-            (moved, delivered) = (now_ns(), crowd.tally.delivered);
-        } else if since(moved) > SILENCE {
+        if silence.is_over(crowd) {
             crowd.give_up();
         }
     }
@@ -135,11 +157,20 @@ pub fn saturate(crowd: &mut Crowd<'_>, topics: usize, window: usize, lasting: Du
 /// So many events, spread over the topics in turn, at most `window` of them under way.
 ///
 /// # Errors
-/// The crowd's.
+/// The crowd's, or nothing is taken or delivered any more.
 pub fn publish(crowd: &mut Crowd<'_>, topics: usize, window: usize, events: usize) -> Outcome<()> {
+    let mut silence = Silence::new(crowd);
+    let mut gave_up_at = None;
     for turn in 0..events {
         while crowd.topics.under_way >= window || crowd.unwritten_bytes() > UNWRITTEN_MAX_BYTES {
             crowd.turn(TURN)?;
+            if silence.is_over(crowd) {
+                // Some may be lost; when none arrives after that, the others would take the same time each.
+                if gave_up_at.replace(crowd.tally.delivered) == Some(crowd.tally.delivered) {
+                    return Err(format!("events stopped: two times {SILENCE:?} without any").into());
+                }
+                crowd.give_up();
+            }
         }
         crowd.publish(turn % topics)?;
     }

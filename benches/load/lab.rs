@@ -19,6 +19,8 @@ use crate::{
         floor::{Floor, Mode},
         taskcast::Taskcast,
     },
+    support::brokers::RabbitServer,
+    tally::Tally,
 };
 
 /// Put to work before anything is measured: allocators, caches and connections warm up.
@@ -45,13 +47,7 @@ impl Lab {
         let size = options.size();
         let mut servers = everybody(&binary);
         let mut report = Report::default();
-        let wanted = |name: &str| match (options.server.is_empty(), options.rivals) {
-            (true, true) => true,
-            (true, false) => ["floor", "floor-batch", "taskcast"].contains(&name),
-            // The floor has two forms, of which each case wants one.
-            (false, _) => options.server.iter().any(|wanted| wanted == name || name == format!("{wanted}-batch")),
-        };
-        servers.retain(|server| wanted(server.name()));
+        servers.retain(|server| options.wants(server.name()));
         servers.retain(|server| match server.missing() {
             Some(missing) => {
                 report.skipped.push(format!("{}: {missing}", server.name()));
@@ -83,16 +79,28 @@ impl Lab {
         self.servers.iter().any(|server| server.name() == "taskcast")
     }
 
+    /// Whether this scenario has a RabbitMQ to read. Where there is none, the report says so, and the rest goes on.
+    pub fn with_rabbitmq(&mut self, scenario: &str) -> bool {
+        if !self.size.with_rabbitmq {
+            return false;
+        }
+        let missing = RabbitServer::missing();
+        self.report.skipped.extend(missing.iter().map(|missing| format!("{scenario} with RabbitMQ: {missing}")));
+        missing.is_none()
+    }
+
     pub fn taskcast(&self) -> Taskcast {
         Taskcast::new(self.binary.clone())
     }
 
-    /// Starts every server of this run that `takes_part`. One that does not start is out of this scenario, and said to be.
+    /// Starts every server of this run, of the floor these forms. One that does not start is out of this scenario, and said
+    /// to be.
     ///
     /// # Errors
     /// There is none left.
-    pub fn start(&mut self, takes_part: impl Fn(&str) -> bool) -> Outcome<Vec<(String, Box<dyn Instance>)>> {
+    pub fn start(&mut self, floors: &[Mode]) -> Outcome<Vec<(String, Box<dyn Instance>)>> {
         let mut started = Vec::new();
+        let takes_part = |name: &str| Mode::of(name).is_none_or(|mode| floors.contains(&mode));
         for server in self.servers.iter().filter(|server| takes_part(server.name())) {
             match server.start(&self.place) {
                 Ok(instance) => {
@@ -158,8 +166,9 @@ impl Lab {
 }
 
 pub fn everybody(binary: &Path) -> Vec<Box<dyn Server>> {
-    let mut servers: Vec<Box<dyn Server>> =
-        vec![Box::new(Floor(Mode::Each)), Box::new(Floor(Mode::Batch)), Box::new(Taskcast::new(binary.to_owned()))];
+    let floors = Mode::ALL.into_iter().map(|mode| Box::new(Floor(mode)) as Box<dyn Server>);
+    let mut servers: Vec<Box<dyn Server>> = floors.collect();
+    servers.push(Box::new(Taskcast::new(binary.to_owned())));
     servers.extend(rivals::all());
     servers
 }
@@ -176,10 +185,14 @@ impl Results {
 
     /// What was lost and the like in all rounds together.
     pub fn remarks(&self) -> String {
-        let wrong: Vec<String> =
-            self.rounds.iter().filter(|round| !round.tally.is_whole()).map(|round| round.tally.mistakes()).collect();
-        wrong.join("; ")
+        remarks(self.rounds.iter().map(|round| &round.tally))
     }
+}
+
+/// What was lost and the like in all of these; empty if all is well.
+pub fn remarks<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> String {
+    let wrong = tallies.into_iter().filter(|tally| !tally.is_whole()).map(Tally::mistakes);
+    wrong.collect::<Vec<String>>().join("; ")
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

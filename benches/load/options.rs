@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::servers::floor::Mode;
+
 /// Brings load to taskcast, to a reference that does the least that a server can do, and to other servers.
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, Parser)]
@@ -77,6 +79,17 @@ pub struct Size {
 }
 
 impl Options {
+    /// Whether a server takes part in this run.
+    pub fn wants(&self, server: &str) -> bool {
+        let floor = Mode::of(server).map(|_| Mode::Each.server());
+        match (self.server.is_empty(), self.rivals) {
+            (true, true) => true,
+            (true, false) => floor.is_some() || server == "taskcast",
+            // Who names the floor wants whichever form a case compares with.
+            (false, _) => self.server.iter().any(|wanted| wanted == server || Some(wanted.as_str()) == floor),
+        }
+    }
+
     pub fn size(&self) -> Size {
         let full = Size {
             fan_out_watchers: vec![100, 1_000, 5_000],

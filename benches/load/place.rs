@@ -11,6 +11,9 @@ use crate::{Outcome, support::brokers::free_port};
 /// More descriptors than watchers: brokers' sockets, files, listeners.
 const DESCRIPTORS_BESIDES_WATCHERS: u64 = 200;
 
+/// For scenarios that ask for no more: what taskcast keeps of a task by default.
+pub const EVENTS_WAITING_DEFAULT: usize = 16;
+
 /// The cores that this process was given, and who gets which.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -49,7 +52,7 @@ impl Place {
             return Err(format!("{watchers_max} watchers need {wanted} file descriptors: raise `ulimit -Hn`").into());
         }
         setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
-        Ok(Self { cores, watchers_max, events_waiting_max: 0 })
+        Ok(Self { cores, watchers_max, events_waiting_max: EVENTS_WAITING_DEFAULT })
     }
 
     /// A port that nobody listens on.

@@ -64,7 +64,11 @@ impl Tally {
 
     /// Whether every frame came exactly once, in order, on a connection that stayed.
     pub fn is_whole(&self) -> bool {
-        self.lost + self.repeated + self.foreign + self.ended == 0
+        self.mistakes_total() == 0
+    }
+
+    pub fn mistakes_total(&self) -> u64 {
+        self.lost + self.repeated + self.foreign + self.ended
     }
 
     pub fn mistakes(&self) -> String {

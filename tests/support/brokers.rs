@@ -105,12 +105,17 @@ pub fn kill_group(child: &mut Child) {
 }
 
 pub fn find_program(candidates: &[&str], install: &str) -> PathBuf {
+    look_for(candidates).unwrap_or_else(|| panic!("{} is missing: {install}", candidates.join(" or ")))
+}
+
+/// The first of these programs that is there.
+pub fn look_for(candidates: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = candidates.iter().flat_map(|candidate| {
+    let mut found = candidates.iter().flat_map(|candidate| {
         // An absolute candidate replaces the folder it is joined to.
         std::env::split_paths(&path).map(move |folder| folder.join(candidate)).filter(|file| file.is_file())
     });
-    found.into_iter().next().unwrap_or_else(|| panic!("{} is missing: {install}", candidates.join(" or ")))
+    found.next()
 }
 
 /// A certificate authority's PEM, and a certificate and key of 127.0.0.1 and localhost signed by it.
@@ -305,8 +310,15 @@ pub struct RabbitServer {
 static SHARED: OnceCell<RabbitServer> = OnceCell::const_new();
 
 const RABBIT_INSTALL: &str = "install rabbitmq-server (apt-get install rabbitmq-server)";
+const RABBIT_PROGRAM: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"];
 
 impl RabbitServer {
+    /// What is not there that it needs, with the words to install it, for those who can do without.
+    pub fn missing() -> Option<String> {
+        let is_here = [RABBIT_PROGRAM, &["epmd"]].into_iter().all(|program| look_for(program).is_some());
+        (!is_here).then(|| RABBIT_INSTALL.to_owned())
+    }
+
     /// The one that all tests of this binary share, since one takes seconds to start: use [`super::unique`] names, and
     /// neither kill nor pause it.
     pub async fn shared() -> &'static Self {
@@ -357,7 +369,7 @@ impl RabbitServer {
 
     fn spawn(kennel: &mut Kennel, environment: &[(&'static str, String)]) -> Child {
         // Debian's /usr/sbin/rabbitmq-server insists on a user of its own.
-        let program = find_program(&["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"], RABBIT_INSTALL);
+        let program = find_program(RABBIT_PROGRAM, RABBIT_INSTALL);
         kennel.start(&program, "rabbit.log", |command| {
             command.envs(environment.iter().map(|(name, value)| (name, value)));
         })

@@ -73,7 +73,7 @@ pub fn said_by(command: &mut Command) -> String {
 
 /// A program of a Debian package, which finds the libraries that were unpacked with it.
 pub fn with_libraries(command: &mut Command) -> &mut Command {
-    command.env("LD_LIBRARY_PATH", installed("debian/usr/lib/x86_64-linux-gnu"))
+    command.env("LD_LIBRARY_PATH", installed(&format!("debian/usr/lib/{}-linux-gnu", std::env::consts::ARCH)))
 }
 
 pub fn local(port: u16) -> SocketAddr {

@@ -7,10 +7,11 @@ use crate::{
     Outcome,
     crowd::Crowd,
     drive::{self, connect},
-    lab::Lab,
+    lab::{Lab, remarks},
     processes::Memory,
     report::Row,
     server::Instance,
+    servers::floor::Mode,
 };
 
 pub const NAME: &str = "idle";
@@ -24,12 +25,12 @@ const REST: Duration = Duration::from_secs(2);
 const REST_SMOKE: Duration = Duration::from_millis(50);
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    for (server, instance) in lab.start(|name| name != "floor-batch")? {
+    for (server, instance) in lab.start(&[Mode::Each])? {
         if let Err(error) = own_tasks(lab, &server, &*instance) {
             lab.report.skipped.push(format!("{server}, idle: {error}"));
         }
     }
-    for (server, instance) in lab.start(|name| name != "floor-batch")? {
+    for (server, instance) in lab.start(&[Mode::Each])? {
         if let Err(error) = one_task(lab, &server, &*instance) {
             lab.report.skipped.push(format!("{server}, idle after frames: {error}"));
         }
@@ -46,7 +47,7 @@ fn own_tasks(lab: &mut Lab, server: &str, instance: &dyn Instance) -> Outcome<()
         connect(&mut crowd, connected..step, |_| Ok(()))?;
         connected = step;
         rest(lab, &mut crowd)?;
-        let each = add(lab, server, instance, format!("{step} watchers of own tasks"), step, empty);
+        let each = add(lab, server, instance, format!("{step} watchers of own tasks"), &crowd, empty);
         if server == "taskcast" && step == most && lab.judges() {
             lab.report.at_most(NAME, format!("{step} idle: ≤ {KIB_MAX} KiB RSS each"), each, KIB_MAX);
         }
@@ -60,11 +61,11 @@ fn one_task(lab: &mut Lab, server: &str, instance: &dyn Instance) -> Outcome<()>
     let mut crowd = Crowd::new(instance, drive::watchers(count, 1))?;
     drive::connect_all(&mut crowd)?;
     rest(lab, &mut crowd)?;
-    add(lab, server, instance, format!("{count} watchers of one task"), count, empty);
+    add(lab, server, instance, format!("{count} watchers of one task"), &crowd, empty);
     drive::publish(&mut crowd, 1, FRAMES_UNDER_WAY, frames as usize)?;
     rest(lab, &mut crowd)?;
     let case = format!("{count} watchers of one task, after {frames} frames");
-    let each = add(lab, server, instance, case, count, empty);
+    let each = add(lab, server, instance, case, &crowd, empty);
     if server == "taskcast" && lab.judges() {
         let target = format!("{count} idle after {frames} frames: ≤ {KIB_AFTER_FRAMES_MAX} KiB RSS each");
         lab.report.at_most(NAME, target, each, KIB_AFTER_FRAMES_MAX);
@@ -77,8 +78,9 @@ fn rest(lab: &Lab, crowd: &mut Crowd<'_>) -> Outcome<()> {
     drive::rest(crowd, if lab.judges() { REST } else { REST_SMOKE })
 }
 
-fn add(lab: &mut Lab, server: &str, instance: &dyn Instance, case: String, count: usize, empty: Memory) -> f64 {
-    let now = instance.processes().memory();
+/// A row of what each of those costs who watch now.
+fn add(lab: &mut Lab, server: &str, instance: &dyn Instance, case: String, crowd: &Crowd<'_>, empty: Memory) -> f64 {
+    let (now, count) = (instance.processes().memory(), crowd.ready_count);
     let each = |now: u64, empty: u64| (now as f64 - empty as f64) / 1024.0 / count as f64;
     let resident = each(now.resident_bytes, empty.resident_bytes);
     let figures = vec![
@@ -88,6 +90,6 @@ fn add(lab: &mut Lab, server: &str, instance: &dyn Instance, case: String, count
         ("process MiB", now.resident_bytes as f64 / 1_048_576.0),
         ("empty MiB", empty.resident_bytes as f64 / 1_048_576.0),
     ];
-    lab.add(Row { scenario: NAME, case, server: server.to_owned(), figures, remarks: String::new() });
+    lab.add(Row { scenario: NAME, case, server: server.to_owned(), figures, remarks: remarks([&crowd.tally]) });
     resident
 }

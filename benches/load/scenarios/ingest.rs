@@ -2,7 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::{Outcome, drive, lab::Lab, report::Row, server::Instance, servers::brokers::Broker};
+use crate::{
+    Outcome, drive,
+    lab::Lab,
+    report::Row,
+    server::Instance,
+    servers::{brokers::Broker, floor::Mode},
+};
 
 pub const NAME: &str = "ingest";
 
@@ -12,8 +18,8 @@ const EVENTS_UNDER_WAY: usize = 512;
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     // A server must keep what is under way for its slowest watcher.
     lab.place.events_waiting_max = EVENTS_UNDER_WAY;
-    let mut instances = lab.start(|name| name != "floor-batch")?;
-    if lab.size.with_rabbitmq && lab.has_taskcast() {
+    let mut instances = lab.start(&[Mode::Each])?;
+    if lab.has_taskcast() && lab.with_rabbitmq(NAME) {
         let running = lab.taskcast().launch(&lab.place, Rc::new(Broker::rabbitmq()?))?;
         running.until_ready()?;
         let instance: Box<dyn Instance> = Box::new(running);

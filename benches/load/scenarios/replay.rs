@@ -31,11 +31,8 @@ struct Start {
 }
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    if !lab.has_taskcast() {
-        return Err("only taskcast replays".into());
-    }
     redis(lab)?;
-    if lab.size.with_rabbitmq {
+    if lab.with_rabbitmq(NAME) {
         rabbitmq(lab)?;
     }
     Ok(())

@@ -1,19 +1,20 @@
-//! Everybody is cut off and comes back with a cursor at once, while events flow. Each must get what it missed and
-//! nothing else: the tally knows what is due to whom.
+//! Everybody is cut off and comes back with a cursor, as many handshakes at a time as in `storm`, while events flow. Each must
+//! get what it missed and nothing else: the tally knows what is due to whom.
 
-use std::{rc::Rc, time::Duration};
+use std::{mem, rc::Rc, time::Duration};
 
 use crate::{
     Outcome,
     crowd::Crowd,
     drive::{self, Pacer, measure, since},
-    lab::{Lab, median},
+    lab::{Lab, median, remarks},
     payload::now_ns,
     report::Row,
     servers::{
         brokers::Broker,
         taskcast::{Running, cursor_of},
     },
+    tally::Tally,
 };
 
 pub const NAME: &str = "resume-storm";
@@ -38,11 +39,8 @@ fn flow(crowd: &mut Crowd<'_>, instance: &Running, events: f64) -> Outcome<()> {
 }
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    if !lab.has_taskcast() {
-        return Err("only taskcast is asked to resume".into());
-    }
     let count = lab.size.many_watchers;
-    let (mut plain, mut resumed, mut walls, mut mistakes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut plain, mut resumed, mut walls, mut tallies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..lab.size.repeat {
         let instance = lab.taskcast().launch(&lab.place, Rc::new(Broker::redis(&lab.place)?))?;
         instance.until_ready()?;
@@ -54,6 +52,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
         crowd.keeps_messages = true;
         drive::publish(&mut crowd, count, EVENTS_UNDER_WAY, count)?;
         crowd.keeps_messages = false;
+        tallies.push(mem::replace(&mut crowd.tally, Tally::new()));
         for number in 0..count {
             let cursor = cursor_of(crowd.last_message(number)).ok_or("a frame without a cursor")?;
             crowd.cut(number);
@@ -71,12 +70,12 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
             drive::connect(crowd, 0..count, |crowd| pacer.publish_due(crowd, count))?;
             drive::settle(crowd)
         })?;
-        let tally = &storm.tally;
-        mistakes += tally.lost + tally.repeated + tally.foreign + tally.ended;
         plain.push(first.cpu.server.as_secs_f64());
         resumed.push(storm.cpu.server.as_secs_f64());
         walls.push(storm.wall.as_secs_f64());
+        tallies.extend([first.tally, storm.tally]);
     }
+    let mistakes: u64 = tallies.iter().map(Tally::mistakes_total).sum();
     let ratio = median(plain.iter().zip(&resumed).map(|(plain, resumed)| resumed / plain).collect());
     let figures = vec![
         ("connects/s", count as f64 / median(walls)),
@@ -86,7 +85,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
         ("mistakes", mistakes as f64),
     ];
     let case = format!("{count} watchers with cursors, {EVENTS_PER_SECOND} events/s");
-    lab.add(Row { scenario: NAME, case, server: "taskcast".to_owned(), figures, remarks: String::new() });
+    lab.add(Row { scenario: NAME, case, server: "taskcast".to_owned(), figures, remarks: remarks(&tallies) });
     if lab.judges() {
         lab.report.at_most(NAME, "frames lost or repeated: none", mistakes as f64, 0.0);
         lab.report.at_most(NAME, format!("CPU ≤ {RATIO_MAX} × the plain storm's"), ratio, RATIO_MAX);

@@ -6,7 +6,7 @@ use crate::{
     Outcome,
     crowd::Crowd,
     drive::{self, Pacer, measure, since},
-    lab::Lab,
+    lab::{Lab, remarks},
     payload::now_ns,
     report::Row,
     server::Server,
@@ -51,7 +51,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
         ("settled MiB", mebibytes(settled.unwrap_or_default())),
         ("largest MiB", mebibytes(largest)),
     ];
-    let remarks = if measured.tally.is_whole() { String::new() } else { measured.tally.mistakes() };
+    let remarks = remarks([&measured.tally]);
     let case = format!("{count} watchers, {rate} events/s");
     lab.add(Row { scenario: NAME, case, server: "taskcast".to_owned(), figures, remarks });
     if lab.judges() {

@@ -6,6 +6,7 @@ use crate::{
     drive::{self, Measured, measure},
     lab::{Lab, Results},
     report::Row,
+    servers::floor::Mode,
 };
 
 pub const NAME: &str = "storm";
@@ -14,7 +15,7 @@ const CONNECTS_PER_SECOND_MIN: f64 = 5_000.0;
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
     let count = lab.size.many_watchers;
-    let instances = lab.start(|name| name != "floor-batch")?;
+    let instances = lab.start(&[Mode::Each])?;
     let mut results: Vec<Results> =
         instances.iter().map(|(server, _)| Results { server: server.clone(), rounds: Vec::new() }).collect();
     for _ in 0..lab.size.repeat {
@@ -39,7 +40,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
             ("connects/CPU s", server.median(|round| count as f64 / round.cpu.server.as_secs_f64())),
         ];
         let case = format!("{count} watchers of own tasks");
-        lab.add(Row { scenario: NAME, case, server: server.server.clone(), figures, remarks: String::new() });
+        lab.add(Row { scenario: NAME, case, server: server.server.clone(), figures, remarks: server.remarks() });
         if server.server == "taskcast" && lab.judges() {
             let target = format!("≥ {CONNECTS_PER_SECOND_MIN} connects and verified tokens/s on one core");
             lab.report.at_least(NAME, target, per_second, CONNECTS_PER_SECOND_MIN);

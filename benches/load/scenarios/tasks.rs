@@ -7,9 +7,6 @@ use crate::{Outcome, lab::Lab, report::Row, servers::brokers::Broker};
 pub const NAME: &str = "tasks";
 
 pub fn run(lab: &mut Lab) -> Outcome<()> {
-    if !lab.has_taskcast() {
-        return Err("only taskcast retains tasks".into());
-    }
     let most = lab.size.retained_tasks.iter().copied().max().unwrap_or_default();
     let mut taskcast = lab.taskcast();
     taskcast.settings.push(("TASKCAST_TASKS_MAX", (2 * most).to_string()));

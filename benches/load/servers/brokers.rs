@@ -13,7 +13,7 @@ use crate::{
     place::Place,
     processes::Processes,
     server::Road,
-    support::brokers::{RabbitServer, find_program},
+    support::brokers::{RabbitServer, look_for},
 };
 
 /// The Redis stream's key.
@@ -37,7 +37,7 @@ impl Broker {
     /// # Errors
     /// It does not start.
     pub fn redis(place: &Place) -> Outcome<Self> {
-        let program = find_program(&["redis-server"], "install redis-server (apt-get install redis-server)");
+        let program = look_for(&["redis-server"]).ok_or("install redis-server (apt-get install redis-server)")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, place.port()));
         let port = address.port().to_string();
         let mut processes = Processes::new("redis");

@@ -1,6 +1,6 @@
 //! The reference: the least that a server can do, in one thread. A frame is made once, and written to each watcher with one
-//! `write(2)`, either for every event ([`Mode::Each`]) or for all that came together ([`Mode::Batch`]). It checks nothing,
-//! keeps nothing, and watchers cannot resume.
+//! `write(2)`, either for every event ([`Mode::Each`]), or for every event but as long as taskcast's ([`Mode::Long`]), or for
+//! all that came together ([`Mode::Batch`]). It checks nothing, keeps nothing, and watchers cannot resume.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -28,6 +28,11 @@ pub const SUBCOMMAND: &str = "floor-server";
 /// Events that are written together at most.
 const BATCH_EVENTS: usize = 32;
 
+/// A frame of taskcast for the event of this harness, header included: what the kernel has to copy is a part of what a frame
+/// costs.
+const LONG_FRAME_BYTES: usize = 470;
+const HEADER_BYTES: usize = 4;
+
 const BACKLOG: i32 = 4096;
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,15 +43,34 @@ const EVENTS: u64 = u64::MAX - 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Each,
+    Long,
     Batch,
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    pub const ALL: [Self; 3] = [Self::Each, Self::Long, Self::Batch];
+
+    /// As it is called on the command line and in the tables.
+    pub fn server(self) -> &'static str {
         match self {
-            Self::Each => "each",
-            Self::Batch => "batch",
+            Self::Each => "floor",
+            Self::Long => "floor-long",
+            Self::Batch => "floor-batch",
         }
+    }
+
+    /// The column of costs beside this one's.
+    pub fn ratio(self) -> &'static str {
+        match self {
+            Self::Each => "× floor",
+            Self::Long => "× floor-long",
+            Self::Batch => "× floor-batch",
+        }
+    }
+
+    /// `None`: this server is no floor.
+    pub fn of(server: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.server() == server)
     }
 }
 
@@ -63,10 +87,7 @@ struct Running {
 
 impl Server for Floor {
     fn name(&self) -> &'static str {
-        match self.0 {
-            Mode::Each => "floor",
-            Mode::Batch => "floor-batch",
-        }
+        self.0.server()
     }
 
     fn start(&self, place: &Place) -> Outcome<Box<dyn Instance>> {
@@ -74,7 +95,7 @@ impl Server for Floor {
         let [address, events_address] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, place.port())));
         let program = std::env::current_exe()?;
         processes.start_server(place, &program, "floor.log", |command| {
-            command.arg(SUBCOMMAND).arg(address.to_string()).arg(events_address.to_string()).arg(self.0.name());
+            command.arg(SUBCOMMAND).arg(address.to_string()).arg(events_address.to_string()).arg(self.name());
         })?;
         processes.until_listening(&[address, events_address], READY_PATIENCE, "floor.log")?;
         Ok(Box::new(Running { mode: self.0, processes, address, events_address }))
@@ -85,6 +106,7 @@ impl Instance for Running {
     fn version(&self) -> String {
         match self.mode {
             Mode::Each => "one write(2) per frame".to_owned(),
+            Mode::Long => format!("one write(2) per frame, padded to {LONG_FRAME_BYTES} bytes, a frame of taskcast's"),
             Mode::Batch => format!("one write(2) for up to {BATCH_EVENTS} waiting frames"),
         }
     }
@@ -128,6 +150,8 @@ struct Client {
 struct FloorServer {
     epoll: OwnedFd,
     batch_events: usize,
+    /// Shorter payloads are padded.
+    payload_bytes_min: usize,
     /// By token.
     clients: Vec<Option<Client>>,
     free: Vec<usize>,
@@ -140,17 +164,19 @@ struct FloorServer {
     frames: Vec<u8>,
 }
 
-/// Runs as the floor until it is killed: `floor-server ADDRESS EVENTS_ADDRESS each|batch`.
+/// Runs as the floor until it is killed: `floor-server ADDRESS EVENTS_ADDRESS FORM`, which is the server's name.
 ///
 /// # Errors
 /// Bad arguments, or the kernel's.
 pub fn serve(arguments: &[String]) -> Outcome<()> {
-    let [address, events_address, mode] = arguments else { return Err("ADDRESS EVENTS_ADDRESS each|batch".into()) };
+    let [address, events_address, form] = arguments else { return Err("ADDRESS EVENTS_ADDRESS FORM".into()) };
+    let mode = Mode::of(form).ok_or("the floor has no such form")?;
     let listener = listen(address.parse()?)?;
     let events_listener = listen(events_address.parse()?)?;
     let mut server = FloorServer {
         epoll: epoll::create(CreateFlags::CLOEXEC)?,
-        batch_events: if mode == Mode::Batch.name() { BATCH_EVENTS } else { 1 },
+        batch_events: if mode == Mode::Batch { BATCH_EVENTS } else { 1 },
+        payload_bytes_min: if mode == Mode::Long { LONG_FRAME_BYTES - HEADER_BYTES } else { 0 },
         clients: Vec::new(),
         free: Vec::new(),
         topics: Vec::new(),
@@ -270,7 +296,7 @@ impl FloorServer {
                 waiting = 0;
             }
             topic = next;
-            frame(payload, &mut self.frames);
+            frame(payload, self.payload_bytes_min, &mut self.frames);
             waiting += 1;
             at += 8 + payload.len();
         }
@@ -304,10 +330,13 @@ fn event_at(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((topic as usize, bytes.get(8..8 + length)?))
 }
 
-fn frame(payload: &[u8], frames: &mut Vec<u8>) {
+/// Spaces behind the JSON fill it up.
+fn frame(payload: &[u8], payload_bytes_min: usize, frames: &mut Vec<u8>) {
+    let padding = payload_bytes_min.saturating_sub(payload.len());
     frames.extend_from_slice(&[0x81, 126]);
-    frames.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    frames.extend_from_slice(&((payload.len() + padding) as u16).to_be_bytes());
     frames.extend_from_slice(payload);
+    frames.resize(frames.len() + padding, b' ');
 }
 
 /// Answers the request once it is whole.

@@ -17,7 +17,7 @@ use taskcast::{
 use crate::{
     Outcome, http,
     payload::{owner_name, topic_name},
-    place::Place,
+    place::{EVENTS_WAITING_DEFAULT, Place},
     processes::Processes,
     server::{Handshake, Heard, Instance, Road, Server, Watcher},
     servers::brokers::Broker,
@@ -62,7 +62,7 @@ impl Taskcast {
             ("TASKCAST_LOG_LEVEL", "warn".to_owned()),
             ("TASKCAST_HTTP_CONNECTIONS_MAX", (place.watchers_max + 100).to_string()),
             // What waits for a watcher that wants every frame must still be held.
-            ("TASKCAST_TASKS_RING_FRAMES", place.events_waiting_max.max(16).to_string()),
+            ("TASKCAST_TASKS_RING_FRAMES", place.events_waiting_max.max(EVENTS_WAITING_DEFAULT).to_string()),
         ];
         processes.start_server(place, &self.program, LOG, |command| {
             for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TASKCAST_")) {
