@@ -53,11 +53,7 @@ impl App {
     /// What could not be started, in words for the operator.
     #[expect(clippy::unused_async, reason = "what it starts needs the caller to be in a runtime")]
     pub async fn start(config: Config) -> Result<Self, String> {
-        let metrics = Arc::new(Metrics::new(match config.log.backend {
-            Backend::Memory => "memory",
-            Backend::Redis { .. } => "redis",
-            Backend::Amqp { .. } => "amqp",
-        }));
+        let metrics = Arc::new(Metrics::new(log_label(&config.log.backend)));
         let log = Log::open(config.log, metrics.clone())?;
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
@@ -109,12 +105,7 @@ impl App {
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
-        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
-            let (sessions, stop) = (sessions.clone(), app.stop.clone());
-            app.spawn(async move {
-                let _ = stop.run_until_cancelled(sessions.deliver()).await;
-            });
-        }
+        app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
             let (dead_letters, writer) = DeadLetters::new(metrics.clone());
             app.spawn(writer.run(log.clone(), app.stop.clone()));
@@ -127,6 +118,16 @@ impl App {
         let source = feed::Source { log, checkpoints, exports };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// Delivers, with as many workers as there are cores.
+    fn deliver(&self, sessions: &Sessions) {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            let (sessions, stop) = (sessions.clone(), self.stop.clone());
+            self.spawn(async move {
+                let _ = stop.run_until_cancelled(sessions.deliver()).await;
+            });
+        }
     }
 
     /// Writes checkpoints, if any are kept; what it asks the applier for.
@@ -187,6 +188,14 @@ impl App {
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_ok();
         tracing::info!(drained, ended, "stopped");
         outcome
+    }
+}
+
+fn log_label(backend: &Backend) -> &'static str {
+    match backend {
+        Backend::Memory => "memory",
+        Backend::Redis { .. } => "redis",
+        Backend::Amqp { .. } => "amqp",
     }
 }
 
