@@ -109,12 +109,7 @@ impl App {
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
-        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
-            let (sessions, stop) = (sessions.clone(), app.stop.clone());
-            app.spawn(async move {
-                let _ = stop.run_until_cancelled(sessions.deliver()).await;
-            });
-        }
+        app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
             let (dead_letters, writer) = DeadLetters::new(metrics.clone());
             app.spawn(writer.run(log.clone(), app.stop.clone()));
@@ -127,6 +122,16 @@ impl App {
         let source = feed::Source { log, checkpoints, exports };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// A delivery worker for each core.
+    fn deliver(&self, sessions: &Sessions) {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            let (sessions, stop) = (sessions.clone(), self.stop.clone());
+            self.spawn(async move {
+                let _ = stop.run_until_cancelled(sessions.deliver()).await;
+            });
+        }
     }
 
     /// Writes checkpoints, if any are kept; what it asks the applier for.
