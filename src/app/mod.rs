@@ -120,7 +120,7 @@ impl App {
         Ok(app)
     }
 
-    /// Delivers, with as many workers as there are cores.
+    /// A delivery worker for each core.
     fn deliver(&self, sessions: &Sessions) {
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
             let (sessions, stop) = (sessions.clone(), self.stop.clone());

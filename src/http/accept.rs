@@ -190,9 +190,12 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
     let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
     let mut first_byte = [0];
     let has_begun = tokio::select! {
+        biased;
         // Not `readable`, which may say so when there is nothing to read yet.
         peeked = stream.peek(&mut first_byte) => matches!(peeked, Ok(1..)),
         () = silence.as_mut() => false,
+        // A browser opens connections that it may never use.
+        () = shared.stop.cancelled() => false,
     };
     if has_begun {
         let turn = shared.turns.acquire().await;
@@ -209,7 +212,7 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
             serving.await;
         }
     } else {
-        tracing::debug!(peer = %peer.0, "a connection brought nothing in time");
+        tracing::debug!(peer = %peer.0, "a connection ended before it brought anything");
     }
 }
 

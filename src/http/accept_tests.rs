@@ -224,15 +224,19 @@ async fn a_connection_without_a_next_request_is_closed_in_the_end() {
 #[tokio::test]
 async fn stopping_closes_idle_connections_and_finishes_requests_under_way() {
     let server = Server::start(5, PATIENT, PATIENT);
-    let (mut idle, mut busy, mut silent) = (server.connect().await, server.connect().await, server.connect().await);
+    let mut silent = server.connect().await;
+    let (mut idle, mut busy, mut last) = (server.connect().await, server.connect().await, server.connect().await);
     ask(&mut idle, "/peer").await;
     answer(&mut idle).await;
     ask(&mut busy, "/slow").await;
-    // A second request on another connection comes after the busy one was accepted, as accepting goes in order.
-    ask(&mut silent, "/peer").await;
-    answer(&mut silent).await;
+    // A request on the last connection is answered after the others were accepted, as accepting goes in order.
+    ask(&mut last, "/peer").await;
+    answer(&mut last).await;
 
     server.stop.cancel();
+    let mut nothing = [0; 1];
+    let ended = tokio::time::timeout(PATIENT / 2, silent.read(&mut nothing)).await;
+    assert_eq!(ended.expect("a connection that says nothing hears of it").unwrap(), 0);
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
     server.release.cancel();
     assert_eq!(answer(&mut busy).await.1, "slow");

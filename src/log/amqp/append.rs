@@ -51,6 +51,36 @@ struct Shared {
     /// In confirm mode, with nothing outstanding.
     idle: Mutex<Vec<Channel>>,
     heard: Mutex<Instant>,
+    attempts: Attempts,
+}
+
+/// Who is at a connection. What ends it ends every append on it, and only one that had it to itself knows that it was
+/// meant.
+#[derive(Default)]
+struct Attempts(Mutex<Count>);
+
+#[derive(Default)]
+struct Count {
+    /// One that was cut short stays: what it sent may still be on its way.
+    under_way: usize,
+    begun: u64,
+}
+
+impl Attempts {
+    /// Its number, if no other is under way.
+    fn begin(&self) -> Option<u64> {
+        let mut count = lock(&self.0);
+        count.under_way += 1;
+        count.begun += 1;
+        (count.under_way == 1).then_some(count.begun)
+    }
+
+    /// To be called when it waits for nothing more. Was it alone for its whole time?
+    fn end(&self, begun: Option<u64>) -> bool {
+        let mut count = lock(&self.0);
+        count.under_way -= 1;
+        begun == Some(count.begun)
+    }
 }
 
 /// How far an append has come, for when it is cut short.
@@ -115,22 +145,31 @@ impl Appender {
         loop {
             let shared = self.shared(log, progress).await?;
             shared.link.unblocked().await;
+            let begun = shared.attempts.begin();
             let Some((channel, is_first)) = shared.channel().await else {
+                shared.attempts.end(begun);
                 if shared.link.blocked().is_none() {
                     self.forget(&shared);
                 }
                 continue;
             };
             let rest = &events[progress.appended..];
-            let failed = publish_all(log, &channel, rest, progress).await;
+            // A channel's first event goes ahead alone: it finds out whether the stream runs.
+            let part = if is_first { rest.get(..1).unwrap_or(rest) } else { rest };
+            let failed = publish_all(log, &channel, part, progress).await;
+            let is_alone = shared.attempts.end(begun);
             let settled = std::mem::take(&mut progress.settled);
-            let attempt = Attempt { is_first, link: &shared.link, exchange: &log.exchange, failed };
-            let (confirmed, verdict) = verdict::of(rest, &settled, &attempt);
+            let attempt =
+                Attempt { is_first, is_alone, address: &shared.link.address, exchange: &log.exchange, failed };
+            let (confirmed, verdict) = verdict::of(part, &settled, &attempt);
             progress.appended += confirmed;
             match verdict {
                 Verdict::Appended => {
                     shared.give_back(channel);
-                    return Ok(());
+                    if progress.appended == events.len() {
+                        return Ok(());
+                    }
+                    continue;
                 }
                 // A fresh connection makes what was missing.
                 Verdict::NotTaken(_) if !is_second => is_second = true,
@@ -160,7 +199,7 @@ impl Appender {
             match Box::pin(log.connect()).await {
                 Ok(link) => {
                     let heard = Mutex::new(clock::now().instant);
-                    let fresh = Arc::new(Shared { link, idle: Mutex::default(), heard });
+                    let fresh = Arc::new(Shared { link, idle: Mutex::default(), heard, attempts: Attempts::default() });
                     progress.shared = Some(fresh.clone());
                     return Ok(shared.insert(fresh).clone());
                 }
@@ -283,6 +322,25 @@ fn routing_key(task_id: &str) -> ShortString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_append_was_alone_only_if_no_other_was_under_way_from_its_beginning_to_its_end() {
+        let attempts = Attempts::default();
+        let first = attempts.begin();
+        assert!(attempts.end(first));
+        // One that came and went meanwhile, and one that was there before.
+        let (long, short) = (attempts.begin(), attempts.begin());
+        assert!(!attempts.end(short));
+        let next = attempts.begin();
+        assert!(!attempts.end(long));
+        assert!(!attempts.end(next));
+        let after = attempts.begin();
+        assert!(attempts.end(after));
+        // One that was cut short never ends.
+        attempts.begin();
+        let beside = attempts.begin();
+        assert!(!attempts.end(beside));
+    }
 
     #[test]
     fn a_long_task_id_is_cut_to_a_routing_key_between_characters() {

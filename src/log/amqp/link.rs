@@ -132,7 +132,7 @@ fn not_connected() -> lapin::Error {
 }
 
 /// What an error means for the operator. RabbitMQ never repeats a password in its errors.
-fn trouble(address: &str, error: &lapin::Error) -> Trouble {
+pub(super) fn trouble(address: &str, error: &lapin::Error) -> Trouble {
     let ErrorKind::ProtocolError(said) = error.kind() else {
         return Trouble::Lost(format!("RabbitMQ at {address}: {error}"));
     };

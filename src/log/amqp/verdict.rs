@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use lapin::{Confirmation, ErrorKind, types::ShortString};
 
-use super::link::Link;
+use super::link::trouble;
 use crate::log::Outgoing;
 
 /// What the broker said of one event that was sent.
@@ -68,40 +68,38 @@ enum Fate {
 pub(super) struct Attempt<'a> {
     /// Nothing had been published on its channel before.
     pub is_first: bool,
-    pub link: &'a Link,
+    /// Nobody else used its connection meanwhile.
+    pub is_alone: bool,
+    /// Where the connection leads, for people.
+    pub address: &'a str,
     pub exchange: &'a ShortString,
     /// Why those that were not sent were not.
     pub failed: Option<lapin::Error>,
 }
 
 pub(super) fn of(events: &[Outgoing], settled: &[Settled], attempt: &Attempt<'_>) -> (usize, Verdict) {
-    let Attempt { is_first, link, exchange, failed } = attempt;
+    let Attempt { address, exchange, failed, .. } = attempt;
     let fates = fates(events, settled);
     let stored = fates.iter().take_while(|fate| **fate == Fate::Stored).count();
     let rest = &fates[stored..];
     let Some(first) = rest.first() else { return (stored, Verdict::Appended) };
     let words = match first {
         Fate::Returned => {
-            format!("exchange {exchange} at {} has no queue for it: was the binding removed?", link.address)
+            format!("exchange {exchange} at {address} has no queue for it: was the binding removed?")
         }
         Fate::Open(index) => match &settled[*index] {
-            Settled::Failed(error) => link.trouble(error).words().to_owned(),
-            _ => format!("RabbitMQ at {} could not store it", link.address),
+            Settled::Failed(error) => trouble(address, error).words().to_owned(),
+            _ => format!("RabbitMQ at {address} could not store it"),
         },
         Fate::Stored | Fate::Unsent => failed.as_ref().map_or_else(
-            || format!("RabbitMQ at {} did not take it", link.address),
-            |error| link.trouble(error).words().to_owned(),
+            || format!("RabbitMQ at {address} did not take it"),
+            |error| trouble(address, error).words().to_owned(),
         ),
     };
     let is_certain = rest.iter().all(|fate| matches!(fate, Fate::Returned | Fate::Unsent));
-    let has_no_stream = stored == 0
-        && rest.iter().all(|fate| match fate {
-            Fate::Returned | Fate::Unsent => true,
-            Fate::Open(index) => {
-                matches!(&settled[*index], Settled::Failed(error) if has_no_stream(error, *is_first))
-            }
-            Fate::Stored => false,
-        });
+    let has_no_stream = attempt.is_first
+        && attempt.is_alone
+        && matches!(settled, [Settled::Failed(error)] if says_that_no_stream_runs(error));
     // What was confirmed after a hole is in the log too, but is not a beginning of the batch.
     let verdict = match (is_certain, has_no_stream) {
         (true, _) => Verdict::NotTaken(words),
@@ -112,9 +110,11 @@ pub(super) fn of(events: &[Outgoing], settled: &[Settled], attempt: &Attempt<'_>
 }
 
 /// A stream that does not run yet is found out with the first event of a channel, before it is stored: the broker says
-/// so in words (506), or its channel ends over it (541, as 3.10 does where its coordinator of streams is not up).
-fn has_no_stream(error: &lapin::Error, is_first: bool) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == 506 || (is_first && said.get_id() == 541))
+/// so in words (506), or something in it ends over it (541, as 3.10 does where its coordinator of streams is not up).
+/// Both end the connection, and the library gives the error to whoever waits for anything on it. So it tells something
+/// of an event only where that event was all that the connection had to do.
+fn says_that_no_stream_runs(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if matches!(said.get_id(), 506 | 541))
 }
 
 /// How many, from the start, are in the log for certain.
@@ -146,6 +146,8 @@ fn fates(events: &[Outgoing], settled: &[Settled]) -> Vec<Fate> {
 
 #[cfg(test)]
 mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError};
+
     use super::*;
 
     fn event(text: &'static str) -> Outgoing {
@@ -179,5 +181,54 @@ mod tests {
     fn the_first_of_two_equal_events_counts_as_the_one_that_came_back() {
         let events = [event("a"), event("a")];
         assert_eq!(fates(&events, &[Settled::Stored, returned("a")]), [Fate::Returned, Fate::Stored]);
+    }
+
+    const NO_STREAM: [AMQPHardError; 2] = [AMQPHardError::RESOURCEERROR, AMQPHardError::INTERNALERROR];
+
+    fn failed(said: AMQPHardError) -> Settled {
+        let said = AMQPError::new(AMQPErrorKind::Hard(said), "words of the broker".into());
+        Settled::Failed(ErrorKind::ProtocolError(said).into())
+    }
+
+    /// What becomes of these two events.
+    fn judged(settled: &[Settled], is_first: bool, is_alone: bool) -> (usize, Verdict) {
+        let exchange = "events".into();
+        let attempt = Attempt { is_first, is_alone, address: "broker:5672", exchange: &exchange, failed: None };
+        of(&[event("a"), event("b")], settled, &attempt)
+    }
+
+    #[test]
+    fn a_stream_that_does_not_run_is_waited_for_where_one_event_was_alone_on_its_connection() {
+        for said in NO_STREAM {
+            let (stored, verdict) = judged(&[failed(said)], true, true);
+            assert_eq!(stored, 0);
+            assert!(matches!(&verdict, Verdict::NotYet(words) if words.contains("words of the broker")), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_words_leave_it_open_where_they_may_be_about_somebody_elses_event() {
+        for said in NO_STREAM {
+            for (is_first, is_alone) in [(false, true), (true, false), (false, false)] {
+                let (_, verdict) = judged(&[failed(said.clone())], is_first, is_alone);
+                assert!(matches!(verdict, Verdict::Open(_)), "{said:?} {is_first} {is_alone}: {verdict:?}");
+            }
+            // Either may be the one that they are about.
+            let (_, verdict) = judged(&[failed(said.clone()), failed(said.clone())], true, true);
+            assert!(matches!(verdict, Verdict::Open(_)), "{said:?}: {verdict:?}");
+            let (stored, verdict) = judged(&[Settled::Stored, failed(said)], true, true);
+            assert!(stored == 1 && matches!(verdict, Verdict::Open(_)), "{verdict:?}");
+        }
+        // Others do not say what became of it.
+        let (_, verdict) = judged(&[failed(AMQPHardError::CONNECTIONFORCED)], true, true);
+        assert!(matches!(verdict, Verdict::Open(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_came_back_or_was_never_sent_is_not_taken_whoever_was_beside_it() {
+        assert!(matches!(judged(&[returned("a")], false, false), (0, Verdict::NotTaken(_))));
+        assert!(matches!(judged(&[], false, false), (0, Verdict::NotTaken(_))));
+        assert!(matches!(judged(&[Settled::Stored], false, false), (1, Verdict::NotTaken(_))));
+        assert!(matches!(judged(&[Settled::Stored, Settled::Stored], false, false), (2, Verdict::Appended)));
     }
 }

@@ -1,14 +1,14 @@
 //! Where the log's Redis is, and connecting to it. Owns addresses, and what is asked of a Redis before it is trusted.
 //! Refuses to know: streams.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::select_ok, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     task::JoinHandle,
     time::{interval, sleep, timeout},
 };
@@ -70,7 +70,7 @@ impl Node {
     async fn connect_to_read(&self) -> redis::RedisResult<(MultiplexedConnection, Option<Tapped>)> {
         let info = self.client.get_connection_info();
         let ConnectionAddr::Tcp(host, port) = info.addr() else { return Ok((self.connect().await?, None)) };
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        let stream = connect_any(lookup_host((host.as_str(), *port)).await?).await?;
         stream.set_nodelay(true)?;
         let harvest = Arc::<Harvest>::default();
         let tap = Tap::new(stream, harvest.clone());
@@ -78,6 +78,15 @@ impl Node {
         let (connection, driver) = connecting.await?;
         Ok((connection, Some(Tapped { harvest, driver: tokio::spawn(driver) })))
     }
+}
+
+/// Whoever answers first: an address that swallows packets must not take the time of those that work.
+async fn connect_any(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let attempts: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    if attempts.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no address belongs to its name"));
+    }
+    Ok(select_ok(attempts).await?.0)
 }
 
 /// The library's own response timeout is off, since it would break blocking reads; callers set theirs.
@@ -231,4 +240,44 @@ async fn open(node: &Node, key: &str, purpose: Purpose) -> Result<Connected, Tro
 fn is_primary(role: &Value) -> bool {
     let Value::Array(parts) = role else { return false };
     matches!(parts.first(), Some(Value::BulkString(name)) if name == b"master")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// A listener whose queue is full: who comes now hears nothing.
+    async fn silent() -> (TcpListener, Vec<std::net::TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) =
+            timeout(Duration::from_millis(200), TcpStream::connect(listener.local_addr().unwrap())).await
+        {
+            waiting.push(stream.into_std().unwrap());
+        }
+        (listener, waiting)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_holds_up_none_that_does() {
+        let (silent, _waiting) = silent().await;
+        let works = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        let addresses = [silent.local_addr().unwrap(), nobody, works.local_addr().unwrap()];
+        let connected = timeout(CONNECT_TIMEOUT / 2, connect_any(addresses.into_iter())).await;
+        let stream = connected.expect("the one that works is not waited for").unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[2]);
+    }
+
+    #[tokio::test]
+    async fn a_name_without_addresses_is_told_in_words() {
+        let error = connect_any(std::iter::empty()).await.unwrap_err();
+        assert!(error.to_string().contains("no address"), "{error}");
+        let refused = connect_any(["127.0.0.1:1".parse().unwrap()].into_iter()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -14,6 +14,7 @@ use super::{
     RedisLog,
     place::Connected,
     tally::Tally,
+    tap::Foreign,
     wire::{self, Info},
     words,
 };
@@ -298,8 +299,12 @@ impl<'a> Session<'a> {
         if let Some(tapped) = &tapped {
             tapped.harvest.expect();
         }
-        let reply = self.ask(&command, due).await?.map_err(|error| self.failed(&error))?;
-        let records = match tapped.and_then(|tapped| tapped.harvest.take()) {
+        let answered = self.ask(&command, due).await?;
+        let taken = tapped.and_then(|tapped| tapped.harvest.take()).transpose();
+        // Comes first: of the error that it gave, the library's words would say only "invalid data".
+        let taken = taken.map_err(|Foreign| self.log.unreadable())?;
+        let reply = answered.map_err(|error| self.failed(&error))?;
+        let records = match taken {
             Some(records) => records,
             None => wire::read(reply).ok_or_else(|| self.log.unreadable())?,
         };

@@ -1,6 +1,7 @@
 //! A connection's stream that turns the answer to XREAD into records itself, as it arrives: the library's parser takes
-//! longer over an entry than all that is then done with its event. Owns the shape of that answer in bytes. Whatever else
-//! is answered, also to XREAD (nothing, a refusal, RESP3), the library gets as it came.
+//! longer over an entry than all that is then done with its event. Owns the shape of that answer in bytes. What begins in
+//! another shape, also when it answers XREAD (nothing, a refusal, RESP3), the library gets as it came; what begins in that
+//! shape and goes on in another ends the connection.
 //!
 //! Refuses to know: what is asked, TLS.
 
@@ -38,7 +39,12 @@ enum Stage {
     /// The next answer is one to XREAD.
     Awaited,
     Read(Vec<Record>),
+    Foreign,
 }
+
+/// An answer began as one with records and went on as something that Redis does not say.
+#[derive(Debug)]
+pub(super) struct Foreign;
 
 impl Harvest {
     /// To be called before XREAD is asked, on a connection where nothing else is under way.
@@ -47,9 +53,10 @@ impl Harvest {
     }
 
     /// The records of the answer; `None` when the library got it.
-    pub(super) fn take(&self) -> Option<Vec<Record>> {
+    pub(super) fn take(&self) -> Option<Result<Vec<Record>, Foreign>> {
         match std::mem::take(&mut *self.stage()) {
-            Stage::Read(records) => Some(records),
+            Stage::Read(records) => Some(Ok(records)),
+            Stage::Foreign => Some(Err(Foreign)),
             Stage::Idle | Stage::Awaited => None,
         }
     }
@@ -175,6 +182,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
                 Ok(()) => {}
                 Err(Halt::Unfinished) if read > 0 => {}
                 Err(Halt::Foreign) if tap.answer.is_some() => {
+                    *tap.harvest.stage() = Stage::Foreign;
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
                 Err(_) => {
