@@ -1,8 +1,8 @@
 //! What a retained task costs: the process with so many tasks that nobody watches, over its empty self.
 
-use std::{rc::Rc, thread};
+use std::rc::Rc;
 
-use crate::{Outcome, lab::Lab, report::Row, servers::brokers::Broker};
+use crate::{Outcome, drive, lab::Lab, report::Row, servers::brokers::Broker};
 
 pub const NAME: &str = "tasks";
 
@@ -19,7 +19,7 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
         let before = instance.events();
         broker.fill(step, step)?;
         instance.until_events(before + step as f64)?;
-        thread::sleep(lab.warm_up());
+        drive::until_idle(&instance);
         let resident = instance.processes.memory().resident_bytes;
         let figures = vec![
             ("tasks", step as f64),
