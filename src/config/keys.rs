@@ -213,6 +213,14 @@ pub(super) static KEYS: &[Key] = &[
     ),
     unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
     set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+    number("auth.revocations_max", 1, "100000", 10_000_000, "Revoked tokens and users remembered at most."),
+    number(
+        "auth.revocations_retain_seconds",
+        1,
+        "2592000",
+        10 * YEAR_SECONDS,
+        "How long a revocation is remembered that does not say when its tokens expire: as long as any token may live.",
+    ),
     // [log]
     with_example(
         set(
@@ -339,6 +347,20 @@ pub(super) static KEYS: &[Key] = &[
         "3000",
         HOUR_MS,
         "How long a client that connects without a token may take to send one.",
+    ),
+    number(
+        "sessions.token_expiring_lead_ms",
+        0,
+        "60000",
+        HOUR_MS,
+        "How long before its token's end a client is told to send a fresh one (token_expiring). 0: it is not told.",
+    ),
+    number(
+        "sessions.token_grace_ms",
+        0,
+        "10000",
+        HOUR_MS,
+        "How long after its token's end a connection waits for a fresh one. No task is shown meanwhile.",
     ),
     number("sessions.message_max_bytes", 1024, "65536", 16 << 20, "The longest message from a client."),
     number("sessions.bad_messages_max", 1, "20", 1_000_000, "Bad messages in a row until the connection is closed."),

@@ -6,7 +6,6 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -17,14 +16,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Drain,
-    machine::{Cancel, Session},
+    errands::Errands,
+    machine::Session,
     pump::{Event, Pump},
     websocket::{Inbound, Violation},
 };
 use crate::{
+    auth::{Hold, Holder, Revocations},
     clock::{self, Now},
     hub::Attendant,
-    input::Publisher,
     metrics::Tally,
     proto::TaskFrame,
 };
@@ -71,16 +71,18 @@ enum Step {
     Wait { idle: bool, is_draining: bool, deadline: Instant },
 }
 
+impl<S> Connection<S> {
+    /// Nothing that runs under this lock waits.
+    fn lock(&self) -> MutexGuard<'_, Option<State<S>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
         let drain = session.shared.drain.clone();
         let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
         Arc::new(Self { drain, state: Mutex::new(Some(state)) })
-    }
-
-    /// Nothing that runs under this lock waits.
-    fn lock(&self) -> MutexGuard<'_, Option<State<S>>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State<S>) -> R) -> Option<R> {
@@ -96,14 +98,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let _over = Over(&self);
         let attendant: Weak<Self> = Arc::downgrade(&self);
         mailbox.attend(attendant);
-        let mut cancelling: Option<Cancelling> = None;
+        let _hold = self.hold();
+        let mut errands = Errands::default();
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
         loop {
             self.listen().await?;
-            if cancelling.is_none() {
-                cancelling = self.with(State::cancelling)?;
-            }
+            self.with(|state| errands.send(&mut state.session))?;
             let (idle, is_draining, deadline) = match self.with(State::step)? {
                 // Large, and rare.
                 Step::Close => return Box::pin(self.close()).await,
@@ -125,10 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                     Event::Violated(Violation(code, reason)) => self.with(|state| state.session.close(code, reason))?,
                 },
                 () = mailbox.woken(), if idle => {}
-                (cancel, done) = finished(&mut cancelling) => {
-                    cancelling = None;
-                    self.with(|state| state.session.on_cancelled(cancel, done, clock::now()))?;
-                }
+                done = errands.done() => self.with(|state| state.session.on_done(done, clock::now()))?,
                 () = &mut timer => {
                     armed_for = None;
                     if !self.with(|state| state.on_time(clock::now()))? {
@@ -142,6 +140,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 }
             }
         }
+    }
+
+    /// What was revoked since its token was verified ends it here, what is from now on later.
+    fn hold(self: &Arc<Self>) -> Option<Hold> {
+        let revocations = self.with(|state| state.session.shared.verifier.revocations().clone())?;
+        let holder: Weak<Self> = Arc::downgrade(self);
+        let hold = revocations.hold(holder);
+        self.ask_again(&revocations);
+        Some(hold)
     }
 
     /// Hands what the peer said to the session, as long as it can keep up with the answers.
@@ -182,12 +189,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
         self.session.on_inbound(inbound, clock::now());
         true
-    }
-
-    /// The next request to cancel, on its way.
-    fn cancelling(&mut self) -> Option<Cancelling> {
-        let cancel = self.session.cancels.pop_front()?;
-        Some(Box::pin(append(self.session.shared.publisher.clone(), cancel)))
     }
 
     fn step(&mut self) -> Step {
@@ -298,19 +299,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
     }
 }
 
-/// A request to cancel on its way to the log, which bounds how long that takes.
-type Cancelling = Pin<Box<dyn Future<Output = (Cancel, bool)> + Send>>;
-
-async fn append(publisher: Publisher, cancel: Cancel) -> (Cancel, bool) {
-    let appended = publisher.publish(std::slice::from_ref(&cancel.event)).await;
-    (cancel, appended.is_ok())
-}
-
-/// Never, while there is none.
-async fn finished(cancelling: &mut Option<Cancelling>) -> (Cancel, bool) {
-    match cancelling {
-        Some(appending) => appending.await,
-        None => std::future::pending().await,
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Holder for Connection<S> {
+    fn ask_again(&self, revocations: &Revocations) {
+        let mut state = self.lock();
+        if let Some(state) = state.as_mut()
+            && state.session.end_if_revoked(revocations, clock::now())
+        {
+            state.is_plain = false;
+            state.session.mailbox.wake();
+        }
     }
 }
 
