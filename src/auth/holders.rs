@@ -20,36 +20,34 @@ pub struct Holders(Mutex<Places>);
 #[derive(Default)]
 struct Places {
     taken: Vec<Option<Weak<dyn Holder>>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
 }
 
-/// A place in the list, for as long as it lives.
-pub struct Hold {
-    revocations: Revocations,
-    place: usize,
-}
+/// A place in the list. Whoever has it gives it back: a guard would be larger, and every open connection has one.
+#[derive(Debug)]
+#[must_use]
+pub struct Place(u32);
 
 impl Revocations {
     /// From now on `holder` is asked again after each revocation. What came before is for the caller to look at, behind
     /// this.
-    #[must_use]
-    pub fn hold(&self, holder: Weak<dyn Holder>) -> Hold {
+    pub fn hold(&self, holder: Weak<dyn Holder>) -> Place {
         let mut places = self.holders().lock();
-        let free = places.free.pop();
-        let place = free.unwrap_or(places.taken.len());
-        if free.is_none() {
-            places.taken.push(None);
+        let place = places.free.pop().unwrap_or(places.taken.len() as u32);
+        match places.taken.get_mut(place as usize) {
+            Some(free) => *free = Some(holder),
+            None => places.taken.push(Some(holder)),
         }
-        places.taken[place] = Some(holder);
-        Hold { revocations: self.clone(), place }
+        Place(place)
     }
-}
 
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut places = self.revocations.holders().lock();
-        places.taken[self.place] = None;
-        places.free.push(self.place);
+    /// Whoever had this place is gone.
+    pub fn let_go_of(&self, Place(place): Place) {
+        let mut places = self.holders().lock();
+        if let Some(taken) = places.taken.get_mut(place as usize) {
+            *taken = None;
+            places.free.push(place);
+        }
         if places.free.len() == places.taken.len() {
             // Nobody is left: memory falls with the crowd.
             *places = Places::default();
@@ -102,7 +100,7 @@ mod tests {
         }
     }
 
-    fn hold(revocations: &Revocations, holder: &Arc<Asked>) -> Hold {
+    fn hold(revocations: &Revocations, holder: &Arc<Asked>) -> Place {
         let weak: Weak<Asked> = Arc::downgrade(holder);
         revocations.hold(weak)
     }
@@ -111,8 +109,8 @@ mod tests {
     fn everyone_who_holds_is_asked_once_and_who_let_go_is_not() {
         let revocations = Revocations::default();
         let holders: Vec<Arc<Asked>> = (0..5).map(|_| Arc::default()).collect();
-        let mut holds: Vec<Hold> = holders.iter().map(|holder| hold(&revocations, holder)).collect();
-        drop(holds.remove(1));
+        let mut places: Vec<Place> = holders.iter().map(|holder| hold(&revocations, holder)).collect();
+        revocations.let_go_of(places.remove(1));
         ask_all(&revocations);
         let asked = |holders: &[Arc<Asked>]| -> Vec<usize> {
             holders.iter().map(|holder| holder.0.load(Ordering::Relaxed)).collect()
@@ -120,7 +118,7 @@ mod tests {
         assert_eq!(asked(&holders), [1, 0, 1, 1, 1]);
         // The free place is taken again.
         let late = Arc::default();
-        let _held = hold(&revocations, &late);
+        let _place = hold(&revocations, &late);
         assert_eq!(revocations.holders().lock().taken.len(), 5);
         ask_all(&revocations);
         assert_eq!((asked(&holders), asked(&[late])), (vec![2, 0, 2, 2, 2], vec![1]));
@@ -130,8 +128,11 @@ mod tests {
     fn the_list_is_gone_with_the_last_of_a_crowd() {
         let revocations = Revocations::default();
         let holder = Arc::default();
-        let holds: Vec<Hold> = (0..1_000).map(|_| hold(&revocations, &holder)).collect();
-        drop(holds);
+        let places: Vec<Place> = (0..1_000).map(|_| hold(&revocations, &holder)).collect();
+        assert!(revocations.holders().lock().taken.capacity() >= 1_000);
+        for place in places {
+            revocations.let_go_of(place);
+        }
         assert_eq!(revocations.holders().lock().taken.capacity(), 0);
     }
 }

@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
-pub use holders::{Hold, Holder, Holders};
+pub use holders::{Holder, Holders, Place};
 pub use keys::{ALGORITHMS, Family, check_public_key, family};
 pub use mint::{NewToken, mint};
 pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};

@@ -13,7 +13,9 @@ pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
 /// Checks tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Verifier {
+pub struct Verifier(Arc<Parts>);
+
+struct Parts {
     inner: Arc<Inner>,
     revocations: Revocations,
 }
@@ -58,19 +60,19 @@ impl Verifier {
     }
 
     fn of(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner), revocations: Revocations::default() }
+        Self(Arc::new(Parts { inner: Arc::new(inner), revocations: Revocations::default() }))
     }
 
     /// The same, which refuses what is revoked there.
     #[must_use]
     pub fn with_revocations(self, revocations: Revocations) -> Self {
-        Self { revocations, ..self }
+        Self(Arc::new(Parts { inner: self.0.inner.clone(), revocations }))
     }
 
     /// What it refuses although the token is good otherwise.
     #[must_use]
     pub fn revocations(&self) -> &Revocations {
-        &self.revocations
+        &self.0.revocations
     }
 
     /// Who is this? `token` is `None` when the client brought none; `unix_ms` is now, in milliseconds.
@@ -78,17 +80,17 @@ impl Verifier {
     /// # Errors
     /// [`AuthenticationError`] with the code for the client.
     pub fn verify(&self, token: Option<&str>, unix_ms: u64) -> Result<Identity, AuthenticationError> {
-        let identity = match &*self.inner {
+        let identity = match &*self.0.inner {
             Inner::Open(user) => everything_for(user.as_ref()),
             Inner::Jwt(jwt) => jwt.verify(token, unix_ms),
         }?;
-        if self.revocations.is_revoked(&identity) { Err(AuthenticationError::revoked()) } else { Ok(identity) }
+        if self.0.revocations.is_revoked(&identity) { Err(AuthenticationError::revoked()) } else { Ok(identity) }
     }
 
     /// A caller without a token is refused. Not so in mode `none`, where a token would not be looked at.
     #[must_use]
     pub fn needs_token(&self) -> bool {
-        matches!(*self.inner, Inner::Jwt(_))
+        matches!(*self.0.inner, Inner::Jwt(_))
     }
 }
 

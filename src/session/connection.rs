@@ -22,7 +22,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{Hold, Holder, Revocations},
+    auth::{Holder, Place, Revocations},
     clock::{self, Now},
     hub::Attendant,
     metrics::Tally,
@@ -35,6 +35,7 @@ const MARKS_MAX: usize = 64;
 /// One open connection.
 pub(super) struct Connection<S> {
     drain: Drain,
+    revocations: Revocations,
     /// `None` once it is over, but for the farewell.
     state: Mutex<Option<State<S>>>,
 }
@@ -52,12 +53,18 @@ struct State<S> {
 }
 
 /// However the conversation ends: nobody delivers any more, and the socket is gone.
-struct Over<'a, S>(&'a Connection<S>);
+struct Over<'a, S> {
+    connection: &'a Connection<S>,
+    place: Option<Place>,
+}
 
 impl<S> Drop for Over<'_, S> {
     fn drop(&mut self) {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let state = self.connection.lock().take();
         drop(state);
+        if let Some(place) = self.place.take() {
+            self.connection.revocations.let_go_of(place);
+        }
     }
 }
 
@@ -81,8 +88,9 @@ impl<S> Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
         let drain = session.shared.drain.clone();
+        let revocations = session.shared.verifier.revocations().clone();
         let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
-        Arc::new(Self { drain, state: Mutex::new(Some(state)) })
+        Arc::new(Self { drain, revocations, state: Mutex::new(Some(state)) })
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State<S>) -> R) -> Option<R> {
@@ -95,10 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// Runs until the connection ends; the close code, if one was agreed.
     pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
-        let _over = Over(&self);
+        let _over = Over { connection: &self, place: Some(self.hold()) };
         let attendant: Weak<Self> = Arc::downgrade(&self);
         mailbox.attend(attendant);
-        let _hold = self.hold();
         let mut errands = Errands::default();
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
@@ -143,12 +150,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     /// What was revoked since its token was verified ends it here, what is from now on later.
-    fn hold(self: &Arc<Self>) -> Option<Hold> {
-        let revocations = self.with(|state| state.session.shared.verifier.revocations().clone())?;
+    fn hold(self: &Arc<Self>) -> Place {
         let holder: Weak<Self> = Arc::downgrade(self);
-        let hold = revocations.hold(holder);
-        self.ask_again(&revocations);
-        Some(hold)
+        let place = self.revocations.hold(holder);
+        self.ask_again(&self.revocations);
+        place
     }
 
     /// Hands what the peer said to the session, as long as it can keep up with the answers.

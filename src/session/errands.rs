@@ -33,6 +33,10 @@ struct Queue {
 }
 
 impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn cancels(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.cancels.len())
     }
@@ -67,9 +71,12 @@ impl Waiting {
 type Errand<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 type Verified = Result<Identity, AuthenticationError>;
 
-/// What is under way.
+/// What is under way. Boxed: an idle connection has none.
 #[derive(Default)]
-pub(super) struct Errands {
+pub(super) struct Errands(Option<Box<UnderWay>>);
+
+#[derive(Default)]
+struct UnderWay {
     /// The log bounds how long that takes.
     cancelling: Errand<(Box<Cancel>, bool)>,
     verifying: Errand<(Option<RequestId>, Box<Verified>)>,
@@ -84,21 +91,36 @@ pub(super) enum Done {
 impl Errands {
     /// Sends off what the session has, as far as there is room.
     pub(super) fn send(&mut self, session: &mut Session) {
-        if self.cancelling.is_none()
+        if session.waiting.is_empty() {
+            return;
+        }
+        let under_way = self.0.get_or_insert_default();
+        if under_way.cancelling.is_none()
             && let Some(cancel) = session.waiting.take_cancel()
         {
-            self.cancelling = Some(Box::pin(append(session.shared.publisher.clone(), cancel)));
+            under_way.cancelling = Some(Box::pin(append(session.shared.publisher.clone(), cancel)));
         }
-        if self.verifying.is_none()
+        if under_way.verifying.is_none()
             && let Some(refresh) = session.waiting.take_refresh()
         {
-            self.verifying = Some(Box::pin(verify(session.shared.verifier.clone(), refresh)));
+            under_way.verifying = Some(Box::pin(verify(session.shared.verifier.clone(), refresh)));
         }
     }
 
     /// The next one that is done; never, while there is none. Cancel safe.
     pub(super) async fn done(&mut self) -> Done {
-        poll_fn(|cx| self.poll(cx)).await
+        poll_fn(|cx| {
+            let done = self.0.as_mut().map_or(Poll::Pending, |under_way| under_way.poll(cx));
+            self.0.take_if(|under_way| under_way.is_empty());
+            done
+        })
+        .await
+    }
+}
+
+impl UnderWay {
+    fn is_empty(&self) -> bool {
+        self.cancelling.is_none() && self.verifying.is_none()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
