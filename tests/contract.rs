@@ -880,5 +880,7 @@ proptest! {
         let envelope = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": json});
         let _ = Event::decode(ContentType::CloudEvents, envelope.to_string().as_bytes());
         let _ = Command::from_json(&text);
+        let _ = Revocation::from_json(text.as_bytes());
+        let _ = Revocation::from_record(json!({"revoke": json}).to_string().as_bytes());
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 /// Connections that are asked in one go; then others have a turn.
 const ASKED_AT_ONCE: usize = 256;
 
+/// Between two rounds, so that a flood of revocations is asked about together.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How often those that mean nothing any more are let go of.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -53,7 +56,10 @@ pub(super) async fn run(revocations: Revocations, metrics: Arc<Metrics>, stop: C
         tokio::select! {
             () = stop.cancelled() => return,
             // However many came since: whoever is asked looks at all of them.
-            () = revocations.changed() => ask(&revocations).await,
+            () = revocations.changed() => {
+                ask(&revocations).await;
+                tokio::time::sleep(PAUSE).await;
+            }
             _ = sweep.tick() => metrics.revocations_held(revocations.let_go(clock::now().unix_ms)),
         }
     }

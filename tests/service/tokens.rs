@@ -1,6 +1,9 @@
 //! Tokens beyond the handshake: a fresh one on an open connection, one that is revoked, one that shows a single task.
 
-use std::{process::Output, time::Duration};
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
 
 use jsonwebtoken::{EncodingKey, Header};
 use lapin::{
@@ -237,6 +240,31 @@ async fn only_who_may_revokes_and_what_cannot_be_read_revokes_nothing() {
     assert_eq!((status, &answer["errors"][0]["field"]), (400, &json!("task_id")));
 }
 
+#[tokio::test]
+async fn the_command_revokes_over_the_log_and_says_what_is_wrong() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&[("TASKCAST_LOG", &redis.url())]).await;
+    let (first, second) = (attach(&service, &named("u1", "a")).await, attach(&service, &named("u2", "b")).await);
+    let mut kept = attach(&service, &named("u3", "c")).await;
+    let revoke = |arguments: &[&str]| {
+        let output = binary().env("TASKCAST_LOG", redis.url()).arg("revoke").args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(revoke(&["--jti", "a", "--expires-at", "4000000000"]).0, Some(0));
+    assert_eq!(revoke(&["--user", "u2"]).0, Some(0));
+    assert_eq!(revoke(&["--user", "u3", "--issued-before", "2026-01-01T00:00:00Z"]).0, Some(0));
+    assert_eq!((refusal(first).await.0, refusal(second).await.0), (INVALID.to_owned(), INVALID.to_owned()));
+    until("all are read", async || service.metric("taskcast_revocations_total").await == 3).await;
+    kept.settle().await;
+    let (code, complaint) = revoke(&["--user", "u1", "--issued-before", "yesterday"]);
+    assert!(code == Some(1) && complaint.contains("issued_before"), "{code:?} {complaint}");
+    for wrong in [&[][..], &["--jti", "a", "--user", "u1"], &["--jti", "a", "--issued-before", "1"]] {
+        assert_eq!(revoke(wrong).0, Some(64), "{wrong:?}");
+    }
+    let memory = binary().args(["revoke", "--jti", "a"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&memory.stderr).contains("POST /api/v1/revocations"));
+}
+
 /// What `taskcast token` prints with these arguments.
 fn minted(arguments: &[&str]) -> Output {
     binary().env("TASKCAST_AUTH_SECRET", SECRET).arg("token").args(arguments).output().unwrap()
@@ -315,6 +343,21 @@ async fn a_link_to_a_group_that_any_back_end_mints_shows_the_group() {
         assert_eq!(rest(&service, &token, "GET", "/api/v1/tasks").await.1["total"], 2);
         assert_eq!(rest(&service, &token, "GET", "/api/v1/tasks/other").await.0, 404);
     }
+}
+
+/// The README's way for a shell; the ones for Python and JavaScript make the same claims with a library.
+#[tokio::test]
+async fn a_token_that_a_shell_signs_as_the_readme_says_shows_the_task() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let script = readme.split("```sh\n").find(|block| block.starts_with("base64url()")).expect("the example");
+    let script = script.split("```").next().unwrap();
+    let output = Command::new("sh").args(["-c", script]).env("TASKCAST_AUTH_SECRET", SECRET).output().unwrap();
+    let token = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let service = Service::start(&[]).await;
+    service.publish(&json!({"task_id": "export-42", "user_id": "u1", "progress": 10})).await;
+    let mut client = connect(&service, "/ws/tasks/", &token).await;
+    client.until("active_tasks").await;
+    assert_eq!(client.bars().into_keys().collect::<Vec<_>>(), ["export-42"]);
 }
 
 #[test]
