@@ -85,8 +85,12 @@ async fn a_fresh_token_keeps_the_connection_beyond_the_end_of_the_first_and_noth
         assert_eq!((&answer["error_code"], &answer["id"]), (&json!("TOKEN_REFUSED"), &json!(1)), "{answer}");
         assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
     }
+    let mut witness = attach(&service, &named("u1", "witness")).await;
     service.publish(&json!({"task_id": "t1", "user_id": "u1", "progress": 50})).await;
-    client.settle().await;
+    witness.until("task_progress").await;
+    for _ in 0..3 {
+        client.settle().await;
+    }
     assert!(!client.types().contains(&"task_progress"), "nothing is shown to who has no token");
     client.say(&json!({"type": "refresh_token", "token": named("u1", "fresh"), "id": 2})).await;
     let answer = client.next().await;
