@@ -10,6 +10,7 @@ use super::{
 use crate::{
     auth::{AuthenticationError, Identity, Revocations},
     clock::Now,
+    hub::Grant,
     metrics::Refresh as Outcome,
     proto::{AuthenticationErrorCode, CloseCode, ErrorCode, RequestId, ResumeFailure, ServerMessage},
 };
@@ -85,6 +86,7 @@ impl Session {
         let token_expires_at_ms = identity.expires_at_ms;
         self.term = Term::begin(token_expires_at_ms, self.shared.settings.token_expiring_lead, now);
         self.identity = identity;
+        self.grant = Grant::default();
         self.say_first(&ServerMessage::TokenRefreshed { token_expires_at_ms, id }, now);
         if are_rights_others {
             self.start_over_with_new_rights(now);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::{AuthenticationError, Identity, Issued, Rights},
+    hub::Runs,
     proto::{AuthenticationErrorCode, CloseCode, Encoding, RequestId, Revocation, Revoked},
     session::{Request, machine::Session, test_world::*},
 };
@@ -183,6 +184,29 @@ fn subscriptions_that_a_fresh_token_does_not_allow_end_and_the_rest_starts_over(
     world.event("t3", "u3", Some(13.0), None);
     let told = world.frames(&mut session);
     assert_eq!((types(&told), &told[0]["task_id"]), (vec!["task_progress"], &json!("t3")));
+}
+
+#[test]
+fn the_short_cut_of_delivery_forgets_what_the_token_before_allowed() {
+    let mut world = World::new();
+    let mut runs = Runs::default();
+    let wide = Identity { rights: rights(&["t1", "t2"], &[]), ..fresh(&world) };
+    let mut session = Session::open(&world.shared, wide, &mine(), world.now);
+    world.frames(&mut session);
+    let mut due = |world: &World, session: &mut Session| {
+        let progress = world.shared.hub.progress();
+        session.is_plain() && session.only_run(&progress, &mut runs).is_some()
+    };
+    for percent in [1.0, 2.0] {
+        world.event("t1", "u2", Some(percent), None);
+        assert!(due(&world, &mut session));
+    }
+    let both = Identity { rights: rights(&["t2"], &["t1"]), ..fresh(&world) };
+    verified(&world, &mut session, both);
+    assert!(session.is_plain(), "still watched: it might carry the tag");
+    world.event("t1", "u2", Some(3.0), None);
+    assert!(!due(&world, &mut session));
+    assert!(world.frames(&mut session).is_empty());
 }
 
 #[test]
