@@ -600,7 +600,7 @@ fn each_key_reaches_the_setting_of_its_name() {
 fn a_publisher_needs_no_secret_and_a_token_no_log() {
     let given = Given::new().set("log.url", "redis://h");
     assert!(given.with_sources(config::load_log).is_ok());
-    assert!(given.with_sources(config::load_operations_listen).is_ok());
+    assert!(given.with_sources(config::load_operations).is_ok());
     assert!(given.with_sources(config::load_auth).is_err());
     assert!(given.set("tasks.max", "x").with_sources(config::load_log).is_err());
 }

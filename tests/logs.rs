@@ -46,6 +46,7 @@ fn settings(backend: Backend) -> Settings {
         reconnect_max: Duration::from_millis(500),
         wait_replicas: 0,
         tls_ca_file: None,
+        tls_client: None,
     }
 }
 

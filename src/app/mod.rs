@@ -3,6 +3,7 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod certificates;
 mod checkpoint;
 mod dead_letters;
 mod feed;
@@ -24,9 +25,10 @@ use crate::{
     hub::Hub,
     input::Publisher,
     log::{Backend, Checkpoints, Log},
-    metrics::Metrics,
+    metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
+    tls::{Acceptor, Certificate},
 };
 
 /// A running service.
@@ -77,9 +79,12 @@ impl App {
         });
         let public = bind(config.listen, "listen")?;
         let operations = bind(config.operations_listen, "operations_listen")?;
+        let public_tls = certificates::open(config.tls, "http")?;
+        let operations_tls = certificates::open(config.operations_tls, "operations")?;
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
+            operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
@@ -102,8 +107,10 @@ impl App {
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
-        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        let tls = app.follow(public_tls, Listener::Public, &metrics)?;
+        app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
+        let tls = app.follow(operations_tls, Listener::Operations, &metrics)?;
+        app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
@@ -118,6 +125,19 @@ impl App {
         let source = feed::Source { log, checkpoints, exports };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// TLS for a listener, with a certificate that follows its files.
+    fn follow(
+        &self,
+        certificate: Option<Certificate>,
+        listener: Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Acceptor>, String> {
+        let Some(certificate) = certificate else { return Ok(None) };
+        let acceptor = certificate.acceptor()?;
+        self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
+        Ok(Some(acceptor))
     }
 
     /// A delivery worker for each core.

@@ -2,7 +2,10 @@
 //!
 //! Refuses to know: tasks, users.
 
+use std::fmt;
+
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
 use warp::{
     http::{HeaderValue, Method, StatusCode, header},
     reply::Response,
@@ -10,21 +13,80 @@ use warp::{
 
 use super::{
     Context, RETRY_AFTER_SECONDS,
+    credentials::bearer,
     head::Head,
     problem::{HttpError, respond},
 };
-use crate::{clock, log::Health, metrics::Leg, session::CanaryHealth};
+use crate::{clock, log::Health, metrics::Leg, proto::AuthenticationErrorCode, session::CanaryHealth};
+
+/// Who may ask. Keys of the configuration's `[operations]` table.
+#[derive(Clone, Default)]
+pub struct OperationsSettings {
+    /// What `Authorization: Bearer` must bring. `None`: whoever reaches this listener may ask.
+    pub token: Option<String>,
+    /// Also of those who ask whether the process lives and is ready, which a kubelet does without any.
+    pub token_for_probes: bool,
+}
+
+/// Says whether there is a token, not which.
+impl fmt::Debug for OperationsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token, token_for_probes } = self;
+        f.debug_struct("OperationsSettings")
+            .field("token", &token.as_ref().map(|_| "…"))
+            .field("token_for_probes", token_for_probes)
+            .finish()
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Two words that say nothing of tasks or users.
+    Probe,
+    Operator,
+}
 
 /// Answers one of this listener's addresses, for `GET` and `HEAD` only.
 ///
 /// # Errors
-/// 405.
-pub(super) fn probe(head: &Head, answer: impl FnOnce() -> Result<Response, HttpError>) -> Result<Response, HttpError> {
-    if [Method::GET, Method::HEAD].contains(&head.method) {
-        answer()
-    } else {
-        Err(HttpError::method_not_allowed("GET, HEAD"))
+/// 405; 401 for whoever lacks the token.
+pub(super) fn reply(
+    context: &Context,
+    head: &Head,
+    access: Access,
+    answer: impl FnOnce() -> Result<Response, HttpError>,
+) -> Result<Response, HttpError> {
+    if ![Method::GET, Method::HEAD].contains(&head.method) {
+        return Err(HttpError::method_not_allowed("GET, HEAD"));
     }
+    authorise(&context.operations, head, access)
+        .inspect_err(|_| context.metrics.authentication_failed(AuthenticationErrorCode::InvalidToken))?;
+    answer()
+}
+
+/// Lets an operator in, and a probe if probes need no token.
+///
+/// # Errors
+/// 401.
+pub(super) fn authorise(settings: &OperationsSettings, head: &Head, access: Access) -> Result<(), HttpError> {
+    let Some(expected) = &settings.token else { return Ok(()) };
+    if access == Access::Probe && !settings.token_for_probes {
+        return Ok(());
+    }
+    let given = bearer(head);
+    // However much of it is right, the answer takes as long.
+    if given.is_some_and(|given| given.as_bytes().ct_eq(expected.as_bytes()).into()) {
+        return Ok(());
+    }
+    let challenge = if given.is_some() {
+        r#"Bearer realm="taskcast operations", error="invalid_token""#
+    } else {
+        r#"Bearer realm="taskcast operations""#
+    };
+    let detail = "This listener wants `Authorization: Bearer` with the token of `operations.token`.";
+    Err(HttpError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed", detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
 }
 
 /// `/livez`: whoever can answer is alive. A broker that is away is no reason to restart.

@@ -1,0 +1,64 @@
+//! Has the listeners' certificates follow their files: Kubernetes, cert-manager and certbot replace them while the service
+//! runs.
+//!
+//! Refuses to know: what is in the files.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics::{Listener, Metrics},
+    tls::{Certificate, Files, Look},
+};
+
+/// How often the files are looked at. They are a few kilobytes, and some mounts tell nobody of a change.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// `None` without TLS.
+pub(super) fn open(files: Option<Files>, table: &str) -> Result<Option<Certificate>, String> {
+    let wrong =
+        |why| format!("the listener's certificate (`{table}.tls_certificate_file`, `{table}.tls_key_file`): {why}");
+    files.map(Certificate::open).transpose().map_err(wrong)
+}
+
+/// Runs until `stop`.
+pub(super) async fn run(
+    mut certificate: Certificate,
+    listener: Listener,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        // A mount that hangs must not hang a thread of the runtime.
+        let looked = tokio::task::spawn_blocking(move || {
+            let look = certificate.look();
+            (certificate, look)
+        });
+        let Some(Ok((returned, look))) = stop.run_until_cancelled(looked).await else { return };
+        certificate = returned;
+        tell(&look, listener, &metrics);
+    }
+}
+
+fn tell(look: &Look, listener: Listener, metrics: &Metrics) {
+    let listener_name = listener.as_str();
+    match look {
+        Look::Same | Look::Changing => {}
+        Look::Replaced => {
+            metrics.tls_certificate_reloaded(listener, true);
+            tracing::info!(listener = listener_name, "the listener's new certificate is used");
+        }
+        Look::Refused(why) => {
+            metrics.tls_certificate_reloaded(listener, false);
+            tracing::error!(
+                listener = listener_name,
+                why,
+                "the listener's new certificate cannot be used; the old one is kept"
+            );
+        }
+    }
+}
