@@ -49,6 +49,11 @@ pub(super) fn identity(pem: &Pem, provider: &CryptoProvider) -> Result<Certified
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             Unfit::Key("the key is not that of the first certificate in the certificate's file".to_owned())
         }
+        // What `openssl x509 -req` makes without extensions.
+        Error::InvalidCertificate(why) if format!("{why:?}").contains("UnsupportedCertVersion") => Unfit::Certificate(
+            "the first certificate is of X.509 version 1; version 3 is needed (`openssl x509 -req … -extfile …`)"
+                .to_owned(),
+        ),
         Error::InvalidCertificate(why) => Unfit::Certificate(format!("the first certificate cannot be used: {why}")),
         // Of a kind or a size that the library does not take.
         _ => Unfit::Key("the private key cannot be used: RSA of 2048 bits and more, ECDSA and Ed25519 can".to_owned()),
