@@ -664,7 +664,9 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     let now = clock::now().unix_ms;
     let identity = verifier.verify(Some(text(&minted.stdout).trim()), now).unwrap();
     assert_eq!(identity.user, UserId::parse("u1").ok());
-    assert!(identity.rights.publish && !identity.rights.own && !identity.rights.cancel);
+    assert!(
+        identity.rights.publish == auth::PublishRight::Everything && !identity.rights.own && !identity.rights.cancel
+    );
     assert!(identity.expires_at_ms.unwrap() > now + 7_000_000);
 
     assert_eq!(taskcast(&["token", "--user", "u1"], &[]).status.code(), Some(64));

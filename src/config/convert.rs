@@ -319,6 +319,7 @@ fn canary(layers: &mut Layers<'_>) -> Option<session::CanarySettings> {
 fn http(layers: &mut Layers<'_>, listen: Option<SocketAddr>) -> Option<http::Settings> {
     let allow_missing_origin = layers.text("http.missing_origin").as_deref() != Some("deny");
     let origins = match http::OriginPolicy::new(&layers.list("origins"), allow_missing_origin) {
+        Ok(origins) if layers.is_given("http.tls_certificate_file") => origins.over_tls(),
         Ok(origins) => origins,
         Err(why) => {
             layers.refuse(

@@ -10,6 +10,7 @@ mod delivery;
 mod labels;
 mod log_faults;
 mod overload;
+mod publishing;
 mod register;
 mod tls;
 
@@ -64,6 +65,7 @@ pub struct Metrics {
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
+    publishing: publishing::Publishing,
 }
 
 impl Metrics {
@@ -167,6 +169,7 @@ impl Metrics {
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),
+            publishing: publishing::Publishing::new(r),
             registry,
         };
         metrics.begin_at_zero();
