@@ -11,7 +11,7 @@ use std::{
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::{Hub, Mailbox, lock};
+use super::{Hub, Mailbox, Runs, lock};
 use crate::{clock::Now, metrics::Tally};
 
 #[derive(Default)]
@@ -85,12 +85,12 @@ impl Worker {
     }
 
     /// Delivers what is due to a few sessions, or wakes them.
-    pub fn deliver(&self, due: &[Arc<Mailbox>], now: Now, tally: &mut Tally) {
+    pub fn deliver(&self, due: &[Arc<Mailbox>], now: Now, runs: &mut Runs, tally: &mut Tally) {
         // All are looked up before the first is asked: each lies elsewhere in memory, and the processor can wait for many
         // places at a time.
         let attendants: SmallVec<[_; 16]> = due.iter().map(|mailbox| mailbox.attendant()).collect();
         for (mailbox, attendant) in due.iter().zip(attendants) {
-            if !attendant.is_some_and(|attendant| attendant.deliver(now, tally)) {
+            if !attendant.is_some_and(|attendant| attendant.deliver(now, runs, tally)) {
                 mailbox.wake();
             }
         }

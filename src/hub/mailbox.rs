@@ -11,7 +11,7 @@ use std::sync::{
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::slot::Slot;
+use super::{run::Runs, slot::Slot};
 use crate::{clock::Now, metrics::Tally};
 
 /// Marks are compacted when there are this many, then at every doubling.
@@ -23,7 +23,7 @@ pub(super) type Slots = SmallVec<[Arc<Slot>; 1]>;
 /// Somebody who can look into a mailbox at once, without being scheduled for it.
 pub trait Attendant: Send + Sync {
     /// Takes what is due to its end, if nothing stands in the way. False when its own task must be woken for it.
-    fn deliver(&self, now: Now, tally: &mut Tally) -> bool;
+    fn deliver(&self, now: Now, runs: &mut Runs, tally: &mut Tally) -> bool;
 }
 
 /// One session's mailbox.

@@ -28,6 +28,7 @@ mod names;
 mod order;
 mod retention;
 mod rules;
+mod run;
 mod select;
 mod slot;
 mod small_map;
@@ -61,6 +62,7 @@ pub use self::{
     deliveries::Worker,
     image::{Image, ImageReader, Restored},
     mailbox::{Attendant, Mailbox},
+    run::{Run, Runs, Wanted},
     select::Newest,
     view::{Missed, PullOptions, Pulled, Watch},
     waiting::Reached,
@@ -250,3 +252,7 @@ mod crowd_tests;
 #[cfg(test)]
 #[path = "model_tests.rs"]
 mod model_tests;
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod run_tests;
