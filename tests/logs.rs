@@ -744,10 +744,10 @@ async fn sentinels_and_their_primary_may_ask_for_a_certificate() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let _primary = RedisServer::start_with(&arguments).await;
     let lines = RedisServer::mutual_tls_arguments(&certificates, sentinel_port);
-    let lines: String =
-        lines.chunks(2).map(|pair| format!("{} {}\n", pair[0].trim_start_matches('-'), pair[1])).collect();
+    let lines: Vec<String> =
+        lines.chunks(2).map(|pair| format!("{} {}", pair[0].trim_start_matches('-'), pair[1])).collect();
     // It shows its own certificate to the primary.
-    let lines = format!("{lines}tls-replication yes\n");
+    let lines = format!("{}\ntls-replication yes\n", lines.join("\n"));
     let _sentinel = RedisServer::sentinel_with("mine", primary_port, 1, &lines).await;
     let url = format!("rediss+sentinel://127.0.0.1:{sentinel_port}/mine");
     let with = Settings {

@@ -16,11 +16,15 @@ use crate::{
 /// How often the files are looked at. They are a few kilobytes, and some mounts tell nobody of a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// `None` without TLS.
-pub(super) fn open(files: Option<Files>, table: &str) -> Result<Option<Certificate>, String> {
-    let wrong =
-        |why| format!("the listener's certificate (`{table}.tls_certificate_file`, `{table}.tls_key_file`): {why}");
-    files.map(Certificate::open).transpose().map_err(wrong)
+/// # Errors
+/// Why there is nothing to begin with, in words for the operator.
+pub(super) fn open(files: Files, listener: Listener) -> Result<Certificate, String> {
+    let table = match listener {
+        Listener::Public => "http",
+        Listener::Operations => "operations",
+    };
+    Certificate::open(files)
+        .map_err(|why| format!("`{table}.tls_certificate_file` and `{table}.tls_key_file` cannot be used: {why}"))
 }
 
 /// Runs until `stop`.

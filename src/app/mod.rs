@@ -28,7 +28,7 @@ use crate::{
     metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
-    tls::{Acceptor, Certificate},
+    tls::{Acceptor, Files},
 };
 
 /// A running service.
@@ -79,8 +79,6 @@ impl App {
         });
         let public = bind(config.listen, "listen")?;
         let operations = bind(config.operations_listen, "operations_listen")?;
-        let public_tls = certificates::open(config.tls, "http")?;
-        let operations_tls = certificates::open(config.operations_tls, "operations")?;
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
@@ -107,9 +105,9 @@ impl App {
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
-        let tls = app.follow(public_tls, Listener::Public, &metrics)?;
+        let tls = app.tls(config.tls, Listener::Public, &metrics)?;
         app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
-        let tls = app.follow(operations_tls, Listener::Operations, &metrics)?;
+        let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
         app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
@@ -127,14 +125,15 @@ impl App {
         Ok(app)
     }
 
-    /// TLS for a listener, with a certificate that follows its files.
-    fn follow(
+    /// TLS for a listener, with a certificate that follows its files; `None` without any.
+    fn tls(
         &self,
-        certificate: Option<Certificate>,
+        files: Option<Files>,
         listener: Listener,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Acceptor>, String> {
-        let Some(certificate) = certificate else { return Ok(None) };
+        let Some(files) = files else { return Ok(None) };
+        let certificate = certificates::open(files, listener)?;
         let acceptor = certificate.acceptor()?;
         self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
         Ok(Some(acceptor))

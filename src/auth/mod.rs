@@ -27,7 +27,6 @@ pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, named as in the claim")]
 pub struct Rights {
     /// `own`: tasks whose `user_id` is the caller's.
     pub own: bool,

@@ -61,8 +61,8 @@ impl PublishRight {
     /// What is wrong, to be put behind the name of the claim.
     pub(super) fn of(claim: Option<&Value>) -> Result<Self, String> {
         match claim {
-            None | Some(Value::Bool(false)) => return Ok(Self::Nothing),
-            Some(Value::Bool(true)) => return Ok(Self::Everything),
+            None | Some(Value::Bool(false)) => Ok(Self::Nothing),
+            Some(Value::Bool(true)) => Ok(Self::Everything),
             Some(Value::Object(limits)) => {
                 if limits.is_empty() || limits.keys().any(|name| name != "users" && name != "task_prefixes") {
                     return Err("names `users`, `task_prefixes` or both, and nothing else".to_owned());
