@@ -156,7 +156,7 @@ fn without_checks_everyone_is_the_configured_user_and_may_do_everything() {
     assert!(
         identity.rights.own
             && identity.rights.all
-            && identity.rights.publish == PublishRight::Everything
+            && identity.rights.publish == PublishRight::everything()
             && identity.rights.cancel
     );
     let nobody = Verifier::new(Settings::None { user: None }).unwrap().verify(None, NOW_MS);
@@ -255,7 +255,7 @@ fn rights_come_from_the_claim_and_nothing_is_guessed() {
     }))
     .unwrap();
     let id = |text: &str| TaskId::parse(text).unwrap();
-    assert!(rights.own && !rights.all && rights.publish == PublishRight::Everything && !rights.cancel);
+    assert!(rights.own && !rights.all && rights.publish == PublishRight::everything() && !rights.cancel);
     assert_eq!(rights.tasks, [id("a"), id("b:c")].into());
     assert_eq!(rights.roots, [id("r")].into());
     assert_eq!(rights.tags, ["x".to_owned()].into());
@@ -299,7 +299,7 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
     assert_eq!(identity.expires_at_ms, Some(NOW_MS + 90_000));
     assert!(
         identity.rights.own
-            && identity.rights.publish == PublishRight::Everything
+            && identity.rights.publish == PublishRight::everything()
             && !identity.rights.cancel
             && !identity.rights.all
     );

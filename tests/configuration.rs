@@ -741,7 +741,7 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     let identity = verifier.verify(Some(text(&minted.stdout).trim()), now).unwrap();
     assert_eq!(identity.user, UserId::parse("u1").ok());
     assert!(
-        identity.rights.publish == auth::PublishRight::Everything && !identity.rights.own && !identity.rights.cancel
+        identity.rights.publish == auth::PublishRight::everything() && !identity.rights.own && !identity.rights.cancel
     );
     assert!(identity.expires_at_ms.unwrap() > now + 7_000_000);
 

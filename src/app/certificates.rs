@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock,
     metrics::{Listener, Metrics},
     tls::{Certificate, Files, Look},
 };
@@ -34,6 +35,7 @@ pub(super) async fn run(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
+    use_from_now_on(&certificate, listener, &metrics);
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -45,6 +47,18 @@ pub(super) async fn run(
         let Some(Ok((returned, look))) = stop.run_until_cancelled(looked).await else { return };
         certificate = returned;
         tell(&look, listener, &metrics);
+        if look == Look::Replaced {
+            use_from_now_on(&certificate, listener, &metrics);
+        }
+    }
+}
+
+/// One that has expired is used all the same: another one is not there.
+fn use_from_now_on(certificate: &Certificate, listener: Listener, metrics: &Metrics) {
+    let expires_at_s = certificate.expires_at_s().unwrap_or_default();
+    metrics.tls_certificate_used(listener, expires_at_s);
+    if u64::try_from(expires_at_s).unwrap_or_default() <= clock::now().unix_ms / 1000 {
+        tracing::warn!(listener = listener.as_str(), "the listener's certificate has expired, clients will refuse it");
     }
 }
 

@@ -22,7 +22,7 @@ use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
 pub use keys::{ALGORITHMS, Family, check_public_key, family};
 pub use mint::{NewToken, mint};
-pub use publish::{Forbidden, Limit, PublishLimits, PublishRight};
+pub use publish::{Forbidden, Limit, PublishRight};
 pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
@@ -43,7 +43,7 @@ pub struct Rights {
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
-    pub canary: Option<TaskId>,
+    pub canary: Option<Box<TaskId>>,
 }
 
 /// A verified caller.

@@ -8,18 +8,13 @@ use serde_json::Value;
 
 use crate::proto::{Event, TaskId, UserId};
 
-/// What a token may publish.
+/// What a token may publish. `None`: nothing. One pointer, as every open connection holds one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PublishRight {
-    #[default]
-    Nothing,
-    Everything,
-    Limited(Box<PublishLimits>),
-}
+pub struct PublishRight(Option<Box<Limits>>);
 
-/// What a limited token may publish. Every limit that it names holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishLimits {
+/// Every limit that there is holds; without any, everything may be published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Limits {
     /// Tasks of these users only.
     users: Option<BTreeSet<UserId>>,
     /// Tasks, and groups, whose identifier begins with one of these only.
@@ -54,6 +49,11 @@ pub struct Forbidden {
 }
 
 impl PublishRight {
+    #[must_use]
+    pub fn everything() -> Self {
+        Self(Some(Box::default()))
+    }
+
     /// Reads `publish` of the claim: `true`, `false`, or an object of limits. A limit that is not known is not ignored: the
     /// token would be good for more than whoever made it meant.
     ///
@@ -61,18 +61,23 @@ impl PublishRight {
     /// What is wrong, to be put behind the name of the claim.
     pub(super) fn of(claim: Option<&Value>) -> Result<Self, String> {
         match claim {
-            None | Some(Value::Bool(false)) => Ok(Self::Nothing),
-            Some(Value::Bool(true)) => Ok(Self::Everything),
+            None | Some(Value::Bool(false)) => Ok(Self::default()),
+            Some(Value::Bool(true)) => Ok(Self::everything()),
             Some(Value::Object(limits)) => {
                 if limits.is_empty() || limits.keys().any(|name| name != "users" && name != "task_prefixes") {
                     return Err("names `users`, `task_prefixes` or both, and nothing else".to_owned());
                 }
                 let users = limits.get("users").map(users).transpose()?;
                 let task_prefixes = limits.get("task_prefixes").map(prefixes).transpose()?;
-                Ok(Self::Limited(Box::new(PublishLimits { users, task_prefixes })))
+                Ok(Self(Some(Box::new(Limits { users, task_prefixes }))))
             }
             Some(_) => Err("must be true, false or an object of limits".to_owned()),
         }
+    }
+
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_none()
     }
 
     /// May this event be published? `owner_of` says whose a task is that is held: `None` when it is not held, `Some(None)`
@@ -81,23 +86,19 @@ impl PublishRight {
     /// # Errors
     /// The first limit that it is beyond.
     pub fn check(&self, event: &Event, owner_of: impl Fn(&TaskId) -> Option<Option<UserId>>) -> Result<(), Forbidden> {
-        match self {
-            Self::Everything => Ok(()),
-            Self::Nothing => {
-                Err(Forbidden { limit: Limit::User, field: "task_id", detail: "the token may not publish" })
-            }
-            Self::Limited(limits) => limits.check(event, owner_of),
-        }
+        let detail = "the token may not publish";
+        let limits = self.0.as_deref().ok_or(Forbidden { limit: Limit::User, field: "task_id", detail })?;
+        limits.check(event, owner_of)
     }
 
     /// What may be published depends on whose tasks there are.
     #[must_use]
     pub fn needs_owners(&self) -> bool {
-        matches!(self, Self::Limited(limits) if limits.users.is_some())
+        self.0.as_ref().is_some_and(|limits| limits.users.is_some())
     }
 }
 
-impl PublishLimits {
+impl Limits {
     fn check(&self, event: &Event, owner_of: impl Fn(&TaskId) -> Option<Option<UserId>>) -> Result<(), Forbidden> {
         let named = [
             ("task_id", Some(&event.task_id)),
@@ -174,9 +175,9 @@ mod tests {
 
     #[test]
     fn the_claim_is_a_yes_a_no_or_limits_and_nothing_is_guessed() {
-        assert_eq!(PublishRight::of(None), Ok(PublishRight::Nothing));
-        assert_eq!(right(&json!(false)), PublishRight::Nothing);
-        assert_eq!(right(&json!(true)), PublishRight::Everything);
+        assert_eq!(PublishRight::of(None), Ok(PublishRight::default()));
+        assert_eq!(right(&json!(false)), PublishRight::default());
+        assert_eq!(right(&json!(true)), PublishRight::everything());
         assert!(!right(&json!({"task_prefixes": ["a"]})).needs_owners());
         assert!(right(&json!({"users": ["u1", 7], "task_prefixes": ["a"]})).needs_owners());
         for wrong in [
@@ -246,7 +247,7 @@ mod tests {
         let event = json!({"task_id": "a", "user_id": "u1"});
         assert_eq!(field_refused(&right(&json!({"users": []})), &event), Some("user_id"));
         assert_eq!(field_refused(&right(&json!({"task_prefixes": []})), &event), Some("task_id"));
-        assert_eq!(field_refused(&PublishRight::Nothing, &event), Some("task_id"));
-        assert_eq!(field_refused(&PublishRight::Everything, &event), None);
+        assert_eq!(field_refused(&PublishRight::default(), &event), Some("task_id"));
+        assert_eq!(field_refused(&PublishRight::everything(), &event), None);
     }
 }

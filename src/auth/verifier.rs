@@ -137,6 +137,7 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights = Rights { own: true, all: true, publish: PublishRight::Everything, cancel: true, ..Rights::default() };
+    let rights =
+        Rights { own: true, all: true, publish: PublishRight::everything(), cancel: true, ..Rights::default() };
     Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None })
 }

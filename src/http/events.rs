@@ -54,7 +54,7 @@ where
 {
     let identity = rest::identify(context, head)?;
     let right = identity.rights.publish;
-    if right == PublishRight::Nothing {
+    if right.is_nothing() {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
         return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));
     }

@@ -2,9 +2,12 @@
 //!
 //! Refuses to know: keys, and what is sent inside.
 
-use prometheus::{IntCounterVec, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
-use super::{Metrics, register::counters};
+use super::{
+    Metrics,
+    register::{counters, gauges},
+};
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,7 @@ impl TlsHandshake {
 pub(super) struct TlsMetrics {
     handshakes: IntCounterVec,
     certificate_reloads: IntCounterVec,
+    certificate_expires: IntGaugeVec,
 }
 
 impl TlsMetrics {
@@ -68,11 +72,18 @@ impl TlsMetrics {
                 "Certificates whose files changed, by whether the new one is used.",
                 labels,
             ),
+            certificate_expires: gauges(
+                registry,
+                "taskcast_tls_certificate_expires_timestamp_seconds",
+                "When the certificate that is used ends, in seconds since 1970; 0 without TLS.",
+                &["listener"],
+            ),
         };
         for listener in Listener::ALL {
             for outcome in TlsHandshake::ALL {
                 metrics.handshakes.with_label_values(&[listener.as_str(), outcome.label()]).inc_by(0);
             }
+            metrics.certificate_expires.with_label_values(&[listener.as_str()]).set(0);
             for outcome in ["replaced", "refused"] {
                 metrics.certificate_reloads.with_label_values(&[listener.as_str(), outcome]).inc_by(0);
             }
@@ -84,6 +95,10 @@ impl TlsMetrics {
 impl Metrics {
     pub fn tls_handshake(&self, listener: Listener, outcome: TlsHandshake) {
         self.tls.handshakes.with_label_values(&[listener.as_str(), outcome.label()]).inc();
+    }
+
+    pub fn tls_certificate_used(&self, listener: Listener, expires_at_s: i64) {
+        self.tls.certificate_expires.with_label_values(&[listener.as_str()]).set(expires_at_s);
     }
 
     pub fn tls_certificate_reloaded(&self, listener: Listener, is_used: bool) {

@@ -19,7 +19,7 @@ use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
 use super::{
     Files, Pem,
-    identity::{Unfit, identity},
+    identity::{Unfit, expires_at_s, identity},
 };
 
 /// Plain bytes that wait to be encrypted, and as many encrypted ones that wait for the kernel, about: what a connection
@@ -95,6 +95,12 @@ impl Certificate {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// When the certificate that is held ends, in seconds since 1970. `None`: it does not say so readably.
+    #[must_use]
+    pub fn expires_at_s(&self) -> Option<i64> {
+        expires_at_s(&self.held.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks whether the files have changed, and takes what is in them if it is good. Reads files.

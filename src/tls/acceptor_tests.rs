@@ -121,6 +121,18 @@ fn mixed_of(key: &Pem, certificate: &Pem) -> Pem {
 }
 
 #[test]
+fn the_end_of_a_certificate_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2030, 1, 2);
+    let certificate = params.self_signed(&key).unwrap();
+    let pem = Pem { certificate: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() };
+    let certificate = Certificate::open(write(folder.path(), &pem)).unwrap();
+    assert_eq!(certificate.expires_at_s(), Some(1_893_542_400));
+}
+
+#[test]
 fn a_pair_that_cannot_be_used_is_no_beginning() {
     let folder = tempfile::tempdir().unwrap();
     let files = write(folder.path(), &mixed_of(&pem(), &pem_of_another()));

@@ -60,6 +60,12 @@ pub(super) fn identity(pem: &Pem, provider: &CryptoProvider) -> Result<Certified
     })
 }
 
+/// When the first certificate of a chain ends, in seconds since 1970.
+pub(super) fn expires_at_s(key: &CertifiedKey) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(key.end_entity_cert().ok()?).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
