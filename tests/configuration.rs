@@ -392,9 +392,11 @@ fn what_is_for_tls_to_a_broker_without_it_is_warned_about() {
 #[test]
 fn the_token_of_the_operators_is_a_secret_that_fits_a_header() {
     let of = |token: &str| Given::valid().set("operations.token", token);
-    assert_eq!(of("0123456789abcdef").config().operations.token.as_deref(), Some("0123456789abcdef"));
+    let revealed = |given: &Given| given.config().operations.token.unwrap().reveal();
+    assert_eq!(revealed(&of("0123456789abcdef")), "0123456789abcdef");
     let from_file = Given::valid().with_file("t", b"0123456789abcdef\n").set("operations.token_file", "t");
-    assert_eq!(from_file.config().operations.token.as_deref(), Some("0123456789abcdef"));
+    assert_eq!(revealed(&from_file), "0123456789abcdef");
+    assert_eq!(from_file.config().operations.token_file, Some("t".into()));
     for token in ["hunter2", "hunter2 hunter2 hunter2", "hunter2-hunter2-hünter2", "hunter2-hunter2-\u{7}"] {
         let mistake = of(token).mistake();
         assert_eq!(mistake.key, "operations.token");

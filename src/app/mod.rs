@@ -9,6 +9,7 @@ mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod operations_token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -107,6 +108,7 @@ impl App {
         let connections = app.tasks.clone();
         let tls = app.tls(config.tls, Listener::Public, &metrics)?;
         app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
+        app.spawn(operations_token::run(context.operations.clone(), app.stop.clone()));
         let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
         app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));

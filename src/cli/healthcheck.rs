@@ -66,7 +66,7 @@ fn dialled(listen: SocketAddr) -> SocketAddr {
 async fn ask(operations: &Operations) -> io::Result<String> {
     let address = operations.listen;
     let token = operations.settings.token.as_ref().filter(|_| operations.settings.token_for_probes);
-    let authorization = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    let authorization = token.map_or(String::new(), |token| format!("authorization: Bearer {}\r\n", token.reveal()));
     let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n{authorization}connection: close\r\n\r\n");
     if operations.is_encrypted {
         exchange(tls::connect_to_self(address).await?, &request).await

@@ -9,9 +9,6 @@ use crate::{
     tls::{self, Files, Pem, Unfit},
 };
 
-/// Fewer characters can be guessed.
-const TOKEN_MIN_BYTES: usize = 16;
-
 /// A certificate and its key; `None` when neither is configured, or after a mistake was noted.
 pub(super) fn files(layers: &mut Layers<'_>, certificate: &'static str, key: &'static str) -> Option<Files> {
     let given = [certificate, key].map(|path| layers.text(path).map(PathBuf::from));
@@ -46,15 +43,12 @@ fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u
 
 /// Who may ask the operators' listener for what.
 pub(super) fn operations(layers: &mut Layers<'_>) -> http::OperationsSettings {
-    let token = layers.text("operations.token");
-    let is_fit = |token: &String| token.len() >= TOKEN_MIN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
-    if token.as_ref().is_some_and(|token| !is_fit(token)) {
-        let expected = format!("at least {TOKEN_MIN_BYTES} visible ASCII characters without spaces");
-        layers.refuse("operations.token", expected);
-    }
+    let token = layers.text("operations.token").map(http::OperationsToken::new);
+    let token = token.and_then(|token| token.map_err(|why| layers.refuse("operations.token", why)).ok());
     let token_for_probes = layers.boolean("operations.token_for_probes");
-    if token_for_probes && token.is_none() && !layers.is_given("operations.token") {
+    if token_for_probes && !layers.is_given("operations.token") {
         layers.refuse("operations.token_for_probes", "operations.token beside it, the token that probes bring");
     }
-    http::OperationsSettings { token, token_for_probes }
+    let token_file = layers.text("operations.token_file").map(PathBuf::from);
+    http::OperationsSettings { token, token_file, token_for_probes }
 }

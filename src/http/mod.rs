@@ -45,7 +45,7 @@ mod routes;
 mod upgrade;
 
 use handshake::Handshakes;
-pub use operations::OperationsSettings;
+pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
 
 /// Connections at most on the operators' listener; scrapers and probes need a handful.

@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    harness::{PATIENCE, SECRET, Service, binary, http_whole, token, token_with, until},
+    harness::{PATIENCE, SECRET, Service, binary, http, http_whole, token, token_with, until},
     support::{self, brokers::Certificates},
 };
 
@@ -246,6 +246,23 @@ async fn probes_need_the_token_where_that_is_asked_for() {
     };
     until("it is ready", async || healthy(OPERATIONS_TOKEN) == Some(0)).await;
     assert_eq!(healthy("another-token-of-theirs"), Some(1));
+}
+
+#[tokio::test]
+async fn the_token_of_the_operators_follows_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, format!("{OPERATIONS_TOKEN}\n")).unwrap();
+    let service = Service::start(&[("TASKCAST_OPERATIONS_TOKEN_FILE", &file.display().to_string())]).await;
+    let asks = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        http(service.operations_port, "GET", "/metrics", &[("Authorization", &bearer)], "").await.0
+    };
+    assert_eq!((asks(OPERATIONS_TOKEN).await, asks("another-token-of-theirs").await), (200, 401));
+    fs::write(&file, "too short").unwrap();
+    fs::write(&file, "another-token-of-theirs").unwrap();
+    until("the new one is good", async || asks("another-token-of-theirs").await == 200).await;
+    assert_eq!(asks(OPERATIONS_TOKEN).await, 401);
 }
 
 #[tokio::test]
