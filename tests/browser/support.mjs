@@ -70,25 +70,26 @@ export function run(command, settings, program = binary) {
 
 /** Runs `walk(browser, step)`, says PASS or FAIL and why, and ends the process. */
 export async function judge(what, walk) {
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    ],
-  });
+  let browser = null;
   let doing = "start";
   try {
+    browser = await chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      args: [
+        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      ],
+    });
     await walk(browser, (step) => console.log(`browser: ${(doing = step)}`));
     console.log(`PASS ${what}`);
   } catch (error) {
-    for (const page of browser.contexts().flatMap((context) => context.pages())) {
+    for (const page of browser?.contexts().flatMap((context) => context.pages()) ?? []) {
       await page.screenshot({ path: join(screenshots, "failed.png") }).catch(() => {});
     }
     console.log(`FAIL ${what}: ${doing}: ${error.message.replace(/\x1b\[\d+m/g, "")}`);
     process.exitCode = 1;
   } finally {
-    await browser.close();
+    await browser?.close();
   }
   process.exit();
 }
