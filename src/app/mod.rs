@@ -3,11 +3,13 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod certificates;
 mod checkpoint;
 mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod operations_token;
 mod revocations;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -25,9 +27,10 @@ use crate::{
     hub::Hub,
     input::Publisher,
     log::{Backend, Checkpoints, Log},
-    metrics::Metrics,
+    metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
+    tls::{Acceptor, Files},
 };
 
 /// A running service.
@@ -62,8 +65,7 @@ impl App {
         let verifier = Verifier::new(config.auth)?.with_revocations(revocations.clone());
         let publisher = Publisher::new(log.clone());
         // Soft: no new connections, and those that are open are ended with a word.
-        let drain = Drain::default();
-        let open = TaskTracker::new();
+        let (drain, open) = (Drain::default(), TaskTracker::new());
         let sessions = Sessions {
             hub: hub.clone(),
             verifier: verifier.clone(),
@@ -82,6 +84,7 @@ impl App {
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
+            operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
@@ -104,11 +107,13 @@ impl App {
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
-        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        let tls = app.tls(config.tls, Listener::Public, &metrics)?;
+        app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
+        app.spawn(operations_token::run(context.operations.clone(), app.stop.clone()));
+        let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
+        app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
-        app.spawn(revocations::run(revocations.clone(), metrics.clone(), app.stop.clone()));
         let dead_letters = log.keeps_dead_letters().then(|| {
             let (dead_letters, writer) = DeadLetters::new(metrics.clone());
             app.spawn(writer.run(log.clone(), app.stop.clone()));
@@ -123,8 +128,24 @@ impl App {
         Ok(app)
     }
 
-    /// A delivery worker for each core.
+    /// TLS for a listener, with a certificate that follows its files; `None` without any.
+    fn tls(
+        &self,
+        files: Option<Files>,
+        listener: Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Acceptor>, String> {
+        let Some(files) = files else { return Ok(None) };
+        let certificate = certificates::open(files, listener)?;
+        let acceptor = certificate.acceptor()?;
+        self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
+        Ok(Some(acceptor))
+    }
+
+    /// A delivery worker for each core; and an end to connections whose token is revoked.
     fn deliver(&self, sessions: &Sessions) {
+        let revocations = sessions.verifier.revocations().clone();
+        self.spawn(revocations::run(revocations, sessions.metrics.clone(), self.stop.clone()));
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
             let (sessions, stop) = (sessions.clone(), self.stop.clone());
             self.spawn(async move {

@@ -4,6 +4,7 @@
 //! - `verifier`: a token's signature, then its claims
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
+//! - `publish`: may this caller publish this event; pure
 //! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
 //! - `mint`: tokens for development, and share links
 //!
@@ -14,6 +15,7 @@ mod claims;
 mod holders;
 mod keys;
 mod mint;
+mod publish;
 mod revocations;
 mod verifier;
 
@@ -24,6 +26,7 @@ use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 pub use holders::{Holder, Holders, Place};
 pub use keys::{ALGORITHMS, Family, check_public_key, family};
 pub use mint::{NewToken, mint};
+pub use publish::{Forbidden, Limit, PublishRight};
 pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
 pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
@@ -41,14 +44,14 @@ pub struct Rights {
     pub roots: BTreeSet<TaskId>,
     /// `tag:<name>`.
     pub tags: BTreeSet<String>,
-    /// May publish events over HTTP.
-    pub publish: bool,
+    /// What events it may publish over HTTP.
+    pub publish: PublishRight,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
     /// May revoke tokens, its own and others'.
     pub revoke: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
-    pub canary: Option<TaskId>,
+    pub canary: Option<Box<TaskId>>,
 }
 
 /// A verified caller.

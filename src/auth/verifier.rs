@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jsonwebtoken::{DecodingKey, Validation, decode, errors::ErrorKind};
 use serde_json::{Map, Value};
 
-use super::{AuthenticationError, Identity, Issued, JwtSettings, Key, Revocations, Rights, Settings, claims, keys};
+use super::{
+    AuthenticationError, Identity, Issued, JwtSettings, Key, PublishRight, Revocations, Rights, Settings, claims, keys,
+};
 use crate::proto::{AuthenticationErrorCode, UserId};
 
 /// A longer token is refused unread. Headers and cookies that carry one end at about this size anyway.
@@ -159,7 +161,8 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights = Rights { own: true, all: true, publish: true, cancel: true, revoke: true, ..Rights::default() };
+    let publish = PublishRight::everything();
+    let rights = Rights { own: true, all: true, publish, cancel: true, revoke: true, ..Rights::default() };
     // Without a token there is none that could be revoked.
     let issued = Some(Box::new(Issued { token_id: None, at_ms: Some(u64::MAX) }));
     Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None, issued })

@@ -10,7 +10,9 @@ mod delivery;
 mod labels;
 mod log_faults;
 mod overload;
+mod publishing;
 mod register;
+mod tls;
 mod tokens;
 
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::tls::{Listener, TlsHandshake};
 pub use self::tokens::Refresh;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
@@ -63,6 +66,8 @@ pub struct Metrics {
     overload: Overload,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
+    tls: tls::TlsMetrics,
+    publishing: publishing::Publishing,
     tokens: tokens::Tokens,
 }
 
@@ -166,6 +171,8 @@ impl Metrics {
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
+            tls: tls::TlsMetrics::new(r),
+            publishing: publishing::Publishing::new(r),
             tokens: tokens::Tokens::new(r),
             registry,
         };
