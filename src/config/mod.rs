@@ -16,6 +16,7 @@ mod convert;
 mod environment;
 mod file;
 mod keys;
+mod keys_auth;
 mod layers;
 mod memory;
 mod mistake;
