@@ -120,7 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             }
             tokio::select! {
                 event = self.turn() => match event {
-                    Event::Read | Event::Flushed => {}
+                    // What arrives may have no end, and bring no message: others have their turn in between.
+                    Event::Read => tokio::task::yield_now().await,
+                    Event::Flushed => {}
                     Event::Gone => return None,
                     Event::Violated(Violation(code, reason)) => self.with(|state| state.session.close(code, reason))?,
                 },

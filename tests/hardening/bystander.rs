@@ -2,6 +2,8 @@
 //! who has nothing to do with it.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +29,7 @@ const ROUNDS: usize = 3;
 const SAMPLES_PER_ROUND: usize = 60;
 
 /// A difference below this is the machine's: the attacker works on it too.
-const FLOOR: Duration = Duration::from_millis(40);
+const FLOOR: Duration = Duration::from_millis(15);
 
 /// A machine that is busy elsewhere may spoil a measurement; what the attack spoils is spoilt each time.
 const ATTEMPTS: usize = 3;
@@ -67,12 +69,47 @@ impl Bystander {
         took
     }
 
-    async fn samples(&mut self, into: &mut Vec<Duration>) {
+    async fn samples(&mut self, target: &Target, into: &mut Vec<Duration>) {
         for _ in 0..SAMPLES_PER_ROUND {
-            into.push(self.sample().await);
+            let before = Waits::of(target);
+            let took = self.sample().await;
+            into.push(took.saturating_sub(Waits::of(target).since(&before)));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+/// For how long the threads of the service, and this one, were able to run and the machine ran others: compilers, brokers,
+/// the attacker. It is none of the service's doing, and taken off what was measured.
+struct Waits {
+    service: Vec<(PathBuf, u64)>,
+    own: u64,
+}
+
+impl Waits {
+    fn of(target: &Target) -> Self {
+        let threads = fs::read_dir(format!("/proc/{}/task", target.id())).expect("its threads");
+        let service = threads.filter_map(|thread| {
+            let path = thread.ok()?.path();
+            let waited = waited(&path.join("schedstat"))?;
+            Some((path, waited))
+        });
+        Self { service: service.collect(), own: waited(Path::new("/proc/thread-self/schedstat")).unwrap_or_default() }
+    }
+
+    /// An event passes from thread to thread, so the one that waited most counts.
+    fn since(&self, before: &Self) -> Duration {
+        let threads = self.service.iter().filter_map(|(path, waited)| {
+            let (_, earlier) = before.service.iter().find(|(known, _)| known == path)?;
+            Some(waited.saturating_sub(*earlier))
+        });
+        Duration::from_nanos(threads.max().unwrap_or_default() + self.own.saturating_sub(before.own))
+    }
+}
+
+/// The second number of proc(5)'s `schedstat`, in nanoseconds.
+fn waited(schedstat: &Path) -> Option<u64> {
+    fs::read_to_string(schedstat).ok()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// How an attack tells that it goes on.
@@ -110,10 +147,10 @@ where
     for attempt in 1..=ATTEMPTS {
         let (mut quiet, mut attacked, mut strikes) = (Vec::new(), Vec::new(), 0);
         for _ in 0..ROUNDS {
-            bystander.samples(&mut quiet).await;
-            let attacker = Attacker::start(target.port, attack.clone()).await;
-            bystander.samples(&mut attacked).await;
-            strikes += attacker.stop();
+            bystander.samples(target, &mut quiet).await;
+            let attack_under_way = Attacker::start(target.port, attack.clone()).await;
+            bystander.samples(target, &mut attacked).await;
+            strikes += attack_under_way.stop();
         }
         let (quiet, attacked) = (percentile_99(&mut quiet), percentile_99(&mut attacked));
         let peak = target.peak();

@@ -65,7 +65,7 @@ async fn a_forged_cursor_opens_nothing_and_the_snapshot_follows() {
     let headers = [("Authorization", &*format!("Bearer {}", token("u1")))];
     let mut client = Client::connect(target.port, &format!("/ws/tasks/?cursor={cursor}"), &headers).await;
     assert_eq!(client.until("connection_established").await["resumed"], true);
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// Somebody else's cursor, which is genuine: it says how far somebody read, and gives none of what they read.
@@ -83,5 +83,5 @@ async fn a_genuine_cursor_of_another_user_shows_nothing_of_theirs() {
     assert_eq!(thief.until("connection_established").await["resumed"], true);
     thief.settle().await;
     assert!(!format!("{:?}", thief.frames).contains("theirs"), "{:?}", thief.frames);
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }

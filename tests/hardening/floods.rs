@@ -21,7 +21,12 @@ use crate::{
 async fn pour(port: u16, head: &[u8], bytes: &[u8], each: u64, strikes: &Strikes) {
     loop {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+        reset_when_dropped(&stream);
         if stream.write_all(head).await.is_err() {
+            continue;
+        }
+        // What comes before the handshake is answered would be too much for one who is not known yet.
+        if !matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {
             continue;
         }
         let (mut answers, mut questions) = stream.split();
@@ -41,6 +46,11 @@ async fn pour(port: u16, head: &[u8], bytes: &[u8], each: u64, strikes: &Strikes
     }
 }
 
+/// When an attack is over, what waits in the kernel must not go on with it; and ports must not run out.
+fn reset_when_dropped(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
 async fn pour_frames(port: u16, strikes: Arc<Strikes>, bytes: Vec<u8>, each: u64) {
     strikes.stand();
     let head = handshake("/ws/tasks/", &format!("Authorization: Bearer {}\r\n", token("attacker")));
@@ -50,37 +60,40 @@ async fn pour_frames(port: u16, strikes: Arc<Strikes>, bytes: Vec<u8>, each: u64
 /// Pings without end, as fast as they are taken, over several connections.
 #[tokio::test]
 async fn a_flood_of_pings_is_not_felt_by_others() {
-    const BOUND: u64 = 80 * MB;
+    const BOUND: u64 = 48 * MB;
     let target = Target::start_alone(&[]).await;
     let attack = async |port, strikes| pour_frames(port, strikes, frame(FINAL | PING, b"ping").repeat(50), 50).await;
     feels_nothing(&target, BOUND, 10_000, attack).await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
-/// A million fragments of one byte and of none, in messages that end and in one that never does.
+/// A million fragments of one byte and of none: half of them in messages that end, half in one that never does.
 #[tokio::test]
 async fn a_million_tiny_fragments_are_not_felt_by_others() {
-    const BOUND: u64 = 80 * MB;
+    const BOUND: u64 = 48 * MB;
+    const FRAGMENTS: u64 = 4000;
     let target = Target::start_alone(&[]).await;
     let attack = async |port, strikes: Arc<Strikes>| {
-        let piece = [frame(CONTINUATION, b"x"), frame(CONTINUATION, b"")].concat();
-        let endless = frame(CONTINUATION, b"").repeat(4000);
-        let message = [frame(TEXT, b"["), piece.repeat(2000), frame(FINAL | CONTINUATION, b"]")].concat();
+        let piece = [frame(CONTINUATION, b" "), frame(CONTINUATION, b"")].concat();
+        let begin = frame(TEXT, b"{\"type\":\"ping\"");
+        let message = [&*begin, &piece.repeat(FRAGMENTS as usize / 2), &frame(FINAL | CONTINUATION, b"}")].concat();
+        let endless = frame(CONTINUATION, b"").repeat(FRAGMENTS as usize);
         strikes.stand();
-        let bearer = format!("Authorization: Bearer {}\r\n", token("attacker"));
-        let head = handshake("/ws/tasks/", &bearer);
-        let mut begun = handshake("/ws/tasks/", &bearer).into_bytes();
-        begun.extend(frame(TEXT, b"["));
-        tokio::join!(pour(port, head.as_bytes(), &message, 4002, &strikes), pour(port, &begun, &endless, 4000, &strikes));
+        let head = handshake("/ws/tasks/", &format!("Authorization: Bearer {}\r\n", token("attacker"))).into_bytes();
+        let never_ends = [&*head, &begin].concat();
+        tokio::join!(pour(port, &head, &message, 1, &strikes), pour(port, &never_ends, &endless, 1, &strikes));
     };
-    feels_nothing(&target, BOUND, 1_000_000, attack).await;
-    target.is_unharmed().await;
+    feels_nothing(&target, BOUND, 10, attack).await;
+    // Of the one that never ends nobody knows how much was read.
+    let read = target.metric("taskcast_client_messages_total{outcome=\"ok\"}").await * FRAGMENTS;
+    assert!(read > 500_000, "{read} fragments");
+    target.stays_unharmed().await;
 }
 
 /// Messages that are each a mistake, and one connection after the other when they are closed for it.
 #[tokio::test]
 async fn a_flood_of_broken_messages_is_not_felt_by_others() {
-    const BOUND: u64 = 80 * MB;
+    const BOUND: u64 = 48 * MB;
     let target = Target::start_alone(&[]).await;
     let attack = async |port, strikes| {
         let deep = format!("{{\"type\":\"subscribe\",\"task_id\":{}", "[".repeat(4000));
@@ -88,13 +101,13 @@ async fn a_flood_of_broken_messages_is_not_felt_by_others() {
         pour_frames(port, strikes, bytes, 4).await;
     };
     feels_nothing(&target, BOUND, 1_000, attack).await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// Subscribe and unsubscribe in turns, to what has many foreign tasks under it: each looks at them all.
 #[tokio::test]
 async fn subscribing_and_unsubscribing_in_turns_is_not_felt_by_others() {
-    const BOUND: u64 = 120 * MB;
+    const BOUND: u64 = 64 * MB;
     let target = Target::start_alone(&[]).await;
     for part in 0..10 {
         let events: Vec<_> = (0..500)
@@ -108,7 +121,10 @@ async fn subscribing_and_unsubscribing_in_turns_is_not_felt_by_others() {
         pour_frames(port, strikes, bytes, 10).await;
     };
     feels_nothing(&target, BOUND, 500, attack).await;
-    target.is_unharmed().await;
+    let obeyed = target.metric("taskcast_client_messages_total{outcome=\"ok\"}").await;
+    println!("{obeyed} commands were obeyed");
+    assert!(obeyed > 500, "{obeyed} commands were obeyed");
+    target.stays_unharmed().await;
 }
 
 /// 10,000 handshakes that are begun and not finished: silent connections, heads without an end, WebSockets that never say
@@ -116,7 +132,7 @@ async fn subscribing_and_unsubscribing_in_turns_is_not_felt_by_others() {
 #[tokio::test]
 async fn ten_thousand_half_open_handshakes_are_not_felt_by_others() {
     // What hyper reads ahead for a head is most of it.
-    const BOUND: u64 = 320 * MB;
+    const BOUND: u64 = 200 * MB;
     const HALF_OPEN: u64 = 10_000;
     let patient = [("TASKCAST_HTTP_HEADER_TIMEOUT_MS", "60000"), ("TASKCAST_SESSIONS_FIRST_FRAME_TIMEOUT_MS", "60000")];
     let target = Target::start_alone(&patient).await;
@@ -141,13 +157,13 @@ async fn ten_thousand_half_open_handshakes_are_not_felt_by_others() {
         std::future::pending::<()>().await;
     };
     feels_nothing(&target, BOUND, HALF_OPEN, attack).await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// One connection after the other with a token that is none: each costs a handshake and a signature.
 #[tokio::test]
 async fn a_flood_of_bad_tokens_is_not_felt_by_others() {
-    const BOUND: u64 = 100 * MB;
+    const BOUND: u64 = 48 * MB;
     let target = Target::start_alone(&[]).await;
     let attack = async |port, strikes: Arc<Strikes>| {
         strikes.stand();
@@ -156,8 +172,7 @@ async fn a_flood_of_bad_tokens_is_not_felt_by_others() {
         let request = handshake("/ws/tasks/", &format!("Authorization: Bearer {bad}\r\n"));
         let strike = async || loop {
             let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
-            // Reset at once when dropped, or the ports would run out.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+            reset_when_dropped(&stream);
             let mut bytes = [0; 1024];
             let _ = stream.write_all(request.as_bytes()).await;
             let _ = stream.read(&mut bytes).await;
@@ -166,14 +181,16 @@ async fn a_flood_of_bad_tokens_is_not_felt_by_others() {
         tokio::join!(strike(), strike(), strike(), strike());
     };
     feels_nothing(&target, BOUND, 300, attack).await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
-/// A publisher with a good token and bad intentions: new task ids without end, until tasks are let go or dropped.
+/// A publisher with a good token and bad intentions: new task ids without end, for a few owners. They make room for
+/// themselves; the others have theirs. (Who may publish for any owner can fill the table: see `SECURITY.md`.)
 #[tokio::test]
 async fn a_flood_of_new_tasks_is_not_felt_by_others_and_stays_within_the_limits() {
-    const BOUND: u64 = 120 * MB;
-    let limits = [("TASKCAST_TASKS_MAX", "5000"), ("TASKCAST_TASKS_MAX_PER_OWNER", "1000"), ("TASKCAST_LOG_MAX_EVENTS", "20000")];
+    const BOUND: u64 = 72 * MB;
+    let limits =
+        [("TASKCAST_TASKS_MAX", "5000"), ("TASKCAST_TASKS_MAX_PER_OWNER", "400"), ("TASKCAST_LOG_MAX_EVENTS", "20000")];
     let target = Target::start_alone(&limits).await;
     let attack = async |port, strikes: Arc<Strikes>| {
         strikes.stand();
@@ -183,7 +200,7 @@ async fn a_flood_of_new_tasks_is_not_felt_by_others_and_stays_within_the_limits(
         );
         let mut wire = Wire::connect(port).await;
         for round in 0_u64.. {
-            let user = if round % 2 == 0 { "attacker".to_owned() } else { format!("made-up-{round}") };
+            let user = format!("attacker-{}", round % 10);
             let events: Vec<_> = (0..20)
                 .map(|n| json!({"task_id": format!("new-{}-{round}-{n}", clock()), "user_id": user, "title": "x".repeat(200)}))
                 .collect();
@@ -195,8 +212,9 @@ async fn a_flood_of_new_tasks_is_not_felt_by_others_and_stays_within_the_limits(
         }
     };
     feels_nothing(&target, BOUND, 5_000, attack).await;
-    assert!(target.metric("taskcast_tasks{").await <= 5_000);
-    target.is_unharmed().await;
+    let held = target.metric("taskcast_tasks{").await;
+    assert!((3_000..=4_100).contains(&held), "{held} tasks");
+    target.stays_unharmed().await;
 }
 
 fn clock() -> u64 {
@@ -206,7 +224,7 @@ fn clock() -> u64 {
 /// Result bombs: tasks with the longest results there are, asked for again and again by clients that do not read.
 #[tokio::test]
 async fn long_results_that_nobody_reads_are_not_felt_by_others() {
-    const BOUND: u64 = 160 * MB;
+    const BOUND: u64 = 112 * MB;
     let target = Target::start_alone(&[]).await;
     let result = "x".repeat(32_000);
     for part in 0..20 {
@@ -232,5 +250,5 @@ async fn long_results_that_nobody_reads_are_not_felt_by_others() {
         }
     };
     feels_nothing(&target, BOUND, 1_000, attack).await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }

@@ -15,7 +15,8 @@ use crate::{
 /// Somebody else's, nobody's, one that never was, and one that the service keeps for itself. None may be told from the
 /// others.
 const FOREIGN: &str = "foreign";
-const HIDDEN: [&str; 4] = [FOREIGN, "nobodys", "unknown", "taskcast:canary:0"];
+const UNKNOWN: &str = "unknown";
+const HIDDEN: [&str; 4] = [FOREIGN, "nobodys", "taskcast:canary:0", UNKNOWN];
 
 /// Nothing of the service's own is appended meanwhile: the cursors must be alike, too.
 const QUIET: (&str, &str) = ("TASKCAST_CANARY_INTERVAL_SECONDS", "0");
@@ -25,7 +26,8 @@ async fn prepare() -> Target {
     for (id, user) in [(FOREIGN, Some("u2")), ("nobodys", None), ("own", Some("u1"))] {
         target.has_task(id, user).await;
     }
-    let child = json!({"task_id": "child", "root_id": FOREIGN, "parent_id": FOREIGN, "user_id": "u2", "tags": [FOREIGN]});
+    let child =
+        json!({"task_id": "child", "root_id": FOREIGN, "parent_id": FOREIGN, "user_id": "u2", "tags": [FOREIGN]});
     target.publish(&child).await;
     target.has_task("last", Some("u1")).await;
     target
@@ -59,8 +61,7 @@ async fn rest_answers(target: &Target, id: &str, token: &str) -> Vec<String> {
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         );
         let answer = exchange(target.port, request.as_bytes()).await;
-        let lines: Vec<&str> =
-            answer.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:")).collect();
+        let lines: Vec<&str> = answer.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:")).collect();
         answers.push(format!("{method} {}", lines.join("\n").replace(id, "ID")));
     }
     answers
@@ -81,7 +82,8 @@ async fn socket_answers(target: &Target, id: &str, bearer: &str) -> Vec<String> 
         client.until("active_tasks").await;
         let from = client.frames.len();
         for field in ["task_id", "root_id", "tag"] {
-            for kind in ["subscribe", "unsubscribe", "subscribe", "get_task_status", "cancel_task", "get_active_tasks"] {
+            for kind in ["subscribe", "unsubscribe", "subscribe", "get_task_status", "cancel_task", "get_active_tasks"]
+            {
                 client.say(&json!({"type": kind, field: id, "id": "q"})).await;
                 client.settle().await;
             }
@@ -116,7 +118,7 @@ async fn foreign_and_unknown_and_forbidden_tasks_are_answered_byte_for_byte_alik
     // What is one's own is answered otherwise: so the above can fail.
     let own = rest_answers(&target, "own", &token).await;
     assert_ne!(own, expected[..own.len()]);
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// Somebody subscribes to what they may not see and listens: not a byte comes when it changes, ends, or moves to another
@@ -147,7 +149,7 @@ async fn what_happens_to_a_foreign_task_is_not_heard_by_who_subscribed_to_it() {
         client.settle().await;
         assert_eq!(client.frames.len(), heard + 1, "{:?}", &client.frames[heard..]);
     }
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// How often one of `a` is greater than one of `b`: 0.5 when nothing tells them apart (Mann and Whitney).
@@ -165,17 +167,21 @@ fn median(samples: &[Duration]) -> Duration {
     sorted[sorted.len() / 2]
 }
 
-const PAIRS: usize = 1200;
+/// A foreign group, and a tag, of so many tasks.
+const CROWDED: &str = "crowded";
+const CROWD: usize = 2000;
 
-/// By how much the odds may be off one half. Nothing at all comes to 0.03 with so many pairs.
+const PAIRS: usize = 500;
+
+/// By how much the odds may be off one half. Nothing at all comes to 0.05 with so many pairs.
 const TOLERANCE: f64 = 0.12;
 
 /// And by how much the medians may differ at the least, so that what is told apart could be told over a network.
 const RESOLUTION: Duration = Duration::from_micros(15);
 
 /// Asks for both in turns, in changing order, so that whatever else happens meets both alike.
-async fn are_one_class(what: &str, mut ask: impl AsyncFnMut(&str)) {
-    for id in HIDDEN.iter().cycle().take(200) {
+async fn are_one_class(what: &str, foreign_id: &str, mut ask: impl AsyncFnMut(&str)) {
+    for id in [foreign_id, UNKNOWN].iter().cycle().take(100) {
         ask(id).await;
     }
     let mut worst = String::new();
@@ -185,7 +191,7 @@ async fn are_one_class(what: &str, mut ask: impl AsyncFnMut(&str)) {
         for pair in 0..2 * PAIRS {
             let is_foreign = (pair + pair / 2) % 2 == 0;
             let began = clock::now().instant;
-            ask(if is_foreign { FOREIGN } else { "unknown" }).await;
+            ask(if is_foreign { foreign_id } else { UNKNOWN }).await;
             if is_foreign { &mut foreign } else { &mut unknown }.push(began.elapsed());
         }
         let odds = superiority(&foreign, &unknown);
@@ -205,11 +211,20 @@ async fn are_one_class(what: &str, mut ask: impl AsyncFnMut(&str)) {
 async fn how_long_an_answer_takes_does_not_tell_what_exists() {
     let target = Target::start_alone(&[QUIET]).await;
     target.has_task(FOREIGN, Some("u2")).await;
+    let crowd: Vec<Value> = (0..CROWD)
+        .map(|n| json!({"task_id": format!("c{n}"), "root_id": CROWDED, "user_id": "u2", "tags": [CROWDED]}))
+        .collect();
+    for part in crowd.chunks(500) {
+        target.publish(&json!(part)).await;
+    }
     target.has_task("own", Some("u1")).await;
+    target.publish(&json!({"task_id": "child", "root_id": FOREIGN, "user_id": "u2"})).await;
     let token = token_with("u1", &["own"], true);
     let mut rest = Wire::connect(target.port).await;
-    for address in ["/api/v1/tasks/", "/api/v1/tasks?root=", "/api/v1/tasks?tag="] {
-        are_one_class(address, async |id| {
+    for (address, id) in
+        [("/api/v1/tasks/", FOREIGN), ("/api/v1/tasks?root=", CROWDED), ("/api/v1/tasks?tag=", CROWDED)]
+    {
+        are_one_class(address, id, async |id| {
             let request =
                 format!("GET {address}{id} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
             rest.send(request.as_bytes()).await;
@@ -218,16 +233,22 @@ async fn how_long_an_answer_takes_does_not_tell_what_exists() {
         })
         .await;
     }
-    for kind in ["get_task_status", "cancel_task", "subscribe", "unsubscribe"] {
+    for (kind, field) in
+        [("get_task_status", "task_id"), ("cancel_task", "task_id"), ("subscribe", "task_id"), ("subscribe", "root_id")]
+    {
         let mut socket = Wire::open_as(target.port, &token).await;
-        are_one_class(kind, async |id| {
-            socket.received.clear();
-            socket.send(&text(&json!({"type": kind, "task_id": id, "id": "q"}).to_string())).await;
-            socket.until(b"\"id\":\"q\"").await;
+        are_one_class(&format!("{kind} {field}"), FOREIGN, async |id| {
+            socket.send(&text(&json!({"type": kind, field: id, "id": "q"}).to_string())).await;
+            if kind == "subscribe" {
+                socket.send(&text(&json!({"type": "unsubscribe", field: id}).to_string())).await;
+            }
+            // Whatever the answer brings about comes before this one's.
+            socket.send(&text("{\"type\":\"ping\",\"id\":\"end\"}")).await;
+            socket.frame_with("\"end\"").await;
         })
         .await;
     }
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// The same with a whole handshake each time, and the snapshot behind it.
@@ -237,12 +258,12 @@ async fn how_long_a_snapshot_takes_does_not_tell_what_exists() {
     target.has_task(FOREIGN, Some("u2")).await;
     let token = token_with("u1", &["own"], false);
     for address in ["/ws/tasks/", "/ws/groups/"] {
-        are_one_class(address, async |id| {
+        are_one_class(address, FOREIGN, async |id| {
             let path = format!("{address}{id}/");
             let mut wire = Wire::open(target.port, &path, &format!("Authorization: Bearer {token}\r\n")).await;
             soon("a snapshot", wire.until(b"\"active_tasks\"")).await;
         })
         .await;
     }
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }

@@ -215,16 +215,14 @@ async fn a_public_key_is_never_taken_for_a_secret() {
         format!("{message}.{}", sign(message.as_bytes(), &private, Algorithm::RS256).unwrap())
     };
     let good = claims(&json!({}));
-    let mut table = vec![("a good one", rs256(&good), ACCEPTED), ("expired", rs256(&claims(&json!({"exp": 1}))), EXPIRED)];
+    let mut table =
+        vec![("a good one", rs256(&good), ACCEPTED), ("expired", rs256(&claims(&json!({"exp": 1}))), EXPIRED)];
     let trimmed = String::from_utf8(pem.clone()).unwrap().trim_end().as_bytes().to_vec();
     for key in [pem, trimmed, der, SECRET.as_bytes().to_vec(), Vec::new()] {
         table.push(("HMAC with what is public, and says so", forge(HEADER, &good, &key), INVALID));
         table.push(("HMAC that calls itself RSA", forge(r#"{"alg":"RS256"}"#, &good, &key), INVALID));
     }
-    let settings = [
-        ("TASKCAST_AUTH_ALGORITHMS", "RS256"),
-        ("TASKCAST_AUTH_PUBLIC_KEY_FILE", public.to_str().unwrap()),
-    ];
+    let settings = [("TASKCAST_AUTH_ALGORITHMS", "RS256"), ("TASKCAST_AUTH_PUBLIC_KEY_FILE", public.to_str().unwrap())];
     let settings = [&SETTINGS[..], &settings].concat();
     let target = Target::start(&settings).await;
     judge(target, &table).await;

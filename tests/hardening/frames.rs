@@ -12,7 +12,7 @@ use crate::{
 
 /// The head of a frame that announces so many bytes, in eight of them.
 fn announced(first: u8, length: u64) -> Vec<u8> {
-    [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
+    [&[first, 0xff][..], &length.to_be_bytes(), &[0; 4]].concat()
 }
 
 /// Frames against RFC 6455: without a mask (a proxy's cache could be poisoned by what a page chose), with reserved bits,
@@ -30,7 +30,7 @@ async fn a_frame_against_the_protocol_ends_its_connection_with_the_right_code() 
         ("the second reserved bit", frame(FINAL | 0x20 | TEXT, &ten), 1002),
         ("the third reserved bit", frame(FINAL | 0x10 | TEXT, &ten), 1002),
         ("an unknown opcode", frame(FINAL | 3, &ten), 1002),
-        ("an unknown control opcode", frame(FINAL | 11, &ten), 1002),
+        ("an unknown control opcode", frame(FINAL | 0xb, &ten), 1002),
         ("a ping in pieces", frame(PING, &ten), 1002),
         ("a long ping", frame(FINAL | PING, &[0; 126]), 1002),
         ("a ping longer than all numbers", announced(FINAL | PING, u64::MAX), 1002),
@@ -56,7 +56,7 @@ async fn a_frame_against_the_protocol_ends_its_connection_with_the_right_code() 
         assert_eq!(wire.close_code().await, Some(code), "{what}");
     }
     bystander.settle().await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// The answer to one message.
@@ -88,7 +88,10 @@ async fn json_that_would_break_a_parser_is_answered_in_words() {
         ("deep objects", "{\"a\":".repeat(deep / 5)),
         ("a deep field", format!("{{\"type\":\"subscribe\",\"task_id\":{}{}}}", "[".repeat(deep), "]".repeat(deep))),
         ("a deep envelope", format!("{}{}", "{\"data\":".repeat(3000), "}".repeat(3000))),
-        ("a deep unknown field", format!("{{\"type\":\"make_coffee\",\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep))),
+        (
+            "a deep unknown field",
+            format!("{{\"type\":\"make_coffee\",\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep)),
+        ),
         ("a long number", format!("{{\"type\":\"subscribe\",\"task_id\":{digits}}}")),
         ("a number beyond all numbers", "{\"type\":\"get_task_status\",\"task_id\":1e999999999}".to_owned()),
         ("a long number as the id", format!("{{\"type\":\"get_active_tasks\",\"id\":{digits}}}")),
@@ -108,7 +111,7 @@ async fn json_that_would_break_a_parser_is_answered_in_words() {
     }
     let pong = answer(&mut wire, &text("{\"type\":\"ping\",\"id\":1}")).await;
     assert_eq!(pong["type"], "pong");
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// One message in as many pieces as it has bytes, and pieces without a byte in between: it is put together, or refused,
@@ -129,17 +132,14 @@ async fn a_message_in_ever_so_many_pieces_is_one_message() {
     assert_eq!(answer(&mut wire, &bytes).await["type"], "pong");
     let grown = target.peak().saturating_sub(before);
     assert!(grown < BOUND, "{} MB more", grown / MB);
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// A frame that is begun and never finished, with the connection held open for nothing: it ends with the dead, as nothing
 /// whole was ever heard.
 #[tokio::test]
 async fn who_sends_a_frame_slowly_is_taken_for_dead() {
-    let times = [
-        ("TASKCAST_SESSIONS_DEAD_PEER_TIMEOUT_MS", "800"),
-        ("TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS", "200"),
-    ];
+    let times = [("TASKCAST_SESSIONS_DEAD_PEER_TIMEOUT_MS", "800"), ("TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS", "200")];
     let target = Target::start(&times).await;
     let mut wire = Wire::open_as(target.port, &token("u1")).await;
     wire.send(&announced(FINAL | TEXT, 60_000)).await;
@@ -149,7 +149,7 @@ async fn who_sends_a_frame_slowly_is_taken_for_dead() {
         }
     })
     .await;
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// Before anybody knows who it is: megabytes, pings without end, or silence instead of a token. Nothing of it is kept, and
@@ -161,7 +161,9 @@ async fn who_never_says_who_they_are_is_let_go_in_time() {
     let before = target.resident();
     let pings = frame(FINAL | PING, b"").repeat(1000);
     let pieces = [frame(TEXT, b""), frame(CONTINUATION, b"").repeat(1000)].concat();
-    for bytes in [Vec::new(), pings, pieces, frame(FINAL | TEXT, &vec![b'x'; 3_000_000]), frame(TEXT, &vec![b'x'; 60_000])] {
+    for bytes in
+        [Vec::new(), pings, pieces, frame(FINAL | TEXT, &vec![b'x'; 3_000_000]), frame(TEXT, &vec![b'x'; 60_000])]
+    {
         let mut wire = Wire::open(target.port, "/ws/tasks/", "").await;
         let end = async {
             while wire.within(Duration::from_millis(20)).await {
@@ -178,5 +180,5 @@ async fn who_never_says_who_they_are_is_let_go_in_time() {
     assert_eq!(target.metric("taskcast_connections ").await, 0);
     let grown = target.peak().saturating_sub(before);
     assert!(grown < BOUND, "{} MB more", grown / MB);
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }

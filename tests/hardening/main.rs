@@ -5,6 +5,7 @@
 //! `SECURITY.md` names these tests in its table of threats.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what failed by panicking")]
+#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 #[path = "../support/mod.rs"]
 mod support;

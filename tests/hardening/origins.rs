@@ -64,12 +64,16 @@ async fn a_page_of_another_site_gets_nothing_with_a_cookie_that_the_browser_atta
             );
             let answer = exchange(target.port, request.as_bytes()).await;
             let refused = answer.contains("urn:taskcast:problem:origin-refused");
-            assert_eq!((statuses(&answer)[0], refused), (if allowed { welcome } else { 403 }, !allowed), "{line} from {origin:?}");
+            assert_eq!(
+                (statuses(&answer)[0], refused),
+                (if allowed { welcome } else { 403 }, !allowed),
+                "{line} from {origin:?}"
+            );
             let readable = answer.to_ascii_lowercase().contains("access-control-allow-origin");
             assert_eq!(readable, allowed, "{line} from {origin:?}: {answer}");
         }
     }
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// A request without an `Origin` changes nothing with a cookie alone: an old browser that sends none with a form.
@@ -82,7 +86,7 @@ async fn a_cookie_without_an_origin_changes_nothing() {
     );
     let answer = exchange(target.port, request.as_bytes()).await;
     assert!(answer.contains("urn:taskcast:problem:origin-refused"), "{answer}");
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }
 
 /// `origins = "*"` lets every page in; then a cookie that the browser attached must not count, or every page would act as
@@ -97,5 +101,5 @@ async fn where_every_page_is_let_in_a_cookie_does_not_count() {
     let answer = exchange(target.port, request.as_bytes()).await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 401"), "{answer}");
     assert!(!answer.contains("access-control-allow-credentials"), "{answer}");
-    target.is_unharmed().await;
+    target.stays_unharmed().await;
 }

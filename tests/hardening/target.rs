@@ -1,11 +1,6 @@
 //! The service as an attacker's target: a process whose log, memory and death are watched.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Child,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Child, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -73,10 +68,16 @@ impl Target {
         let secrets = vec![SECRET.to_owned()];
         let target = Self { child, port, operations_port, secrets, kennel, _turn: turn };
         until("the service is ready", async || {
-            TcpStream::connect(("127.0.0.1", operations_port)).await.is_ok() && target.operations("/readyz").await.0 == 200
+            TcpStream::connect(("127.0.0.1", operations_port)).await.is_ok()
+                && target.operations("/readyz").await.0 == 200
         })
         .await;
         target
+    }
+
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// From now on this text is a secret too.
@@ -149,7 +150,7 @@ impl Target {
     }
 
     /// The end of every attack: the service lives and serves others, nothing panicked, and nothing secret was told.
-    pub async fn is_unharmed(mut self) {
+    pub async fn stays_unharmed(mut self) {
         let mut other = self.attach("/ws/tasks/", "somebody-else").await;
         self.publish(&json!({"task_id": "afterwards", "user_id": "somebody-else", "status": "succeeded"})).await;
         other.until_end_of("afterwards").await;

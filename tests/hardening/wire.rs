@@ -102,14 +102,8 @@ impl Wire {
     /// The code of the close frame, after everything else. `None`: the connection just ended.
     pub async fn close_code(self) -> Option<u16> {
         let received = self.rest().await;
-        let mut frames = Frames(&received);
-        let mut code = None;
-        while let Some((opcode, payload)) = frames.next() {
-            if opcode == 8 {
-                code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-            }
-        }
-        code
+        let close = Frames(&received).find(|(opcode, _)| *opcode == CLOSE)?.1;
+        close.first_chunk().map(|code| u16::from_be_bytes(*code))
     }
 }
 
@@ -152,11 +146,11 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         short @ 0..126 => bytes.push(0x80 | short as u8),
         medium @ 126..65_536 => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7e);
             bytes.extend_from_slice(&(medium as u16).to_be_bytes());
         }
         long => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 | 0x7f);
             bytes.extend_from_slice(&(long as u64).to_be_bytes());
         }
     }
