@@ -26,7 +26,7 @@ use crate::{
 
 /// Rounds of quiet and attack in turns, so that whatever else the machine does meets both alike.
 const ROUNDS: usize = 3;
-const SAMPLES_PER_ROUND: usize = 60;
+const SAMPLES_PER_ROUND: usize = 40;
 
 /// A difference below this is the machine's: the attacker works on it too.
 const FLOOR: Duration = Duration::from_millis(15);

@@ -1,13 +1,13 @@
 //! WebSocket frames and messages as no browser sends them.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
     harness::token,
     target::{A_WHILE, MB, Target, soon},
-    wire::{BINARY, CLOSE, CONTINUATION, FINAL, Frames, PING, TEXT, Wire, frame, text},
+    wire::{BINARY, CLOSE, CONTINUATION, FINAL, Frames, PING, TEXT, Wire, frame, handshake, text},
 };
 
 /// The head of a frame that announces so many bytes, in eight of them.
@@ -56,6 +56,27 @@ async fn a_frame_against_the_protocol_ends_its_connection_with_the_right_code() 
         assert_eq!(wire.close_code().await, Some(code), "{what}");
     }
     bystander.settle().await;
+    target.stays_unharmed().await;
+}
+
+/// A compression bomb: a megabyte of one letter in a kilobyte, offered with every extension that browsers know. None is
+/// taken, so what is compressed breaks the protocol before anything is inflated.
+#[tokio::test]
+async fn an_offer_to_compress_is_not_taken() {
+    let target = Target::start(&[]).await;
+    for offer in
+        ["permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame", "permessage-bzip2, permessage-deflate"]
+    {
+        let mut wire = Wire::connect(target.port).await;
+        let headers = format!("Authorization: Bearer {}\r\nSec-WebSocket-Extensions: {offer}\r\n", token("u1"));
+        wire.send(handshake("/ws/tasks/", &headers).as_bytes()).await;
+        let head = String::from_utf8_lossy(&wire.until(b"\r\n\r\n").await).to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 101 ") && !head.contains("sec-websocket-extensions"), "{head}");
+        let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        deflated.write_all(&vec![b'a'; 1_000_000]).unwrap();
+        wire.send(&frame(FINAL | 0x40 | TEXT, &deflated.finish().unwrap())).await;
+        assert_eq!(wire.close_code().await, Some(1002), "{offer}");
+    }
     target.stays_unharmed().await;
 }
 
