@@ -29,7 +29,7 @@ const ROUNDS: usize = 3;
 const SAMPLES_PER_ROUND: usize = 40;
 
 /// A difference below this is the machine's: the attacker works on it too.
-const FLOOR: Duration = Duration::from_millis(15);
+const FLOOR: Duration = Duration::from_millis(12);
 
 /// A machine that is busy elsewhere may spoil a measurement; what the attack spoils is spoilt each time.
 const ATTEMPTS: usize = 3;
