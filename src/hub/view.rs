@@ -2,10 +2,7 @@
 //!
 //! Refuses to know: how a state came to be.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Hub, Mailbox, lock, names::is_heard_under, slot::Slot};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
@@ -76,16 +73,12 @@ impl Hub {
     /// From now on, what happens under `topic` is marked in `mailbox`.
     #[must_use]
     pub fn watch(&self, topic: Topic, mailbox: &Arc<Mailbox>) -> Watch {
-        // Counted first: whoever applies looks at the count after `applied` has moved, so it sees either this watch or an
-        // `applied` that this watcher will read: both take the lock of `progress` in between.
-        self.0.watches.fetch_add(usize::from(!is_canary(&topic)), Ordering::SeqCst);
         let number = self.0.topics.watch(&topic, mailbox);
         Watch { topic, number }
     }
 
     pub fn unwatch(&self, watch: &Watch) {
         self.0.topics.unwatch(&watch.topic, watch.number);
-        self.0.watches.fetch_sub(usize::from(!is_canary(&watch.topic)), Ordering::SeqCst);
     }
 
     /// May a client that saw everything up to `cursor` carry on from there?
@@ -200,23 +193,6 @@ impl Hub {
         pulled
     }
 
-    /// As [`Hub::pull`], for the most frequent case, and cheaper: the one frame that came for the one task that is marked.
-    /// `None` tells nothing: there may be none, or more. `through` is what [`Hub::progress`] said of `marked`.
-    #[must_use]
-    pub fn pull_one(
-        mailbox: &Arc<Mailbox>,
-        after: Position,
-        through: Position,
-        sees: impl Fn(&Task) -> bool,
-    ) -> Option<Arc<TaskFrame>> {
-        let (slot, urgent) = mailbox.take_only()?;
-        let only = slot.lock().only_after(after, through).filter(|frame| sees(&frame.task)).cloned();
-        if only.is_none() {
-            mailbox.mark(&slot, urgent);
-        }
-        only
-    }
-
     /// Drops the marks of tasks that are under none of `topics`: for a watch that ends in the middle of a session.
     pub fn keep_marks(&self, mailbox: &Arc<Mailbox>, topics: &[Topic]) {
         for slot in mailbox.take() {
@@ -243,10 +219,6 @@ impl Hub {
             stragglers.push(mailbox.clone());
         }
     }
-}
-
-fn is_canary(topic: &Topic) -> bool {
-    matches!(topic, Topic::Task(id) if id.is_reserved())
 }
 
 fn each_once(mut slots: Vec<Arc<Slot>>) -> Vec<Arc<Slot>> {
