@@ -26,6 +26,7 @@ async fn prepare() -> Target {
     for (id, user) in [(FOREIGN, Some("u2")), ("nobodys", None), ("own", Some("u1"))] {
         target.has_task(id, user).await;
     }
+    target.publish(&json!({"task_id": "own", "tags": ["mine"]})).await;
     let child =
         json!({"task_id": "child", "root_id": FOREIGN, "parent_id": FOREIGN, "user_id": "u2", "tags": [FOREIGN]});
     target.publish(&child).await;
@@ -98,26 +99,28 @@ async fn socket_answers(target: &Target, id: &str, bearer: &str) -> Vec<String> 
 #[tokio::test]
 async fn foreign_and_unknown_and_forbidden_tasks_are_answered_byte_for_byte_alike() {
     let target = prepare().await;
-    // May cancel and publish: only the sight is missing.
-    let token = token_with("u1", &["own"], true);
-    let bearer = format!("Bearer {token}");
-    let mut all = Vec::new();
-    for id in HIDDEN {
-        let mut answers = rest_answers(&target, id, &token).await;
-        answers.extend(socket_answers(&target, id, &bearer).await);
-        all.push((id, answers));
-    }
-    let (_, expected) = all.last().unwrap();
-    assert!(expected.len() > 60, "{} answers", expected.len());
-    for (id, answers) in &all {
-        for (answer, expected) in answers.iter().zip(expected) {
-            assert_eq!(answer, expected, "{id}");
+    // May cancel and publish: only the sight is missing. And what is shared shows that and nothing else.
+    for watch in [&["own"][..], &["task:own"], &["root:own"], &["tag:mine"]] {
+        let token = token_with("u1", watch, true);
+        let bearer = format!("Bearer {token}");
+        let mut all = Vec::new();
+        for id in HIDDEN {
+            let mut answers = rest_answers(&target, id, &token).await;
+            answers.extend(socket_answers(&target, id, &bearer).await);
+            all.push((id, answers));
         }
-        assert_eq!(answers.len(), expected.len(), "{id}");
+        let (_, expected) = all.last().unwrap();
+        assert!(expected.len() > 60, "{} answers", expected.len());
+        for (id, answers) in &all {
+            for (answer, expected) in answers.iter().zip(expected) {
+                assert_eq!(answer, expected, "{id} with {watch:?}");
+            }
+            assert_eq!(answers.len(), expected.len(), "{id} with {watch:?}");
+        }
+        // What is one's own is answered otherwise: so the above can fail.
+        let own = rest_answers(&target, "own", &token).await;
+        assert_ne!(own, expected[..own.len()], "{watch:?}");
     }
-    // What is one's own is answered otherwise: so the above can fail.
-    let own = rest_answers(&target, "own", &token).await;
-    assert_ne!(own, expected[..own.len()]);
     target.stays_unharmed().await;
 }
 
