@@ -3,11 +3,13 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod certificates;
 mod checkpoint;
 mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod operations_token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,9 +26,10 @@ use crate::{
     hub::Hub,
     input::Publisher,
     log::{Backend, Checkpoints, Log},
-    metrics::Metrics,
+    metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
+    tls::{Acceptor, Files},
 };
 
 /// A running service.
@@ -80,6 +83,7 @@ impl App {
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
+            operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier,
             publisher: publisher.clone(),
@@ -102,8 +106,11 @@ impl App {
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
-        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        let tls = app.tls(config.tls, Listener::Public, &metrics)?;
+        app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
+        app.spawn(operations_token::run(context.operations.clone(), app.stop.clone()));
+        let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
+        app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
@@ -118,6 +125,20 @@ impl App {
         let source = feed::Source { log, checkpoints, exports };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// TLS for a listener, with a certificate that follows its files; `None` without any.
+    fn tls(
+        &self,
+        files: Option<Files>,
+        listener: Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Acceptor>, String> {
+        let Some(files) = files else { return Ok(None) };
+        let certificate = certificates::open(files, listener)?;
+        let acceptor = certificate.acceptor()?;
+        self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
+        Ok(Some(acceptor))
     }
 
     /// A delivery worker for each core.

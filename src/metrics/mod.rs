@@ -10,7 +10,9 @@ mod delivery;
 mod labels;
 mod log_faults;
 mod overload;
+mod publishing;
 mod register;
+mod tls;
 
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::tls::{Listener, TlsHandshake};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -61,6 +64,8 @@ pub struct Metrics {
     overload: Overload,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
+    tls: tls::TlsMetrics,
+    publishing: publishing::Publishing,
 }
 
 impl Metrics {
@@ -163,6 +168,8 @@ impl Metrics {
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
+            tls: tls::TlsMetrics::new(r),
+            publishing: publishing::Publishing::new(r),
             registry,
         };
         metrics.begin_at_zero();

@@ -19,3 +19,4 @@ mod resuming;
 mod secrets;
 mod storms;
 mod strangers;
+mod tls;
