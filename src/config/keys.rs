@@ -1,5 +1,7 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it.
+//! file and the texts of mistakes are all read from it. Its part about tokens is in `keys_auth`.
+
+use std::sync::LazyLock;
 
 /// What a key holds, and so how it is read and what is expected of it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// One thing that can be configured.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     /// Dotted, as in the TOML file.
     pub path: &'static str,
@@ -90,30 +92,34 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(super) const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: Some(default), example: default, doc }
 }
 
-const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+pub(super) const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: None, example, doc }
 }
 
-const fn with_example(mut key: Key, example: &'static str) -> Key {
+pub(super) const fn with_example(mut key: Key, example: &'static str) -> Key {
     key.example = example;
     key
 }
 
-const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
+pub(super) const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
     set(path, Kind::Integer { min, max }, default, doc)
 }
 
 /// Makes a secret where a shell reads it; a place that takes it literally has to refuse it, as everybody knows it.
 pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 
-const YEAR_SECONDS: u64 = 366 * 24 * 3600;
+pub(super) const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 const HOUR_MS: u64 = 3_600_000;
 
-pub(super) static KEYS: &[Key] = &[
+/// All of it, in the order of the file.
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [TOP, super::keys_auth::AUTH, REST].concat());
+
+/// The top level.
+static TOP: &[Key] = &[
     set(
         "listen",
         Kind::Address,
@@ -145,75 +151,10 @@ pub(super) static KEYS: &[Key] = &[
         set("log_format", Kind::Choice(&["text", "json"]), "text", "The form of log lines on stderr."),
         "json",
     ),
-    // [auth]
-    set(
-        "auth.mode",
-        Kind::Choice(&["jwt", "none"]),
-        "jwt",
-        "jwt: every caller brings a token. none: for development only, everyone is auth.user and may do everything.",
-    ),
-    with_example(
-        set(
-            "auth.algorithms",
-            Kind::List,
-            "HS256",
-            "Algorithms that tokens may be signed with, all of one family: HS256, HS384, HS512; RS256; ES256; EdDSA.",
-        ),
-        "HS256,HS512",
-    ),
-    unset(
-        "auth.secret",
-        Kind::Secret,
-        SECRET_EXAMPLE,
-        "The secret of HS256, HS384 and HS512: at least 16 bytes; 32 random ones are recommended (HS384: 48, HS512: 64).",
-    ),
-    unset(
-        "auth.secret_file",
-        Kind::Path,
-        "/run/secrets/taskcast-auth",
-        "A file with the secret, instead of auth.secret.",
-    ),
-    unset(
-        "auth.public_key_file",
-        Kind::Path,
-        "/etc/taskcast/public.pem",
-        "A PEM file with the public key for RS256, ES256 or EdDSA.",
-    ),
-    unset("auth.user_claim", Kind::Text, "user_id", "The claim that names the user. Unset: `sub`, else `user_id`."),
-    with_example(
-        set("auth.audience", Kind::List, "", "One of these must be in a token's `aud`. Empty: `aud` is not looked at."),
-        "taskcast",
-    ),
-    with_example(
-        set("auth.issuer", Kind::List, "", "One of these must be a token's `iss`. Empty: `iss` is not looked at."),
-        "https://id.example.com",
-    ),
-    number(
-        "auth.leeway_seconds",
-        0,
-        "30",
-        3600,
-        "How far the clocks of the tokens' issuer and of this service may differ.",
-    ),
-    with_example(
-        unset(
-            "auth.max_age_without_expiry_seconds",
-            Kind::Integer { min: 1, max: 10 * YEAR_SECONDS },
-            "604800",
-            "How long a token without `exp` is good for after its `created_at` or `iat`. Unset: it is refused.",
-        ),
-        "604800",
-    ),
-    unset("auth.user", Kind::Text, "dev", "Who everyone is with auth.mode = \"none\"."),
-    set(
-        "auth.allow_remote_without_token",
-        Kind::Boolean,
-        "false",
-        "With auth.mode = \"none\": listen on other addresses than loopback and answer to other names than localhost too. \
-         Whoever can connect may do everything.",
-    ),
-    unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
-    set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+];
+
+/// Everything behind the tokens.
+static REST: &[Key] = &[
     // [log]
     with_example(
         set(
@@ -352,6 +293,20 @@ pub(super) static KEYS: &[Key] = &[
         "3000",
         HOUR_MS,
         "How long a client that connects without a token may take to send one.",
+    ),
+    number(
+        "sessions.token_expiring_lead_ms",
+        0,
+        "60000",
+        HOUR_MS,
+        "How long before its token's end a client is told to send a fresh one (token_expiring). 0: it is not told.",
+    ),
+    number(
+        "sessions.token_grace_ms",
+        0,
+        "10000",
+        HOUR_MS,
+        "How long after its token's end a connection waits for a fresh one. No task is shown meanwhile.",
     ),
     number("sessions.message_max_bytes", 1024, "65536", 16 << 20, "The longest message from a client."),
     number("sessions.bad_messages_max", 1, "20", 1_000_000, "Bad messages in a row until the connection is closed."),

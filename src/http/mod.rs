@@ -41,6 +41,7 @@ mod origin;
 mod page;
 mod problem;
 mod rest;
+mod revocations;
 mod routes;
 mod upgrade;
 

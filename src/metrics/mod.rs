@@ -13,6 +13,7 @@ mod overload;
 mod publishing;
 mod register;
 mod tls;
+mod tokens;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 pub use self::tls::{Listener, TlsHandshake};
+pub use self::tokens::Refresh;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -66,6 +68,7 @@ pub struct Metrics {
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
     publishing: publishing::Publishing,
+    tokens: tokens::Tokens,
 }
 
 impl Metrics {
@@ -170,6 +173,7 @@ impl Metrics {
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),
             publishing: publishing::Publishing::new(r),
+            tokens: tokens::Tokens::new(r),
             registry,
         };
         metrics.begin_at_zero();
@@ -195,7 +199,9 @@ impl Metrics {
         for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
-        for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {
+        // The last one only ever is a reason to start over.
+        let failures = ResumeFailure::ALL.into_iter().filter(|failure| *failure != ResumeFailure::RightsChanged);
+        for outcome in failures.map(ResumeFailure::as_str).chain(["resumed"]) {
             zero(&self.resumes, &[outcome]);
         }
         for code in CloseCode::ALL.map(|code| code.number().to_string()).iter().map(String::as_str) {

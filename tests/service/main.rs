@@ -20,3 +20,4 @@ mod secrets;
 mod storms;
 mod strangers;
 mod tls;
+mod tokens;
