@@ -57,7 +57,7 @@ impl App {
         let log = Log::open(config.log, metrics.clone())?;
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
-        let verifier = Verifier::new(config.auth)?;
+        let verifier = Verifier::counted(config.auth, metrics.clone())?;
         let publisher = Publisher::new(log.clone());
         // Soft: no new connections, and those that are open are ended with a word.
         let drain = Drain::default();
@@ -81,7 +81,7 @@ impl App {
         let context = Context {
             settings: Arc::new(config.http),
             hub: hub.clone(),
-            verifier,
+            verifier: verifier.clone(),
             publisher: publisher.clone(),
             sessions: sessions.clone(),
             metrics: metrics.clone(),
@@ -104,6 +104,7 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.keep_keys_fresh(verifier);
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
@@ -128,6 +129,14 @@ impl App {
                 let _ = stop.run_until_cancelled(sessions.deliver()).await;
             });
         }
+    }
+
+    /// Fetches keys and reads them again.
+    fn keep_keys_fresh(&self, verifier: Verifier) {
+        let stop = self.stop.clone();
+        self.spawn(async move {
+            let _ = stop.run_until_cancelled(verifier.run()).await;
+        });
     }
 
     /// Writes checkpoints, if any are kept; what it asks the applier for.

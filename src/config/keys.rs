@@ -1,5 +1,9 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it.
+//! file and the texts of mistakes are all read from it. Its part `[auth]` is in `keys_auth`.
+//!
+//! Refuses to know: what the settings do.
+
+use std::sync::LazyLock;
 
 /// What a key holds, and so how it is read and what is expected of it.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +24,18 @@ pub(super) enum Kind {
     List,
     Choice(&'static [&'static str]),
     Path,
+    /// An address that begins with `https://` or `http://`; what may be a secret in it is never shown.
+    HttpUrl,
+    /// The same, or the path of a file.
+    HttpUrlOrPath,
+    /// A TOML array of tables, elsewhere too. Never shown: secrets may be in them.
+    Tables,
     /// A level or a filter of tracing-subscriber.
     LogLevel,
 }
 
 /// One thing that can be configured.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     /// Dotted, as in the TOML file.
     pub path: &'static str,
@@ -40,7 +50,10 @@ pub(super) struct Key {
 /// The tables of the file, in its order. The first is the top level.
 pub(super) const TABLES: [(&str, &str); 9] = [
     ("", ""),
-    ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
+    (
+        "auth",
+        "Who may connect: JSON Web Tokens, checked with a secret, a public key or an issuer's key set; or opaque tokens.",
+    ),
     ("log", "Where events are kept and read from."),
     ("checkpoint", "The state of all tasks, kept beside the log, so that a start need not read the whole log."),
     ("tasks", "How many tasks are held, and for how long."),
@@ -49,20 +62,6 @@ pub(super) const TABLES: [(&str, &str); 9] = [
     ("http", "Limits of the public listener."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
-
-/// Keys that a later version brings, the key to use until then, and so in words.
-pub(super) const LATER: [(&str, &str, &str); 1] = [(
-    "auth.jwks",
-    "auth.public_key_file",
-    "nothing: key sets are not supported by this version; use auth.public_key_file",
-)];
-
-/// Values that a later version brings, and what to use until then.
-pub(super) const LATER_VALUES: [(&str, &str, &str); 1] = [(
-    "auth.mode",
-    "introspection",
-    "jwt or none: introspection is not supported by this version; let the application sign JSON Web Tokens",
-)];
 
 impl Key {
     /// The table and the name within it.
@@ -89,30 +88,34 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(super) const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: Some(default), example: default, doc }
 }
 
-const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+pub(super) const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: None, example, doc }
 }
 
-const fn with_example(mut key: Key, example: &'static str) -> Key {
+pub(super) const fn with_example(mut key: Key, example: &'static str) -> Key {
     key.example = example;
     key
 }
 
-const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
+pub(super) const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
     set(path, Kind::Integer { min, max }, default, doc)
 }
 
 /// Makes a secret where a shell reads it; a place that takes it literally has to refuse it, as everybody knows it.
 pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 
-const YEAR_SECONDS: u64 = 366 * 24 * 3600;
+pub(super) const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 const HOUR_MS: u64 = 3_600_000;
 
-pub(super) static KEYS: &[Key] = &[
+/// Everything that can be configured, in the order of the file.
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [TOP, super::keys_auth::AUTH, REST].concat());
+
+/// The top level.
+static TOP: &[Key] = &[
     set(
         "listen",
         Kind::Address,
@@ -144,75 +147,10 @@ pub(super) static KEYS: &[Key] = &[
         set("log_format", Kind::Choice(&["text", "json"]), "text", "The form of log lines on stderr."),
         "json",
     ),
-    // [auth]
-    set(
-        "auth.mode",
-        Kind::Choice(&["jwt", "none"]),
-        "jwt",
-        "jwt: every caller brings a token. none: for development only, everyone is auth.user and may do everything.",
-    ),
-    with_example(
-        set(
-            "auth.algorithms",
-            Kind::List,
-            "HS256",
-            "Algorithms that tokens may be signed with, all of one family: HS256, HS384, HS512; RS256; ES256; EdDSA.",
-        ),
-        "HS256,HS512",
-    ),
-    unset(
-        "auth.secret",
-        Kind::Secret,
-        SECRET_EXAMPLE,
-        "The secret of HS256, HS384 and HS512: at least 16 bytes; 32 random ones are recommended (HS384: 48, HS512: 64).",
-    ),
-    unset(
-        "auth.secret_file",
-        Kind::Path,
-        "/run/secrets/taskcast-auth",
-        "A file with the secret, instead of auth.secret.",
-    ),
-    unset(
-        "auth.public_key_file",
-        Kind::Path,
-        "/etc/taskcast/public.pem",
-        "A PEM file with the public key for RS256, ES256 or EdDSA.",
-    ),
-    unset("auth.user_claim", Kind::Text, "user_id", "The claim that names the user. Unset: `sub`, else `user_id`."),
-    with_example(
-        set("auth.audience", Kind::List, "", "One of these must be in a token's `aud`. Empty: `aud` is not looked at."),
-        "taskcast",
-    ),
-    with_example(
-        set("auth.issuer", Kind::List, "", "One of these must be a token's `iss`. Empty: `iss` is not looked at."),
-        "https://id.example.com",
-    ),
-    number(
-        "auth.leeway_seconds",
-        0,
-        "30",
-        3600,
-        "How far the clocks of the tokens' issuer and of this service may differ.",
-    ),
-    with_example(
-        unset(
-            "auth.max_age_without_expiry_seconds",
-            Kind::Integer { min: 1, max: 10 * YEAR_SECONDS },
-            "604800",
-            "How long a token without `exp` is good for after its `created_at` or `iat`. Unset: it is refused.",
-        ),
-        "604800",
-    ),
-    unset("auth.user", Kind::Text, "dev", "Who everyone is with auth.mode = \"none\"."),
-    set(
-        "auth.allow_remote_without_token",
-        Kind::Boolean,
-        "false",
-        "With auth.mode = \"none\": listen on other addresses than loopback and answer to other names than localhost too. \
-         Whoever can connect may do everything.",
-    ),
-    unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
-    set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+];
+
+/// The tables behind `[auth]`.
+static REST: &[Key] = &[
     // [log]
     with_example(
         set(

@@ -50,7 +50,7 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let identity = rest::identify(context, head)?;
+    let identity = rest::identify(context, head).await?;
     if !identity.rights.publish {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
         return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));

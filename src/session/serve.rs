@@ -15,7 +15,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{AuthenticationError, Identity},
+    auth::{Identity, Refusal},
     clock,
     proto::{Command, CommandKind, Encoding},
 };
@@ -47,7 +47,10 @@ where
             let now = clock::now();
             let nobody = Identity { user: None, rights: crate::auth::Rights::default(), expires_at_ms: None };
             let mut session = Session::new(&sessions, nobody, &request, now);
-            session.refuse(refusal.code, &refusal.message, now);
+            match refusal {
+                Refusal::Token(error) => session.refuse(error.code, &error.message, now),
+                Refusal::Unavailable => session.put_off(Refusal::UNAVAILABLE, now),
+            }
             session
         }
     };
@@ -64,11 +67,7 @@ where
 }
 
 /// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
-async fn authenticate<S>(
-    sessions: &Sessions,
-    pump: &mut Pump<S>,
-    request: &Request,
-) -> Result<Identity, AuthenticationError>
+async fn authenticate<S>(sessions: &Sessions, pump: &mut Pump<S>, request: &Request) -> Result<Identity, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -79,7 +78,7 @@ where
         first_frame = waited.await.ok().flatten();
         token = first_frame.as_deref();
     }
-    sessions.verifier.verify(token, clock::now().unix_ms)
+    sessions.verifier.identify(token, clock::now()).await
 }
 
 async fn first_token<S>(pump: &mut Pump<S>, encoding: Encoding) -> Option<String>
