@@ -43,7 +43,8 @@ pub(super) struct Watch {
     reload: Box<dyn Fn() -> Result<(), String> + Send>,
 }
 
-struct Watched {
+/// One file, as it was when it was looked at.
+pub(super) struct Watched {
     path: PathBuf,
     /// What was taken, or refused.
     taken: Content,
@@ -53,12 +54,8 @@ struct Watched {
 
 impl Watch {
     /// `reload` reads the files itself; it fails when nothing good is in them, and then keeps what it had.
-    pub fn new(paths: Vec<PathBuf>, reload: impl Fn() -> Result<(), String> + Send + 'static) -> Self {
-        let files = paths.into_iter().map(|path| {
-            let content = read(&path);
-            Watched { path, taken: content.clone(), seen: content }
-        });
-        Self { files: files.collect(), reload: Box::new(reload) }
+    pub fn new(files: Vec<Watched>, reload: impl Fn() -> Result<(), String> + Send + 'static) -> Self {
+        Self { files, reload: Box::new(reload) }
     }
 
     /// One look; the outcome of taking what has changed, if something has.
@@ -70,6 +67,15 @@ impl Watch {
 }
 
 impl Watched {
+    /// Looks for the first time. Whoever takes what is in the files does it after this, so that no change is missed.
+    pub fn all(paths: Vec<PathBuf>) -> Vec<Self> {
+        let first = |path: PathBuf| {
+            let content = read(&path);
+            Self { path, taken: content.clone(), seen: content }
+        };
+        paths.into_iter().map(first).collect()
+    }
+
     fn look(&mut self) -> bool {
         let now = read(&self.path);
         let settled = now == self.seen && now != self.taken;
@@ -118,7 +124,7 @@ mod tests {
         let path = folder.path().join("key");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write("one");
-        let mut watch = Watch::new(vec![path.clone()], || Ok(()));
+        let mut watch = Watch::new(Watched::all(vec![path.clone()]), || Ok(()));
         assert!(watch.look().is_none() && watch.look().is_none());
         write("tw");
         assert!(watch.look().is_none(), "it may be half written");

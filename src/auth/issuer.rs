@@ -59,9 +59,9 @@ impl Issuer {
         })
     }
 
-    /// The files that its keys are in.
-    pub fn files(&self) -> Vec<PathBuf> {
-        match &self.settings.key {
+    /// The files that the keys of such an issuer are in.
+    pub fn files(settings: &JwtSettings) -> Vec<PathBuf> {
+        match &settings.key {
             Key::Secret(_) => Vec::new(),
             Key::Secrets { current, previous } => {
                 current.file.iter().chain(previous.iter().filter_map(|secret| secret.file.as_ref())).cloned().collect()

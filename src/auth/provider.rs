@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -78,25 +77,13 @@ impl Provider {
         Ok(provider)
     }
 
-    /// The file that this service's own secret is in.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.own_secret().and_then(|secret| secret.file.clone()).into_iter().collect()
-    }
-
     /// Takes this service's own secret as it is now.
     pub fn reload(&self) -> Result<(), String> {
-        if let Some(secret) = self.own_secret() {
+        if let Some(secret) = self.settings.own_secret() {
             let secret = key_set::secret_of_any_length(secret)?;
             *self.secret.write().unwrap_or_else(PoisonError::into_inner) = secret;
         }
         Ok(())
-    }
-
-    fn own_secret(&self) -> Option<&super::Secret> {
-        match &self.settings.question {
-            Question::Introspect(Credentials::Basic { secret, .. } | Credentials::Bearer(secret)) => Some(secret),
-            Question::Introspect(Credentials::None) | Question::Present { .. } => None,
-        }
     }
 
     /// How long an answer may be relied on.

@@ -152,6 +152,16 @@ pub struct IntrospectionSettings {
     pub client: ClientSettings,
 }
 
+impl IntrospectionSettings {
+    /// With which this service signs in there.
+    pub(super) fn own_secret(&self) -> Option<&Secret> {
+        match &self.question {
+            Question::Introspect(Credentials::Basic { secret, .. } | Credentials::Bearer(secret)) => Some(secret),
+            Question::Introspect(Credentials::None) | Question::Present { .. } => None,
+        }
+    }
+}
+
 /// What the provider is asked.
 #[derive(Clone, Debug)]
 pub enum Question {

@@ -3,15 +3,15 @@
 //!
 //! Refuses to know: where a token was found.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use serde::Deserialize;
 
 use super::{
-    AuthenticationError, Identity, Refusal, Rights, Settings,
+    AuthenticationError, Identity, JwtSettings, Refusal, Rights, Settings,
     answers::TokenDigest,
-    files::{self, Watch},
+    files::{self, Watch, Watched},
     issuer::{Issuer, Look},
     provider::Provider,
     published,
@@ -29,6 +29,8 @@ pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 #[derive(Clone)]
 pub struct Verifier {
     inner: Arc<Inner>,
+    /// The files that keys are in, until somebody watches them.
+    watches: Arc<Mutex<Vec<Watch>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -69,36 +71,33 @@ impl Verifier {
     /// # Errors
     /// An algorithm, key or combination that cannot be used, in words for the operator.
     pub fn counted(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let mut watches = Vec::new();
         let inner = match settings {
             Settings::None { user } => Inner::Open(user),
-            Settings::Jwt(settings) => Inner::Jwt(vec![Arc::new(Issuer::new(*settings)?)]),
+            Settings::Jwt(settings) => Inner::Jwt(vec![issuer(*settings, &mut watches)?]),
             Settings::Issuers(all) => {
-                Inner::Jwt(all.into_iter().map(|one| Issuer::new(one).map(Arc::new)).collect::<Result<_, _>>()?)
+                Inner::Jwt(all.into_iter().map(|one| issuer(one, &mut watches)).collect::<Result<_, _>>()?)
             }
             Settings::Introspection(settings) => {
-                Inner::Introspection(Arc::new(Provider::new(*settings, metrics.clone())?))
+                let files =
+                    Watched::all(settings.own_secret().and_then(|secret| secret.file.clone()).into_iter().collect());
+                let provider = Arc::new(Provider::new(*settings, metrics.clone())?);
+                let reloaded = provider.clone();
+                watches.push(Watch::new(files, move || reloaded.reload()));
+                Inner::Introspection(provider)
             }
         };
-        Ok(Self { inner: Arc::new(inner), metrics })
+        Ok(Self { inner: Arc::new(inner), watches: Arc::new(Mutex::new(watches)), metrics })
     }
 
     /// Keeps keys and secrets as fresh as their files and their issuers for as long as it is polled.
     pub async fn run(&self) {
-        let mut watches = Vec::new();
+        let watches = std::mem::take(&mut *self.watches.lock().unwrap_or_else(PoisonError::into_inner));
         let mut fetching = tokio::task::JoinSet::new();
-        match &*self.inner {
-            Inner::Jwt(issuers) => {
-                for issuer in issuers {
-                    let reloaded = issuer.clone();
-                    watches.push(Watch::new(issuer.files(), move || reloaded.reload()));
-                    fetching.spawn(published::run(issuer.clone(), self.metrics.clone()));
-                }
+        if let Inner::Jwt(issuers) = &*self.inner {
+            for issuer in issuers {
+                fetching.spawn(published::run(issuer.clone(), self.metrics.clone()));
             }
-            Inner::Introspection(provider) => {
-                let reloaded = provider.clone();
-                watches.push(Watch::new(provider.files(), move || reloaded.reload()));
-            }
-            Inner::Open(_) => {}
         }
         fetching.spawn(files::run(watches, self.metrics.clone()));
         while let Some(ended) = fetching.join_next().await {
@@ -221,6 +220,15 @@ impl Verifier {
         };
         Health { ok: detail.is_none(), detail: detail.unwrap_or_else(|| "tokens can be checked".to_owned()) }
     }
+}
+
+/// One issuer, whose files are looked at before it reads them.
+fn issuer(settings: JwtSettings, watches: &mut Vec<Watch>) -> Result<Arc<Issuer>, String> {
+    let files = Watched::all(Issuer::files(&settings));
+    let issuer = Arc::new(Issuer::new(settings)?);
+    let reloaded = issuer.clone();
+    watches.push(Watch::new(files, move || reloaded.reload()));
+    Ok(issuer)
 }
 
 /// The issuer whose keys a token is checked with. Its `iss` is not verified yet: it only chooses, and the issuer's own
