@@ -143,45 +143,41 @@ mod tests {
         TokenDigest::of(&number.to_string())
     }
 
-    fn good() -> Said {
-        Ok(Identity { user: None, rights: Rights::default(), expires_at_ms: None })
-    }
+    const GOOD: fn() -> Said = || Ok(Identity { user: None, rights: Rights::default(), expires_at_ms: None });
 
-    fn bad() -> Said {
-        Err(AuthenticationError::invalid("no"))
-    }
+    const BAD: fn() -> Said = || Err(AuthenticationError::invalid("no"));
 
     #[test]
     fn answers_last_as_long_as_their_kind() {
         let (mut answers, now) = (answers(10), clock::now().instant);
-        answers.put(token(1), &good(), 10, now);
-        answers.put(token(2), &bad(), 10, now);
+        answers.put(token(1), &GOOD(), 10, now);
+        answers.put(token(2), &BAD(), 10, now);
         assert!(answers.get(&token(1), now).unwrap().is_ok() && answers.get(&token(2), now).unwrap().is_err());
         assert!(answers.get(&token(3), now).is_none());
         assert!(answers.get(&token(2), now + BAD_FOR).is_none() && answers.get(&token(1), now + BAD_FOR).is_some());
         assert!(answers.get(&token(1), now + GOOD_FOR).is_none());
-        answers.put(token(1), &bad(), 10, now);
+        answers.put(token(1), &BAD(), 10, now);
         assert!(answers.get(&token(1), now).unwrap().is_err(), "the last word counts");
-        answers.put(token(9), &good(), 10, now + GOOD_FOR);
+        answers.put(token(9), &GOOD(), 10, now + GOOD_FOR);
         assert_eq!(answers.len(), 1, "what has lasted long enough is let go");
     }
 
     #[test]
     fn there_are_no_more_than_the_limit_and_bad_ones_do_not_push_out_good_ones() {
         let (mut answers, now) = (answers(100), clock::now().instant);
-        answers.put(token(0), &good(), 10, now);
+        answers.put(token(0), &GOOD(), 10, now);
         for number in 1..10_000 {
-            answers.put(token(number), &bad(), 10, now);
+            answers.put(token(number), &BAD(), 10, now);
             assert!(answers.len() <= 101);
         }
         assert!(answers.get(&token(0), now).is_some() && answers.get(&token(9_999), now).is_some());
         for _ in 0..10_000 {
-            answers.put(token(0), &good(), 10, now);
+            answers.put(token(0), &GOOD(), 10, now);
         }
         assert!(answers.good.order.len() <= 200 && answers.get(&token(0), now).is_some());
         let large = GOOD_MAX_BYTES / 4;
         for number in 20_000..20_010 {
-            answers.put(token(number), &good(), large, now);
+            answers.put(token(number), &GOOD(), large, now);
         }
         assert!(answers.good.bytes <= GOOD_MAX_BYTES && answers.get(&token(20_009), now).is_some());
     }

@@ -107,7 +107,7 @@ impl Verifier {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Who is this? Waits where keys have to be fetched, or a provider to be asked; else it is [`Verifier::verify`].
@@ -231,15 +231,17 @@ fn issuer(settings: JwtSettings, watches: &mut Vec<Watch>) -> Result<Arc<Issuer>
     Ok(issuer)
 }
 
+/// What a token says before anybody has checked it.
+#[derive(Deserialize)]
+struct Claimed {
+    iss: Option<String>,
+}
+
 /// The issuer whose keys a token is checked with. Its `iss` is not verified yet: it only chooses, and the issuer's own
 /// check of the claim follows the signature.
 fn issuer_of<'a>(issuers: &'a [Arc<Issuer>], token: &str) -> Option<&'a Arc<Issuer>> {
     if let [only] = issuers {
         return Some(only);
-    }
-    #[derive(Deserialize)]
-    struct Claimed {
-        iss: Option<String>,
     }
     let claimed = insecure_decode_claims::<Claimed>(token).ok().and_then(|claims| claims.iss);
     let named = claimed.and_then(|iss| issuers.iter().find(|issuer| issuer.names().contains(&iss)));

@@ -114,11 +114,7 @@ pub(super) fn auth(layers: &mut Layers<'_>) -> Option<auth::Settings> {
     if several.is_empty() {
         return one.map(|settings| auth::Settings::Jwt(Box::new(settings)));
     }
-    several
-        .into_iter()
-        .chain([one].into_iter().filter(Option::is_some))
-        .collect::<Option<_>>()
-        .map(auth::Settings::Issuers)
+    several.into_iter().chain(one.map(Some)).collect::<Option<_>>().map(auth::Settings::Issuers)
 }
 
 /// One issuer; `None` without a key, and after a mistake was noted.

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Running {
     pub verifier: Verifier,
     metrics: Arc<Metrics>,
-    running: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -29,7 +29,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new("memory"));
         let verifier = Verifier::counted(settings, metrics.clone()).unwrap();
         let kept = verifier.clone();
-        Self { verifier, metrics, running: tokio::spawn(async move { kept.run().await }) }
+        Self { verifier, metrics, task: tokio::spawn(async move { kept.run().await }) }
     }
 
     /// Who it is, or the code, or `later`.
@@ -52,7 +52,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.running.abort();
+        self.task.abort();
     }
 }
 

@@ -1,8 +1,11 @@
 //! Key sets: fetched, rotated, away, and asked for by strangers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use taskcast::auth::{Key, Settings};
+use taskcast::{
+    auth::{Key, Settings},
+    clock,
+};
 
 use crate::{
     harness::{Pair, Running, issuer, key_set, outcome, published, set, until},
@@ -35,11 +38,11 @@ async fn a_flood_of_tokens_with_unknown_keys_brings_one_fetch_at_a_time_and_few(
     let provider = IdentityProvider::start(set(&[pair.jwk("a")])).await;
     let running = Running::start(published(&provider.url("/jwks")));
     assert_eq!(running.outcome(&pair.token("a")).await, "u1");
-    let began = Instant::now();
+    let began = clock::now().instant;
     let mut flood = tokio::task::JoinSet::new();
     for number in 0..3000 {
         let (verifier, token) = (running.verifier.clone(), pair.token(&format!("unknown-{number}")));
-        flood.spawn(async move { outcome(&verifier.identify(Some(&token), taskcast::clock::now()).await) });
+        flood.spawn(async move { outcome(&verifier.identify(Some(&token), clock::now()).await) });
     }
     // Meanwhile known keys need no fetch.
     assert_eq!(running.outcome(&pair.token("a")).await, "u1");

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -123,7 +123,7 @@ async fn answers_are_remembered_for_a_while_and_one_question_serves_all_who_wait
     assert!(running.metric("taskcast_introspections_remembered_total") >= 2);
     assert_eq!(running.metric("taskcast_introspection_answers"), 2);
     // What is revoked is refused when the answer's time is up, and what became good is let in.
-    let (revoked, asked) = (Instant::now(), provider.count());
+    let (revoked, asked) = (clock::now().instant, provider.count());
     provider.reply_by(|request| {
         if request.contains("token=bad") {
             Reply::json(&json!({"active": true, "sub": "b"}))
