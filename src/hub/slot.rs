@@ -266,13 +266,25 @@ impl State {
         Collected { conflated, pending: newest > through }
     }
 
-    /// The current frame, if it is the only one after `after`, not beyond `through`, and nothing else is to be told.
-    pub(super) fn only_after(&self, after: Position, through: Position) -> Option<&Arc<TaskFrame>> {
-        let mut newest_first = self.frames.iter().rev();
-        let current = newest_first.next()?;
-        let is_only = newest_first.next().is_none_or(|before| before.position() <= after) && self.is_whole_after(after);
-        let is_due = current.position() > after && current.position() <= through;
-        (is_only && is_due && !self.removed).then_some(current)
+    /// Something came after `after`, all of it is announced, and nothing but frames is to be told.
+    pub(super) fn is_due(&self, after: Position, through: Position) -> bool {
+        let newest = self.current().position();
+        newest > after && newest <= through && self.is_whole_after(after) && !self.removed
+    }
+
+    /// The current frame is the only one after `after` that is still held.
+    pub(super) fn is_next(&self, after: Position) -> bool {
+        self.frames.iter().rev().nth(1).is_none_or(|before| before.position() <= after)
+    }
+
+    /// Where its owner, group and tags became what they are. No other task began or was moved there.
+    pub(super) fn listed_at(&self) -> Position {
+        self.moves.back().map_or(self.born, |(moved_at, _)| *moved_at)
+    }
+
+    /// Its owner, group or tags changed.
+    pub(super) fn has_moved_since(&self, after: Position) -> bool {
+        self.moves.back().is_some_and(|(moved_at, _)| *moved_at > after)
     }
 
     /// Nothing that must not be folded away is missing between `after` and now.

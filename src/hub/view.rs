@@ -200,23 +200,6 @@ impl Hub {
         pulled
     }
 
-    /// As [`Hub::pull`], for the most frequent case, and cheaper: the one frame that came for the one task that is marked.
-    /// `None` tells nothing: there may be none, or more. `through` is what [`Hub::progress`] said of `marked`.
-    #[must_use]
-    pub fn pull_one(
-        mailbox: &Arc<Mailbox>,
-        after: Position,
-        through: Position,
-        sees: impl Fn(&Task) -> bool,
-    ) -> Option<Arc<TaskFrame>> {
-        let (slot, urgent) = mailbox.take_only()?;
-        let only = slot.lock().only_after(after, through).filter(|frame| sees(&frame.task)).cloned();
-        if only.is_none() {
-            mailbox.mark(&slot, urgent);
-        }
-        only
-    }
-
     /// Drops the marks of tasks that are under none of `topics`: for a watch that ends in the middle of a session.
     pub fn keep_marks(&self, mailbox: &Arc<Mailbox>, topics: &[Topic]) {
         for slot in mailbox.take() {

@@ -71,6 +71,7 @@ impl Metrics {
             metrics: self.clone(),
             frames_delivered: self.delivery.frames_delivered.local(),
             bytes_delivered: self.delivery.bytes_delivered.local(),
+            frames_conflated: self.delivery.frames_conflated.local(),
             pull_batch_frames: self.delivery.pull_batch_frames.local(),
             event_to_socket_seconds: self.delivery.event_to_socket_seconds.local(),
             applied_ms: Vec::new(),
@@ -83,6 +84,7 @@ pub struct Tally {
     metrics: Arc<Metrics>,
     frames_delivered: LocalIntCounter,
     bytes_delivered: LocalIntCounter,
+    frames_conflated: LocalIntCounter,
     pull_batch_frames: LocalHistogram,
     event_to_socket_seconds: LocalHistogram,
     /// Of frames that were written since [`Tally::written_by`] was called: when they were applied.
@@ -96,12 +98,14 @@ impl Tally {
         Arc::ptr_eq(&self.metrics, metrics)
     }
 
-    /// One task frame was pulled and written whole.
-    pub fn delivered_one(&mut self, bytes: usize, applied_at_ms: u64) {
-        self.pull_batch_frames.observe(1.0);
-        self.frames_delivered.inc();
+    /// Task frames were pulled, and written whole at once; `conflated` were passed over, and the first of those written
+    /// was applied at `oldest_ms`.
+    pub fn delivered(&mut self, frames: usize, bytes: usize, conflated: u64, oldest_ms: u64) {
+        self.pull_batch_frames.observe(frames as f64);
+        self.frames_delivered.inc_by(frames as u64);
         self.bytes_delivered.inc_by(bytes as u64);
-        self.applied_ms.push(applied_at_ms);
+        self.frames_conflated.inc_by(conflated);
+        self.applied_ms.push(oldest_ms);
     }
 
     /// The time, read after the last few writes.
@@ -115,6 +119,7 @@ impl Tally {
     pub fn hand_over(&mut self) {
         self.frames_delivered.flush();
         self.bytes_delivered.flush();
+        self.frames_conflated.flush();
         self.pull_batch_frames.flush();
         self.event_to_socket_seconds.flush();
     }
@@ -128,14 +133,15 @@ mod tests {
     fn what_was_counted_aside_shows_once_it_is_handed_over() {
         let metrics = Arc::new(Metrics::new("memory"));
         let mut tally = metrics.tally();
-        tally.delivered_one(250, 1_000);
+        tally.delivered(3, 250, 2, 1_000);
         tally.written_by(1_002);
         assert!(metrics.render().unwrap().contains("taskcast_frames_delivered_total 0"));
         tally.hand_over();
         tally.hand_over();
         let shown = metrics.render().unwrap();
         for line in [
-            "taskcast_frames_delivered_total 1",
+            "taskcast_frames_delivered_total 3",
+            "taskcast_frames_conflated_total 2",
             "taskcast_bytes_delivered_total 250",
             "taskcast_pull_batch_frames_count 1",
             "taskcast_event_to_socket_seconds_count 1",

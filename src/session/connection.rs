@@ -7,12 +7,11 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -23,10 +22,9 @@ use super::{
 };
 use crate::{
     clock::{self, Now},
-    hub::Attendant,
+    hub::{Attendant, Run, Turn},
     input::Publisher,
     metrics::Tally,
-    proto::TaskFrame,
 };
 
 /// Of a session with more marks than this the next step may take a while.
@@ -94,8 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
         let _over = Over(&self);
-        let attendant: Weak<Self> = Arc::downgrade(&self);
-        mailbox.attend(attendant);
+        mailbox.attend(self.clone());
         let mut cancelling: Option<Cancelling> = None;
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
@@ -245,24 +242,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         !stalled && self.session.on_time(now)
     }
 
-    fn deliver(&mut self, now: Now, tally: &mut Tally) -> bool {
-        // A long step is its task's, which others can run beside.
-        if !self.is_plain || !self.pump.is_idle() || self.session.mailbox.len() > MARKS_MAX {
+    fn deliver(&mut self, turn: &mut Turn) -> bool {
+        if !self.is_plain || !self.pump.is_idle() {
             return false;
         }
         // What the socket does not take now is its task's to finish, which asks the socket again.
         let mut cx = Context::from_waker(Waker::noop());
-        if let Some(frame) = self.session.only_frame() {
-            let bytes = frame.bytes(self.session.encoding);
-            if self.pump.write_one(&mut cx, &bytes, now.instant) {
-                self.delivered_one(&bytes, &frame, tally);
+        if let Some(run) = self.session.only_run(&turn.progress, &mut turn.runs) {
+            if self.pump.write_run(&mut cx, run, turn.now.instant) {
+                self.delivered(run, &mut turn.tally);
                 return true;
             }
-            self.session.shared.metrics.pulled(1, 0);
-            (self.task_frames, self.oldest_ms) = (1, Some(frame.applied_at_ms));
+            self.session.shared.metrics.pulled(run.frames(), run.conflated());
+            (self.task_frames, self.oldest_ms) = (run.frames() as u64, Some(run.oldest_ms()));
             return false;
         }
-        self.hand_out(now);
+        // A long step is its task's, which others can run beside.
+        if self.session.mailbox.len() > MARKS_MAX {
+            return false;
+        }
+        self.hand_out(turn.now);
         if !self.pump.is_idle() && matches!(self.pump.poll_write(&mut cx), Poll::Ready(Ok(()))) {
             self.flushed(clock::now());
         }
@@ -272,29 +271,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
 }
 
 impl<S> State<S> {
-    fn delivered_one(&self, bytes: &Bytes, frame: &TaskFrame, tally: &mut Tally) {
+    fn delivered(&self, run: &Run, tally: &mut Tally) {
         let metrics = &self.session.shared.metrics;
         if tally.is_of(metrics) {
-            tally.delivered_one(bytes.len(), frame.applied_at_ms);
+            tally.delivered(run.frames(), run.bytes().len(), run.conflated(), run.oldest_ms());
             return;
         }
         // A session that is counted elsewhere, such as this replica's to itself.
-        metrics.pulled(1, 0);
-        metrics.written(bytes.len() as u64);
-        let now_ms = clock::now().unix_ms;
-        metrics.frames_delivered(1, Some(Duration::from_millis(now_ms.saturating_sub(frame.applied_at_ms))));
+        metrics.pulled(run.frames(), run.conflated());
+        metrics.written(run.bytes().len() as u64);
+        let waited = Duration::from_millis(clock::now().unix_ms.saturating_sub(run.oldest_ms()));
+        metrics.frames_delivered(run.frames() as u64, Some(waited));
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
-    fn deliver(&self, now: Now, tally: &mut Tally) -> bool {
+    fn prefetch(&self) {
+        std::hint::black_box(self.state.is_poisoned());
+    }
+
+    fn deliver(&self, turn: &mut Turn) -> bool {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Its task is at it.
             Err(TryLockError::WouldBlock) => return false,
         };
-        state.as_mut().is_none_or(|state| state.deliver(now, tally))
+        state.as_mut().is_none_or(|state| state.deliver(turn))
     }
 }
 

@@ -17,19 +17,21 @@ impl Sessions {
     /// Runs until it is dropped. Any number may run side by side.
     pub async fn deliver(self) {
         let worker = self.hub.worker();
-        let mut tally = self.metrics.tally();
+        let mut turn = self.hub.turn(clock::now());
         let mut due = Vec::with_capacity(PIECE);
         loop {
             worker.due().await;
             while worker.take(PIECE, &mut due) {
                 for few in due.chunks(CLOCK_EVERY) {
-                    worker.deliver(few, clock::now(), &mut tally);
-                    tally.written_by(clock::now().unix_ms);
+                    turn.now = clock::now();
+                    worker.deliver(few, &mut turn);
+                    turn.tally.written_by(clock::now().unix_ms);
                 }
                 due.clear();
-                tally.hand_over();
+                turn.tally.hand_over();
                 tokio::task::yield_now().await;
             }
+            turn.runs.clear();
         }
     }
 }

@@ -1,12 +1,13 @@
-//! What a session can hand out without its task: the one frame that is due to somebody who has everything else and
-//! reads as fast as things happen. That is nearly every delivery, so it must cost next to nothing.
+//! What a session can hand out without its task: what came of one task, to somebody who has everything else and reads
+//! as fast as things happen. That is nearly every delivery, so it must cost next to nothing.
 //!
 //! Refuses to know: every other case; it says nothing about those, and the session's output has them all.
 
-use std::sync::Arc;
-
-use super::machine::{Session, Stage};
-use crate::{hub::Hub, proto::TaskFrame};
+use super::{
+    Deliver,
+    machine::{Session, Stage},
+};
+use crate::hub::{Progress, Run, Runs, Wanted};
 
 impl Session {
     /// Nothing but frames can be due, until the session is told something or the hub starts over.
@@ -22,17 +23,17 @@ impl Session {
             && self.listings.is_empty()
     }
 
-    /// The one frame that is due to a session that [`Session::is_plain`]; the cursor is behind it then. `None` tells
-    /// nothing.
-    pub(super) fn only_frame(&mut self) -> Option<Arc<TaskFrame>> {
-        let progress = self.shared.hub.progress();
+    /// What is due to a session that [`Session::is_plain`], where that is of one task and short; the cursor is behind it
+    /// then. `None` tells nothing.
+    pub(super) fn only_run<'a>(&mut self, progress: &Progress, runs: &'a mut Runs) -> Option<&'a Run> {
         if progress.generation != self.generation || progress.stale.is_some() {
             return None;
         }
+        let wanted = Wanted { after: self.position(), every: self.deliver == Deliver::Every, encoding: self.encoding };
         let sees = |task: &_| self.identity.may_watch(task);
-        let frame = Hub::pull_one(&self.mailbox, self.position(), progress.marked, sees)?;
-        self.cursor = Some(frame.cursor);
-        Some(frame)
+        let run = self.shared.hub.pull_run(&self.mailbox, wanted, progress, runs, &mut self.grant, sees)?;
+        self.cursor = Some(run.cursor());
+        Some(run)
     }
 
     /// Something is left that only its task can see to: it waits for a moment, or ends.

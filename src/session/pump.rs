@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::websocket::{Inbound, Reader, Violation};
 use crate::{
     clock,
+    hub::Run,
     proto::{CloseCode, close_frame},
 };
 
@@ -98,15 +99,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         self.outbox.is_empty() && !self.unflushed
     }
 
-    /// Writes a frame past the empty queue; true when the socket took it whole. What it did not take is queued.
-    pub(super) fn write_one(&mut self, cx: &mut Context<'_>, frame: &Bytes, now: Instant) -> bool {
-        let written = match Pin::new(&mut self.socket).poll_write(cx, frame) {
+    /// Writes frames past the empty queue; true when the socket took them whole. What it did not take is queued.
+    pub(super) fn write_run(&mut self, cx: &mut Context<'_>, run: &Run, now: Instant) -> bool {
+        let bytes = run.bytes();
+        let written = match Pin::new(&mut self.socket).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => written,
             // Its task meets the error too.
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
-        if written < frame.len() {
-            self.queue(vec![frame.slice(written..)], now);
+        if written < bytes.len() {
+            self.queue(run.rest(written), now);
         } else if Pin::new(&mut self.socket).poll_flush(cx).is_ready() {
             return true;
         }

@@ -4,6 +4,7 @@
 //! Refuses to know: what the bytes mean.
 
 use std::{
+    cell::RefCell,
     pin::pin,
     task::{Context, Waker},
 };
@@ -12,9 +13,15 @@ use super::random::Random;
 use crate::{
     auth::Identity,
     clock::Now,
+    hub::Runs,
     proto::Position,
     session::{Request, Sessions, machine::Session, websocket::Inbound},
 };
+
+thread_local! {
+    /// Of the one worker who delivers to everybody.
+    static RUNS: RefCell<Runs> = RefCell::default();
+}
 
 pub(super) struct Connection {
     /// The replica's number.
@@ -68,11 +75,13 @@ impl Connection {
         self.is_due = false;
         // Now by a worker's short cut, now the whole way: it must make no difference.
         self.cuts_short = !self.cuts_short;
-        let only = if self.cuts_short && self.session.is_plain() { self.session.only_frame() } else { None };
-        self.in_flight = match only {
-            Some(frame) => frame.bytes(self.session.encoding).to_vec(),
-            None => self.session.output(now).frames.concat(),
-        };
+        let progress = self.session.shared.hub.progress();
+        let short_cut = RUNS.with_borrow_mut(|runs| {
+            let run =
+                if self.cuts_short && self.session.is_plain() { self.session.only_run(&progress, runs) } else { None };
+            run.map(|run| run.bytes().to_vec())
+        });
+        self.in_flight = short_cut.unwrap_or_else(|| self.session.output(now).frames.concat());
         self.is_over |= self.in_flight.is_empty() && self.session.closing().is_some();
         !self.in_flight.is_empty()
     }
