@@ -8,6 +8,7 @@ mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod revocations;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::checkpoint::ExportRequest;
 use self::dead_letters::DeadLetters;
 use crate::{
-    auth::Verifier,
+    auth::{Revocations, Verifier},
     clock,
     config::Config,
     http::{self, Context},
@@ -57,7 +58,8 @@ impl App {
         let log = Log::open(config.log, metrics.clone())?;
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
-        let verifier = Verifier::counted(config.auth, metrics.clone())?;
+        let revocations = Revocations::new(config.revocations);
+        let verifier = Verifier::counted(config.auth, metrics.clone())?.with_revocations(revocations.clone());
         let publisher = Publisher::new(log.clone());
         // Soft: no new connections, and those that are open are ended with a word.
         let drain = Drain::default();
@@ -107,6 +109,7 @@ impl App {
         app.keep_keys_fresh(verifier);
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
+        app.spawn(revocations::run(revocations.clone(), metrics.clone(), app.stop.clone()));
         let dead_letters = log.keeps_dead_letters().then(|| {
             let (dead_letters, writer) = DeadLetters::new(metrics.clone());
             app.spawn(writer.run(log.clone(), app.stop.clone()));
@@ -116,7 +119,7 @@ impl App {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
         let exports = app.keep_checkpoints(checkpoints.as_ref(), &metrics);
-        let source = feed::Source { log, checkpoints, exports };
+        let source = feed::Source { log, checkpoints, exports, revocations };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }

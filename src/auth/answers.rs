@@ -130,7 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{auth::Rights, clock};
+    use crate::clock;
 
     const GOOD_FOR: Duration = Duration::from_secs(60);
     const BAD_FOR: Duration = Duration::from_secs(10);
@@ -143,7 +143,7 @@ mod tests {
         TokenDigest::of(&number.to_string())
     }
 
-    const GOOD: fn() -> Said = || Ok(Identity { user: None, rights: Rights::default(), expires_at_ms: None });
+    const GOOD: fn() -> Said = || Ok(Identity::default());
 
     const BAD: fn() -> Said = || Err(AuthenticationError::invalid("no"));
 

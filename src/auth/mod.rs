@@ -6,7 +6,8 @@
 //! - `provider`: asks about opaque tokens (RFC 7662); `answers`: what was answered, for a while; `breaker`
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
-//! - `mint`: tokens for development
+//! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
+//! - `mint`: tokens for development, and share links
 //! - `client`: the way out, to issuers and providers; `files`: keys in files that change
 //!
 //! Refuses to know: who connects and how, where a token was found. Checking a token with a key that is known reads no
@@ -18,6 +19,7 @@ mod breaker;
 mod claims;
 mod client;
 mod files;
+mod holders;
 mod issuer;
 mod key_set;
 mod keys;
@@ -25,16 +27,19 @@ mod mint;
 mod provider;
 mod published;
 mod reading;
+mod revocations;
 mod settings;
 mod verifier;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
+pub use holders::{Holder, Holders, Place};
 pub use key_set::check_key_set;
 pub use keys::{ALGORITHMS, Family, PUBLIC_KEY_ALGORITHMS, SECRET_MIN_BYTES, check_public_key, family};
 pub use mint::{NewToken, mint};
+pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
 pub use settings::{
     Address, AnswerSettings, ClientSettings, Credentials, IntrospectionSettings, JwtSettings, Key, KeySetPlace,
     KeySetSettings, Question, Secret, Settings,
@@ -59,18 +64,50 @@ pub struct Rights {
     pub publish: bool,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
+    /// May revoke tokens, its own and others'.
+    pub revoke: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
     pub canary: Option<TaskId>,
 }
 
 /// A verified caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `None` only for tokens whose rights do not need one.
     pub user: Option<UserId>,
     pub rights: Rights,
     /// From when on the token is refused, the configured leeway included: milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
+    /// What its token can be revoked by. Boxed: every open connection holds an identity.
+    pub issued: Option<Box<Issued>>,
+}
+
+/// What tells a token from its user's others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Issued {
+    /// `jti`.
+    pub token_id: Option<Arc<str>>,
+    /// `iat`: milliseconds since the Unix epoch.
+    pub at_ms: Option<u64>,
+    /// The token itself, if its provider has to be asked about it again.
+    pub opaque: Option<OpaqueToken>,
+}
+
+/// A token that means something to its provider alone. It is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OpaqueToken(Arc<str>);
+
+impl OpaqueToken {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for OpaqueToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpaqueToken(…)")
+    }
 }
 
 /// Why a token was refused. The message is for the front end's developer and never contains the token.
@@ -81,6 +118,11 @@ pub struct AuthenticationError {
 }
 
 impl AuthenticationError {
+    /// `INVALID_TOKEN`: it was good once, and another like it would not be.
+    pub(crate) fn revoked() -> Self {
+        Self::invalid("the token has been revoked")
+    }
+
     /// `INVALID_TOKEN`, with the reason.
     fn invalid(message: impl Into<String>) -> Self {
         Self { code: AuthenticationErrorCode::InvalidToken, message: message.into() }

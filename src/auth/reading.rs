@@ -11,7 +11,7 @@ use crate::proto::AuthenticationErrorCode;
 const SCOPE_PREFIX: &str = "taskcast:";
 
 /// Claims that mean the same in an answer as in a JSON Web Token.
-const CLAIMS: [&str; 6] = ["exp", "nbf", "iat", "type", "token_type", "taskcast"];
+const CLAIMS: [&str; 7] = ["exp", "nbf", "iat", "jti", "type", "token_type", "taskcast"];
 
 /// Where a plain answer has the user, unless it is configured.
 const USER_CLAIMS: [&str; 3] = ["sub", "user_id", "id"];

@@ -9,8 +9,8 @@ use jsonwebtoken::dangerous::insecure_decode_claims;
 use serde::Deserialize;
 
 use super::{
-    AuthenticationError, Identity, JwtSettings, Refusal, Rights, Settings,
-    answers::TokenDigest,
+    AuthenticationError, Identity, Issued, JwtSettings, OpaqueToken, Refusal, Revocations, Rights, Settings,
+    answers::{Said, TokenDigest},
     files::{self, Watch, Watched},
     issuer::{Issuer, Look},
     provider::Provider,
@@ -27,11 +27,15 @@ pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
 /// Checks tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Verifier {
+pub struct Verifier(Arc<Parts>);
+
+#[derive(Clone)]
+struct Parts {
     inner: Arc<Inner>,
     /// The files that keys are in, until somebody watches them.
     watches: Arc<Mutex<Vec<Watch>>>,
     metrics: Arc<Metrics>,
+    revocations: Revocations,
 }
 
 enum Inner {
@@ -87,19 +91,32 @@ impl Verifier {
                 Inner::Introspection(provider)
             }
         };
-        Ok(Self { inner: Arc::new(inner), watches: Arc::new(Mutex::new(watches)), metrics })
+        let (inner, watches) = (Arc::new(inner), Arc::new(Mutex::new(watches)));
+        Ok(Self(Arc::new(Parts { inner, watches, metrics, revocations: Revocations::default() })))
+    }
+
+    /// The same, which refuses what is revoked there.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Revocations) -> Self {
+        Self(Arc::new(Parts { revocations, ..(*self.0).clone() }))
+    }
+
+    /// What it refuses although the token is good otherwise.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
     }
 
     /// Keeps keys and secrets as fresh as their files and their issuers for as long as it is polled.
     pub async fn run(&self) {
-        let watches = std::mem::take(&mut *self.watches.lock().unwrap_or_else(PoisonError::into_inner));
+        let watches = std::mem::take(&mut *self.0.watches.lock().unwrap_or_else(PoisonError::into_inner));
         let mut fetching = tokio::task::JoinSet::new();
-        if let Inner::Jwt(issuers) = &*self.inner {
+        if let Inner::Jwt(issuers) = &*self.0.inner {
             for issuer in issuers {
-                fetching.spawn(published::run(issuer.clone(), self.metrics.clone()));
+                fetching.spawn(published::run(issuer.clone(), self.0.metrics.clone()));
             }
         }
-        fetching.spawn(files::run(watches, self.metrics.clone()));
+        fetching.spawn(files::run(watches, self.0.metrics.clone()));
         while let Some(ended) = fetching.join_next().await {
             // What has nothing to do ends at once; what broke must not pass in silence.
             if let Err(error) = ended {
@@ -116,20 +133,30 @@ impl Verifier {
     /// The token is not good, or nobody can tell now.
     pub async fn identify(&self, token: Option<&str>, now: Now) -> Result<Identity, Refusal> {
         match self.judge(token, now) {
-            Verdict::Known(outcome) => Ok(outcome?),
+            Verdict::Known(outcome) => Ok(self.unless_revoked(outcome?)?),
             // Boxed: rare, and large beside the other.
-            undecided => Box::pin(self.find_out(undecided, now)).await.inspect_err(|refusal| {
-                if matches!(refusal, Refusal::Unavailable) {
-                    self.metrics.authentication_unavailable();
+            undecided => match Box::pin(self.find_out(undecided, now)).await {
+                Ok(identity) => Ok(self.unless_revoked(identity)?),
+                Err(refusal) => {
+                    if matches!(refusal, Refusal::Unavailable) {
+                        self.0.metrics.authentication_unavailable();
+                    }
+                    Err(refusal)
                 }
-            }),
+            },
         }
+    }
+
+    fn unless_revoked(&self, identity: Identity) -> Result<Identity, AuthenticationError> {
+        if self.0.revocations.is_revoked(&identity) { Err(AuthenticationError::revoked()) } else { Ok(identity) }
     }
 
     async fn find_out(&self, undecided: Verdict<'_>, now: Now) -> Result<Identity, Refusal> {
         match undecided {
             Verdict::Known(outcome) => Ok(outcome?),
-            Verdict::Opaque(provider, token, digest) => provider.ask(token, digest, now).await,
+            Verdict::Opaque(provider, token, digest) => {
+                Ok(to_be_asked_about_again(provider.ask(token, digest, now).await?, token))
+            }
             Verdict::UnknownKey(issuer, token) => {
                 if let Some(published) = &issuer.published {
                     published.refreshed().await?;
@@ -149,14 +176,14 @@ impl Verifier {
     /// [`AuthenticationError`] with the code for the client.
     pub fn verify(&self, token: Option<&str>, unix_ms: u64) -> Result<Identity, AuthenticationError> {
         match self.judge(token, Now { unix_ms, ..clock::now() }) {
-            Verdict::Known(outcome) => outcome,
+            Verdict::Known(outcome) => self.unless_revoked(outcome?),
             Verdict::UnknownKey(..) => Err(unknown_key()),
             Verdict::Opaque(..) => Err(AuthenticationError::invalid("the token is not known here")),
         }
     }
 
     fn judge<'a>(&'a self, token: Option<&'a str>, now: Now) -> Verdict<'a> {
-        if let Inner::Open(user) = &*self.inner {
+        if let Inner::Open(user) = &*self.0.inner {
             return Verdict::Known(everything_for(user.as_ref()));
         }
         let Some(token) = token.filter(|token| !token.is_empty()) else {
@@ -169,7 +196,7 @@ impl Verifier {
             let message = format!("the token is longer than {TOKEN_MAX_BYTES} bytes");
             return Verdict::Known(Err(AuthenticationError::invalid(message)));
         }
-        match &*self.inner {
+        match &*self.0.inner {
             Inner::Jwt(issuers) => match issuer_of(issuers, token) {
                 None => Verdict::Known(Err(AuthenticationError::invalid(
                     "the token comes from an issuer that this service does not know: claim `iss`",
@@ -183,7 +210,8 @@ impl Verifier {
             Inner::Introspection(provider) => {
                 let digest = TokenDigest::of(token);
                 let remembered = provider.remembered(&digest, now);
-                remembered.map_or_else(|| Verdict::Opaque(provider, token, digest), Verdict::Known)
+                let known = |said: Said| Verdict::Known(said.map(|identity| to_be_asked_about_again(identity, token)));
+                remembered.map_or_else(|| Verdict::Opaque(provider, token, digest), known)
             }
             Inner::Open(user) => Verdict::Known(everything_for(user.as_ref())),
         }
@@ -192,13 +220,13 @@ impl Verifier {
     /// A caller without a token is refused. Not so in mode `none`, where a token would not be looked at.
     #[must_use]
     pub fn needs_token(&self) -> bool {
-        !matches!(*self.inner, Inner::Open(_))
+        !matches!(*self.0.inner, Inner::Open(_))
     }
 
     /// How long a caller who was let in may stay before they are asked about again; `None`: until their token ends.
     #[must_use]
     pub fn asks_again_after(&self) -> Option<std::time::Duration> {
-        match &*self.inner {
+        match &*self.0.inner {
             Inner::Introspection(provider) => Some(provider.good_for()),
             Inner::Jwt(_) | Inner::Open(_) => None,
         }
@@ -207,7 +235,7 @@ impl Verifier {
     /// Whether every token can be checked now.
     #[must_use]
     pub fn health(&self) -> Health {
-        let detail = match &*self.inner {
+        let detail = match &*self.0.inner {
             Inner::Jwt(issuers) => {
                 let published = issuers.iter().filter_map(|issuer| issuer.published.as_ref());
                 let missing: Vec<&str> = published.filter(|p| !p.has_keys()).map(published::Published::place).collect();
@@ -220,6 +248,12 @@ impl Verifier {
         };
         Health { ok: detail.is_none(), detail: detail.unwrap_or_else(|| "tokens can be checked".to_owned()) }
     }
+}
+
+/// What is remembered of a token does not hold it; who holds an identity for long needs it.
+fn to_be_asked_about_again(mut identity: Identity, token: &str) -> Identity {
+    identity.issued.get_or_insert_default().opaque = Some(OpaqueToken(token.into()));
+    identity
 }
 
 /// One issuer, whose files are looked at before it reads them.
@@ -262,6 +296,8 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights = Rights { own: true, all: true, publish: true, cancel: true, ..Rights::default() };
-    Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None })
+    let rights = Rights { own: true, all: true, publish: true, cancel: true, revoke: true, ..Rights::default() };
+    // Without a token there is none that could be revoked.
+    let issued = Some(Box::new(Issued { at_ms: Some(u64::MAX), ..Issued::default() }));
+    Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None, issued })
 }

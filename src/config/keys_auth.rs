@@ -188,4 +188,12 @@ pub(super) static AUTH: &[Key] = &[
     ),
     unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
     set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+    number("auth.revocations_max", 1, "100000", 10_000_000, "Revoked tokens and users remembered at most."),
+    number(
+        "auth.revocations_retain_seconds",
+        1,
+        "2592000",
+        10 * YEAR_SECONDS,
+        "How long a revocation is remembered that does not say when its tokens expire: as long as any token may live.",
+    ),
 ];

@@ -44,6 +44,7 @@ pub struct Config {
     pub log: log::Settings,
     pub checkpoint: log::CheckpointSettings,
     pub auth: auth::Settings,
+    pub revocations: auth::RevocationSettings,
     pub tasks: hub::Settings,
     /// Resident memory beyond which nothing new is admitted; `None`: no limit is set and none was found.
     pub memory_max_bytes: Option<u64>,

@@ -39,6 +39,7 @@ mod origin;
 mod page;
 mod problem;
 mod rest;
+mod revocations;
 mod routes;
 mod upgrade;
 

@@ -12,6 +12,7 @@ mod labels;
 mod log_faults;
 mod overload;
 mod register;
+mod tokens;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::tokens::Refresh;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -64,6 +66,7 @@ pub struct Metrics {
     authentication: authentication::AuthenticationMetrics,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
+    tokens: tokens::Tokens,
 }
 
 impl Metrics {
@@ -167,6 +170,7 @@ impl Metrics {
             authentication: authentication::AuthenticationMetrics::new(r, &seconds),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
+            tokens: tokens::Tokens::new(r),
             registry,
         };
         metrics.begin_at_zero();
@@ -192,7 +196,9 @@ impl Metrics {
         for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
-        for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {
+        // The last one only ever is a reason to start over.
+        let failures = ResumeFailure::ALL.into_iter().filter(|failure| *failure != ResumeFailure::RightsChanged);
+        for outcome in failures.map(ResumeFailure::as_str).chain(["resumed"]) {
             zero(&self.resumes, &[outcome]);
         }
         for code in CloseCode::ALL.map(|code| code.number().to_string()).iter().map(String::as_str) {

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: HTTP, brokers.
 
+mod asking;
 mod canary;
 mod commands;
 mod connection;
@@ -11,6 +12,7 @@ mod direct;
 mod drain;
 #[cfg(test)]
 pub(crate) mod echo;
+mod errands;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod loopback;
@@ -19,9 +21,11 @@ mod notices;
 mod opening;
 mod paging;
 mod pump;
+mod refresh;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod term;
 #[cfg(test)]
 mod test_world;
 mod watches;
@@ -55,6 +59,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a connection without a token may take to send one as its first frame.
     pub first_frame_timeout: Duration,
+    /// How long before its end a client is told that its token expires. Zero: it is not told.
+    pub token_expiring_lead: Duration,
+    /// How long after its end a fresh token is waited for. Nothing of a task is sent meanwhile.
+    pub token_grace: Duration,
     /// The longest message from a client.
     pub message_max_bytes: usize,
     /// Bad messages in a row before the connection is closed with 1008.
@@ -129,10 +137,14 @@ impl Sessions {
         // Boxed, and so gone once the connection is open: what an async function is given it keeps to its end.
         let opening = Box::pin(serve::open(self.clone(), socket, early, request));
         let open = Open::new(self);
+        let verifier = self.verifier.clone();
         async move {
             let mut open = open;
             open.code = match opening.await {
-                Ok(connection) => connection.converse().await,
+                Ok(connection) => {
+                    let _asking = asking::begin(&verifier, &connection);
+                    connection.converse().await
+                }
                 Err(code) => code,
             };
         }

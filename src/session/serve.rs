@@ -45,8 +45,7 @@ where
         }
         Err(refusal) => {
             let now = clock::now();
-            let nobody = Identity { user: None, rights: crate::auth::Rights::default(), expires_at_ms: None };
-            let mut session = Session::new(&sessions, nobody, &request, now);
+            let mut session = Session::new(&sessions, Identity::default(), &request, now);
             match refusal {
                 Refusal::Token(error) => session.refuse(error.code, &error.message, now),
                 Refusal::Unavailable => session.put_off(Refusal::UNAVAILABLE, now),

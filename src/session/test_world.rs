@@ -53,6 +53,8 @@ pub(super) fn sessions() -> Sessions {
         dead_peer_timeout: Duration::from_secs(60),
         write_timeout: Duration::from_secs(20),
         first_frame_timeout: Duration::from_secs(3),
+        token_expiring_lead: Duration::from_secs(60),
+        token_grace: Duration::from_secs(10),
         message_max_bytes: 65_536,
         bad_messages_max: 3,
         subscriptions_max: 4,
@@ -83,7 +85,7 @@ pub(super) fn user(text: &str) -> UserId {
 }
 
 pub(super) fn identity(name: &str) -> Identity {
-    Identity { user: Some(user(name)), rights: Rights { own: true, ..Rights::default() }, expires_at_ms: None }
+    Identity { user: Some(user(name)), rights: Rights { own: true, ..Rights::default() }, ..Identity::default() }
 }
 
 pub(super) fn mine() -> Request {

@@ -106,7 +106,7 @@ impl Client {
             cursor: None,
         };
         Self {
-            identity: Identity { user, rights, expires_at_ms: None },
+            identity: Identity { user, rights, ..Identity::default() },
             sight,
             request,
             topics: [topics].into(),
