@@ -148,7 +148,8 @@ pub(super) static AUTH: &[Key] = &[
         1,
         "60",
         86_400,
-        "How long it is remembered that a token is good. A revoked one is refused after that, on open connections too.",
+        "How long it is remembered that a token is good. A revoked one is refused after that, and its open connections end \
+         within about twice that time.",
     ),
     number(
         "auth.introspection_negative_cache_seconds",

@@ -192,3 +192,46 @@ async fn no_level_of_the_log_shows_what_a_provider_is_asked() {
     }
     assert_eq!(asking.expect("it was asked").await.unwrap(), 503);
 }
+
+#[tokio::test]
+async fn a_token_that_its_provider_revokes_ends_its_open_connection_and_an_outage_does_not() {
+    let mut provider = IdentityProvider::start(Reply::status(500)).await;
+    let knows = |good: &'static [&'static str]| {
+        move |request: &str| {
+            let token = good.iter().find(|token| request.contains(&format!("token={token}&")));
+            Reply::json(&token.map_or(json!({"active": false}), |_| json!({"active": true, "sub": "u1"})))
+        }
+    };
+    provider.reply_by(knows(&["first", "other", "fresh"]));
+    let url = provider.url("/introspect");
+    let service = Service::start(&[
+        ("TASKCAST_AUTH_SECRET", ""),
+        ("TASKCAST_AUTH_MODE", "introspection"),
+        ("TASKCAST_AUTH_INTROSPECTION_URL", &url),
+        ("TASKCAST_AUTH_INTROSPECTION_CACHE_SECONDS", "1"),
+    ])
+    .await;
+    let mut revoked = connect(&service, "Bearer first").await;
+    let mut other = connect(&service, "Bearer other").await;
+    let mut refreshed = connect(&service, "Bearer first").await;
+    for client in [&mut revoked, &mut other, &mut refreshed] {
+        client.until("active_tasks").await;
+    }
+    refreshed.say(&json!({"type": "refresh_token", "token": "fresh"})).await;
+    refreshed.until("token_refreshed").await;
+    provider.leave().await;
+    let failed = "taskcast_introspections_total{outcome=\"failed\"}";
+    until("it was asked in vain", async || service.metric(failed).await >= 3).await;
+    for client in [&mut revoked, &mut other, &mut refreshed] {
+        client.settle().await;
+    }
+    provider.reply_by(knows(&["other", "fresh"]));
+    provider.come().await;
+    assert_eq!(revoked.until("authentication_error").await["error_code"], "EXPIRED_TOKEN");
+    assert_eq!(revoked.closed().await, Some(4001));
+    other.settle().await;
+    refreshed.settle().await;
+    provider.leave().await;
+    assert_eq!(other.until("error").await["error_code"], "UNAVAILABLE", "not for ever");
+    assert_eq!(other.closed().await, Some(1013));
+}
