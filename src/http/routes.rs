@@ -14,8 +14,6 @@ use warp::{
     reply::Response,
 };
 
-use crate::auth::Identity;
-
 use super::{
     Context, cors, events,
     head::Head,
@@ -24,6 +22,7 @@ use super::{
     rest, revocations,
     upgrade::{self, Address, Connection, Permit},
 };
+use crate::auth::Identity;
 
 /// The pattern of the route that answered, in the response's extensions: the label of the metrics.
 #[derive(Clone, Copy, Debug)]
