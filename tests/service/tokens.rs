@@ -62,6 +62,14 @@ async fn revoke(service: &Service, body: &Value) -> (u16, Value) {
     (status, serde_json::from_str(&answer).unwrap_or(Value::Null))
 }
 
+/// Publishes a task and waits until it is there to be seen.
+async fn show(service: &Service, task: &str, owner: Option<&str>, parent: Option<&str>) {
+    service.publish(&json!({"task_id": task, "user_id": owner, "parent_id": parent, "progress": 10})).await;
+    let path = format!("/api/v1/tasks/{task}");
+    let all = token_with("all", &["all"], false);
+    until("the task is there", async || rest(service, &all, "GET", &path).await.0 == 200).await;
+}
+
 const INVALID: &str = "INVALID_TOKEN";
 
 #[tokio::test]
@@ -291,8 +299,8 @@ async fn rest(service: &Service, token: &str, method: &str, path: &str) -> (u16,
 #[tokio::test]
 async fn a_link_to_a_task_shows_that_task_and_nothing_else_does() {
     let service = Service::start(&[]).await;
-    for (task, owner) in [("t1", json!("u1")), ("t2", json!("u1")), ("t3", json!(null))] {
-        service.publish(&json!({"task_id": task, "user_id": owner, "progress": 10})).await;
+    for (task, owner) in [("t1", Some("u1")), ("t2", Some("u1")), ("t3", None)] {
+        show(&service, task, owner, None).await;
     }
     let token = link(&["--task", "t1", "--read-only", "--expires", "2h", "--id", "share-1"]);
     for path in ["/ws/tasks/", "/ws/tasks/t1/", "/ws/tasks/?watch=all"] {
@@ -314,9 +322,14 @@ async fn a_link_to_a_task_shows_that_task_and_nothing_else_does() {
         assert_eq!(frame["type"], answer, "{frame}");
         assert!(frame["task"].is_null() && frame["success"] != true, "{frame}");
     }
-    service.publish(&json!({"task_id": "t2", "user_id": "u1", "progress": 20})).await;
-    service.publish(&json!({"task_id": "t3", "progress": 20})).await;
-    client.settle().await;
+    let mut witness = attach(&service, &token_with("u1", &["all"], false)).await;
+    for task in ["t2", "t3"] {
+        service.publish(&json!({"task_id": task, "progress": 20})).await;
+        witness.until("task_progress").await;
+    }
+    for _ in 0..3 {
+        client.settle().await;
+    }
     assert!(client.bars().is_empty(), "{:?}", client.bars());
     assert_eq!(rest(&service, &token, "GET", "/api/v1/tasks/t1").await.0, 200);
     assert_eq!(rest(&service, &token, "GET", "/api/v1/tasks/t2").await.0, 404);
@@ -333,8 +346,8 @@ async fn a_link_to_a_task_shows_that_task_and_nothing_else_does() {
 #[tokio::test]
 async fn a_link_to_a_group_that_any_back_end_mints_shows_the_group() {
     let service = Service::start(&[]).await;
-    for (task, parent) in [("g", json!(null)), ("g1", json!("g")), ("other", json!(null))] {
-        service.publish(&json!({"task_id": task, "user_id": "u1", "parent_id": parent})).await;
+    for (task, parent) in [("g", None), ("g1", Some("g")), ("other", None)] {
+        show(&service, task, Some("u1"), parent).await;
     }
     // As the README has it for other languages.
     let by_hand = sign(&json!({"exp": now_seconds() + 60, "taskcast": {"watch": ["root:g"]}}));
@@ -358,7 +371,7 @@ async fn a_token_that_a_shell_signs_as_the_readme_says_shows_the_task() {
     let output = Command::new("sh").args(["-c", script]).env("TASKCAST_AUTH_SECRET", SECRET).output().unwrap();
     let token = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let service = Service::start(&[]).await;
-    service.publish(&json!({"task_id": "export-42", "user_id": "u1", "progress": 10})).await;
+    show(&service, "export-42", Some("u1"), None).await;
     let mut client = connect(&service, "/ws/tasks/", &token).await;
     client.until("active_tasks").await;
     assert_eq!(client.bars().into_keys().collect::<Vec<_>>(), ["export-42"]);
