@@ -3,7 +3,8 @@
 //! - `keys`: algorithms and keys; `key_set`: the keys that an issuer's tokens may be signed with
 //! - `issuer`: one issuer, its keys and what its tokens must say; `published`: keys that it publishes (JWKS)
 //! - `verifier`: a token's signature, then its claims; of opaque tokens, the provider's word
-//! - `provider`: asks about opaque tokens (RFC 7662); `answers`: what was answered, for a while; `breaker`
+//! - `provider`: asks about opaque tokens (RFC 7662); `answers`: what was answered, for a while; `breaker`; `asking`:
+//!   again, while somebody holds what was answered
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
 //! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
@@ -15,6 +16,7 @@
 
 mod access;
 mod answers;
+mod asking;
 mod breaker;
 mod claims;
 mod client;

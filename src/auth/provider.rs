@@ -86,9 +86,10 @@ impl Provider {
         Ok(())
     }
 
-    /// How long an answer may be relied on.
-    pub fn good_for(&self) -> Duration {
-        self.settings.answers.good_for
+    /// How often it is to be asked again about those who stay, and about how many at a time: half of what may be asked, so
+    /// that others come in meanwhile.
+    pub fn pace(&self) -> (Duration, usize) {
+        (self.settings.answers.good_for, self.settings.concurrency_max.div_ceil(2))
     }
 
     pub fn is_answering(&self) -> bool {

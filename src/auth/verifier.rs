@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     AuthenticationError, Identity, Issued, JwtSettings, OpaqueToken, Refusal, Revocations, Rights, Settings,
     answers::{Said, TokenDigest},
+    asking,
     files::{self, Watch, Watched},
     issuer::{Issuer, Look},
     provider::Provider,
@@ -111,10 +112,17 @@ impl Verifier {
     pub async fn run(&self) {
         let watches = std::mem::take(&mut *self.0.watches.lock().unwrap_or_else(PoisonError::into_inner));
         let mut fetching = tokio::task::JoinSet::new();
-        if let Inner::Jwt(issuers) = &*self.0.inner {
-            for issuer in issuers {
-                fetching.spawn(published::run(issuer.clone(), self.0.metrics.clone()));
+        match &*self.0.inner {
+            Inner::Jwt(issuers) => {
+                for issuer in issuers {
+                    fetching.spawn(published::run(issuer.clone(), self.0.metrics.clone()));
+                }
             }
+            Inner::Introspection(provider) => {
+                let (every, at_a_time) = provider.pace();
+                fetching.spawn(asking::run(self.clone(), every, at_a_time));
+            }
+            Inner::Open(_) => {}
         }
         fetching.spawn(files::run(watches, self.0.metrics.clone()));
         while let Some(ended) = fetching.join_next().await {
@@ -221,15 +229,6 @@ impl Verifier {
     #[must_use]
     pub fn needs_token(&self) -> bool {
         !matches!(*self.0.inner, Inner::Open(_))
-    }
-
-    /// How long a caller who was let in may stay before they are asked about again; `None`: until their token ends.
-    #[must_use]
-    pub fn asks_again_after(&self) -> Option<std::time::Duration> {
-        match &*self.0.inner {
-            Inner::Introspection(provider) => Some(provider.good_for()),
-            Inner::Jwt(_) | Inner::Open(_) => None,
-        }
     }
 
     /// Whether every token can be checked now.

@@ -21,7 +21,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{Holder, Place, Revocations},
+    auth::{Holder, Identity, OpaqueToken, Place, Refusal, Revocations},
     clock::{self, Now},
     hub::{Attendant, Run, Turn},
     metrics::Tally,
@@ -96,11 +96,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             state.is_plain = false;
             look(state)
         })
-    }
-
-    /// Looks at the session, until the connection is over.
-    pub(super) fn with_session<R>(&self, look: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        self.with(|state| look(&mut state.session))
     }
 
     /// Runs until the connection ends; the close code, if one was agreed.
@@ -321,6 +316,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Holder for Connection<S> {
         {
             state.is_plain = false;
             state.session.mailbox.wake();
+        }
+    }
+
+    fn opaque_token(&self) -> Option<OpaqueToken> {
+        self.lock().as_ref().and_then(|state| state.session.opaque_token())
+    }
+
+    fn on_asked(&self, token: &OpaqueToken, answer: Result<Identity, Refusal>) {
+        let mut state = self.lock();
+        if let Some(state) = state.as_mut() {
+            state.is_plain = false;
+            state.session.on_asked(token, answer, clock::now());
         }
     }
 }

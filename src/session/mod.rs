@@ -137,14 +137,10 @@ impl Sessions {
         // Boxed, and so gone once the connection is open: what an async function is given it keeps to its end.
         let opening = Box::pin(serve::open(self.clone(), socket, early, request));
         let open = Open::new(self);
-        let verifier = self.verifier.clone();
         async move {
             let mut open = open;
             open.code = match opening.await {
-                Ok(connection) => {
-                    let _asking = asking::begin(&verifier, &connection);
-                    connection.converse().await
-                }
+                Ok(connection) => connection.converse().await,
                 Err(code) => code,
             };
         }
