@@ -3,11 +3,13 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod certificates;
 mod checkpoint;
 mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod operations_token;
 mod revocations;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -25,9 +27,10 @@ use crate::{
     hub::Hub,
     input::Publisher,
     log::{Backend, Checkpoints, Log},
-    metrics::Metrics,
+    metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
+    tls::{Acceptor, Files},
 };
 
 /// A running service.
@@ -82,6 +85,7 @@ impl App {
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
+            operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier: verifier.clone(),
             publisher: publisher.clone(),
@@ -104,17 +108,16 @@ impl App {
             stop: CancellationToken::new(),
         };
         let connections = app.tasks.clone();
-        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        let tls = app.tls(config.tls, Listener::Public, &metrics)?;
+        app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
+        app.spawn(operations_token::run(context.operations.clone(), app.stop.clone()));
+        let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
+        app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
         app.keep_keys_fresh(verifier);
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
         app.spawn(revocations::run(revocations.clone(), metrics.clone(), app.stop.clone()));
-        let dead_letters = log.keeps_dead_letters().then(|| {
-            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
-            app.spawn(writer.run(log.clone(), app.stop.clone()));
-            dead_letters
-        });
+        let dead_letters = app.keep_dead_letters(&log, &metrics);
         if let Some(canary) = canary {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
@@ -122,6 +125,29 @@ impl App {
         let source = feed::Source { log, checkpoints, exports, revocations };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// Sets aside what is no event, where the log can.
+    fn keep_dead_letters(&self, log: &Log, metrics: &Arc<Metrics>) -> Option<DeadLetters> {
+        log.keeps_dead_letters().then(|| {
+            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
+            self.spawn(writer.run(log.clone(), self.stop.clone()));
+            dead_letters
+        })
+    }
+
+    /// TLS for a listener, with a certificate that follows its files; `None` without any.
+    fn tls(
+        &self,
+        files: Option<Files>,
+        listener: Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Acceptor>, String> {
+        let Some(files) = files else { return Ok(None) };
+        let certificate = certificates::open(files, listener)?;
+        let acceptor = certificate.acceptor()?;
+        self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
+        Ok(Some(acceptor))
     }
 
     /// A delivery worker for each core.

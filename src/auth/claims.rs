@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{AuthenticationError, Identity, Issued, JwtSettings, Rights};
+use super::{AuthenticationError, Identity, Issued, JwtSettings, PublishRight, Rights};
 use crate::proto::{AuthenticationErrorCode, TIMESTAMP_MAX_MS, TOKEN_ID_MAX_BYTES, TaskId, UserId};
 
 type Claims = Map<String, Value>;
@@ -62,7 +62,8 @@ fn rights(claims: &Claims) -> Result<Rights, AuthenticationError> {
         Some(Value::Bool(flag)) => Ok(*flag),
         Some(_) => Err(wrong(&format!(": `{name}` must be true or false"))),
     };
-    let (publish, cancel, revoke) = (flag("publish")?, flag("cancel")?, flag("revoke")?);
+    let publish = PublishRight::of(claim.get("publish")).map_err(|why| wrong(&format!(": `publish` {why}")))?;
+    let (cancel, revoke) = (flag("cancel")?, flag("revoke")?);
     let mut rights = Rights { publish, cancel, revoke, ..Rights::default() };
     let not_a_list = || wrong(": `watch` must be an array of strings");
     // With the claim but without `watch` nothing may be watched: a worker's token only publishes.

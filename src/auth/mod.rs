@@ -7,6 +7,7 @@
 //!   again, while somebody holds what was answered
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
+//! - `publish`: may this caller publish this event; pure
 //! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
 //! - `mint`: tokens for development, and share links
 //! - `client`: the way out, to issuers and providers; `files`: keys in files that change
@@ -27,6 +28,7 @@ mod key_set;
 mod keys;
 mod mint;
 mod provider;
+mod publish;
 mod published;
 mod reading;
 mod revocations;
@@ -41,6 +43,7 @@ pub use holders::{Holder, Holders, Place};
 pub use key_set::check_key_set;
 pub use keys::{ALGORITHMS, Family, PUBLIC_KEY_ALGORITHMS, SECRET_MIN_BYTES, check_public_key, family};
 pub use mint::{NewToken, mint};
+pub use publish::{Forbidden, Limit, PublishRight};
 pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
 pub use settings::{
     Address, AnswerSettings, ClientSettings, Credentials, IntrospectionSettings, JwtSettings, Key, KeySetPlace,
@@ -62,14 +65,14 @@ pub struct Rights {
     pub roots: BTreeSet<TaskId>,
     /// `tag:<name>`.
     pub tags: BTreeSet<String>,
-    /// May publish events over HTTP.
-    pub publish: bool,
+    /// What events it may publish over HTTP.
+    pub publish: PublishRight,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
     /// May revoke tokens, its own and others'.
     pub revoke: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
-    pub canary: Option<TaskId>,
+    pub canary: Option<Box<TaskId>>,
 }
 
 /// A verified caller.

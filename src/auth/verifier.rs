@@ -9,7 +9,8 @@ use jsonwebtoken::dangerous::insecure_decode_claims;
 use serde::Deserialize;
 
 use super::{
-    AuthenticationError, Identity, Issued, JwtSettings, OpaqueToken, Refusal, Revocations, Rights, Settings,
+    AuthenticationError, Identity, Issued, JwtSettings, OpaqueToken, PublishRight, Refusal, Revocations, Rights,
+    Settings,
     answers::{Said, TokenDigest},
     asking,
     files::{self, Watch, Watched},
@@ -295,7 +296,8 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights = Rights { own: true, all: true, publish: true, cancel: true, revoke: true, ..Rights::default() };
+    let (own, all, publish) = (true, true, PublishRight::everything());
+    let rights = Rights { own, all, publish, cancel: true, revoke: true, ..Rights::default() };
     // Without a token there is none that could be revoked.
     let issued = Some(Box::new(Issued { at_ms: Some(u64::MAX), ..Issued::default() }));
     Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None, issued })

@@ -19,9 +19,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::{AcquireError, Notify, Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,7 +33,7 @@ use warp::{
     reply::Response,
 };
 
-use super::{Peer, RETRY_AFTER_SECONDS, routes::Route, upgrade::Permit};
+use super::{Peer, RETRY_AFTER_SECONDS, handshake::Handshakes, routes::Route, upgrade::Permit};
 use crate::{
     clock,
     metrics::{Handshake, Metrics},
@@ -95,12 +95,15 @@ struct Shared {
     limits: Limits,
     metrics: Arc<Metrics>,
     turns: Semaphore,
+    /// `None`: plain.
+    tls: Option<Handshakes>,
     stop: CancellationToken,
 }
 
 /// Accepts until `stop` is cancelled.
 pub(super) async fn serve(
     listener: TcpListener,
+    tls: Option<Handshakes>,
     routes: BoxedFilter<(Response,)>,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -109,8 +112,8 @@ pub(super) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let shared =
-        Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns: Semaphore::new(TURNS), stop: stop.clone() });
+    let turns = Semaphore::new(TURNS);
+    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -197,28 +200,55 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
         // A browser opens connections that it may never use.
         () = shared.stop.cancelled() => false,
     };
-    if has_begun {
-        let turn = shared.turns.acquire().await;
-        let routes = TowerToHyperService::new(warp::service(shared.routes.clone()));
-        let (asked, metrics) = (asked.clone(), shared.metrics.clone());
-        let requests = Requests { routes, asked, metrics, peer, permit };
-        let mut serving = Box::pin(serve_requests(stream, requests, &shared, silence));
-        // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
-        let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
-        // All who have other work come before whoever has the next turn.
-        behind_others().await;
-        drop(turn);
-        if first.is_pending() {
-            serving.await;
-        }
-    } else {
+    if !has_begun {
         tracing::debug!(peer = %peer.0, "a connection ended before it brought anything");
+        return;
+    }
+    let requests = |permit| Requests {
+        routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
+        asked: asked.clone(),
+        metrics: shared.metrics.clone(),
+        peer,
+        permit,
+    };
+    let Some(tls) = &shared.tls else {
+        let turn = shared.turns.acquire().await;
+        return begin(Box::pin(serve_requests(stream, requests(permit), &shared, silence)), turn).await;
+    };
+    // Boxed: larger than what a plain connection takes until its first byte.
+    Box::pin(async {
+        let shaken = {
+            let given_up = pin!(async {
+                tokio::select! {
+                    () = silence.as_mut() => {}
+                    () = shared.stop.cancelled() => {}
+                }
+            });
+            tls.shake_hands(stream, first_byte[0], &shared.turns, given_up).await
+        };
+        if let Some(stream) = shaken {
+            let turn = shared.turns.acquire().await;
+            begin(Box::pin(serve_requests(stream, requests(permit), &shared, silence)), turn).await;
+        }
+    })
+    .await;
+}
+
+/// Serves with a first look, in its turn, at what a connection brought.
+async fn begin(mut serving: Pin<Box<impl Future<Output = ()>>>, turn: Result<SemaphorePermit<'_>, AcquireError>) {
+    // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
+    let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
+    // All who have other work come before whoever has the next turn.
+    behind_others().await;
+    drop(turn);
+    if first.is_pending() {
+        serving.await;
     }
 }
 
 /// Ends when everyone who is ready by now has been polled. tokio's own yield waits for a look at the sockets besides, which
 /// may come in the middle of a long queue, or when it is empty.
-async fn behind_others() {
+pub(super) async fn behind_others() {
     let mut was_polled = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut was_polled, true) {
@@ -232,7 +262,7 @@ async fn behind_others() {
 
 /// Serves requests on one connection until it is closed, upgraded or told to stop, or `silence` ends.
 async fn serve_requests<S>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     requests: Requests<S>,
     shared: &Shared,
     mut silence: Pin<&mut impl Future<Output = ()>>,

@@ -37,7 +37,7 @@ impl Server {
         });
         let routes = peer.or(slow).unify().boxed();
         let limits = Limits { connections_max, header_timeout, keep_alive_timeout };
-        tracker.spawn(serve(listener, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
+        tracker.spawn(serve(listener, None, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
         Self { address, metrics, tracker, stop, release }
     }
 
@@ -136,7 +136,7 @@ async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
     let limits = Limits { connections_max: 1, header_timeout: PATIENT, keep_alive_timeout: PATIENT };
     let metrics = Arc::new(Metrics::new("memory"));
     let turns = Semaphore::new(1);
-    let shared = Arc::new(Shared { routes, limits, metrics, turns, stop: CancellationToken::new() });
+    let shared = Arc::new(Shared { routes, limits, metrics, turns, tls: None, stop: CancellationToken::new() });
     let permit = Permit::new(permit.try_acquire_owned().unwrap());
     let bytes = size_of_val(&serve_connection(stream, Peer(address), permit, shared));
     assert!(bytes < 1024, "{bytes} bytes before hyper sees it");
@@ -174,7 +174,7 @@ async fn whoever_else_has_work_waits_for_a_few_requests_and_not_for_a_storm() {
     });
     let limits = Limits { connections_max: clients.len(), header_timeout: PATIENT, keep_alive_timeout: PATIENT };
     let (metrics, tracker, stop) = (Arc::new(Metrics::new("memory")), TaskTracker::new(), CancellationToken::new());
-    tokio::spawn(serve(listener, routes.boxed(), limits, metrics, tracker.clone(), stop));
+    tokio::spawn(serve(listener, None, routes.boxed(), limits, metrics, tracker.clone(), stop));
     while tracker.len() < clients.len() {
         yield_now().await;
     }

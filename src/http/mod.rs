@@ -23,14 +23,16 @@ use crate::{
     hub::Hub,
     input::Publisher,
     log::Health,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     session::{Canary, Sessions},
+    tls::Acceptor,
 };
 
 mod accept;
 mod cors;
 mod credentials;
 mod events;
+mod handshake;
 mod head;
 mod listing;
 mod operations;
@@ -43,6 +45,8 @@ mod revocations;
 mod routes;
 mod upgrade;
 
+use handshake::Handshakes;
+pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
 
 /// Connections at most on the operators' listener; scrapers and probes need a handful.
@@ -110,6 +114,7 @@ impl fmt::Debug for Settings {
 #[derive(Clone)]
 pub struct Context {
     pub settings: Arc<Settings>,
+    pub operations: Arc<OperationsSettings>,
     pub hub: Hub,
     pub verifier: Verifier,
     pub publisher: Publisher,
@@ -134,19 +139,33 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves the public listener until `stop` is cancelled; connections are tracked by `tracker`. Returns at once then:
 /// idle connections are closed, requests under way are finished, and upgraded ones end when their sessions do.
-pub async fn serve_public(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
+pub async fn serve_public(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    context: Context,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
     let limits = limits(&context.settings, context.settings.connections_max);
     let metrics = context.metrics.clone();
+    let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Public, metrics.clone()));
     let routes = routes::public(&context, &tracker);
-    accept::serve(listener, routes, limits, metrics, tracker, stop).await;
+    accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
 /// Serves `/livez`, `/readyz`, `/metrics` until `stop` is cancelled, as [`serve_public`] does.
-pub async fn serve_operations(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
+pub async fn serve_operations(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    context: Context,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
     let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX);
     let metrics = context.metrics.clone();
+    let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Operations, metrics.clone()));
     let routes = routes::operations(&context);
-    accept::serve(listener, routes, limits, metrics, tracker, stop).await;
+    accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
 fn limits(settings: &Settings, connections_max: usize) -> accept::Limits {

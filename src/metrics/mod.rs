@@ -11,7 +11,9 @@ mod delivery;
 mod labels;
 mod log_faults;
 mod overload;
+mod publishing;
 mod register;
+mod tls;
 mod tokens;
 
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::tls::{Listener, TlsHandshake};
 pub use self::tokens::Refresh;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
@@ -66,6 +69,8 @@ pub struct Metrics {
     authentication: authentication::AuthenticationMetrics,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
+    tls: tls::TlsMetrics,
+    publishing: publishing::Publishing,
     tokens: tokens::Tokens,
 }
 
@@ -170,6 +175,8 @@ impl Metrics {
             authentication: authentication::AuthenticationMetrics::new(r, &seconds),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
+            tls: tls::TlsMetrics::new(r),
+            publishing: publishing::Publishing::new(r),
             tokens: tokens::Tokens::new(r),
             registry,
         };

@@ -38,6 +38,7 @@ pub(super) fn sessions() -> Sessions {
         wait_replicas: 0,
         reconnect_max: Duration::from_secs(1),
         tls_ca_file: None,
+        tls_client: None,
     };
     let hub = HubSettings {
         max: 1000,

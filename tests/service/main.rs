@@ -20,4 +20,5 @@ mod resuming;
 mod secrets;
 mod storms;
 mod strangers;
+mod tls;
 mod tokens;
