@@ -43,7 +43,6 @@ const DOORS: &[(&str, &str)] = &[
     ("hyper_util", "auth"),
     ("hyper_rustls", "auth"),
     ("http_body_util", "auth"),
-    ("aws_lc_rs", "auth"),
     ("toml", "config"),
     ("clap", "cli"),
 ];
