@@ -1,5 +1,7 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it. Its part about tokens is in `keys_auth`.
+//! file and the texts of mistakes are all read from it. Its part `[auth]` is in `keys_auth`.
+//!
+//! Refuses to know: what the settings do.
 
 use std::sync::LazyLock;
 
@@ -22,6 +24,12 @@ pub(super) enum Kind {
     List,
     Choice(&'static [&'static str]),
     Path,
+    /// An address that begins with `https://` or `http://`; what may be a secret in it is never shown.
+    HttpUrl,
+    /// The same, or the path of a file.
+    HttpUrlOrPath,
+    /// A TOML array of tables, elsewhere too. Never shown: secrets may be in them.
+    Tables,
     /// A level or a filter of tracing-subscriber.
     LogLevel,
 }
@@ -42,7 +50,10 @@ pub(super) struct Key {
 /// The tables of the file, in its order. The first is the top level.
 pub(super) const TABLES: [(&str, &str); 10] = [
     ("", ""),
-    ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
+    (
+        "auth",
+        "Who may connect: JSON Web Tokens, checked with a secret, a public key or an issuer's key set; or opaque tokens.",
+    ),
     ("log", "Where events are kept and read from."),
     ("checkpoint", "The state of all tasks, kept beside the log, so that a start need not read the whole log."),
     ("tasks", "How many tasks are held, and for how long."),
@@ -52,20 +63,6 @@ pub(super) const TABLES: [(&str, &str); 10] = [
     ("operations", "TLS and the token of the operators' listener."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
-
-/// Keys that a later version brings, the key to use until then, and so in words.
-pub(super) const LATER: [(&str, &str, &str); 1] = [(
-    "auth.jwks",
-    "auth.public_key_file",
-    "nothing: key sets are not supported by this version; use auth.public_key_file",
-)];
-
-/// Values that a later version brings, and what to use until then.
-pub(super) const LATER_VALUES: [(&str, &str, &str); 1] = [(
-    "auth.mode",
-    "introspection",
-    "jwt or none: introspection is not supported by this version; let the application sign JSON Web Tokens",
-)];
 
 impl Key {
     /// The table and the name within it.
@@ -115,7 +112,7 @@ pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 pub(super) const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 const HOUR_MS: u64 = 3_600_000;
 
-/// All of it, in the order of the file.
+/// Everything that can be configured, in the order of the file.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [TOP, super::keys_auth::AUTH, REST].concat());
 
 /// The top level.
@@ -153,7 +150,7 @@ static TOP: &[Key] = &[
     ),
 ];
 
-/// Everything behind the tokens.
+/// The tables behind `[auth]`.
 static REST: &[Key] = &[
     // [log]
     with_example(

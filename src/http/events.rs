@@ -52,7 +52,7 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let identity = rest::identify(context, head)?;
+    let identity = rest::identify(context, head).await?;
     let right = identity.rights.publish;
     if right.is_nothing() {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod authentication;
 mod canary;
 mod checkpoint;
 mod dead_letters;
@@ -22,6 +23,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use self::authentication::{Introspection, KeyRefresh, KeySource};
 pub use self::canary::Leg;
 pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
@@ -64,6 +66,7 @@ pub struct Metrics {
     dead_letters: DeadLetterMetrics,
     delivery: delivery::Delivery,
     overload: Overload,
+    authentication: authentication::AuthenticationMetrics,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
@@ -169,6 +172,7 @@ impl Metrics {
             dead_letters: DeadLetterMetrics::new(r),
             delivery: delivery::Delivery::new(r, &seconds, &sizes),
             overload: Overload::new(r),
+            authentication: authentication::AuthenticationMetrics::new(r, &seconds),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),

@@ -14,6 +14,7 @@ mod dead_letters;
 mod harness;
 mod lives;
 mod overload;
+mod providers;
 mod publishing;
 mod resuming;
 mod secrets;
