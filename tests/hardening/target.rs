@@ -67,6 +67,12 @@ impl Target {
             }
             command.env("TASKCAST_LOG_LEVEL", "warn").env("TASKCAST_LISTEN", format!("127.0.0.1:{port}"));
             command.env("TASKCAST_OPERATIONS_LISTEN", format!("127.0.0.1:{operations_port}"));
+            // An attacker with many addresses and tokens meets none of these.
+            for limit in
+                ["LIMITS_HANDSHAKES_PER_MINUTE_PER_USER", "SESSIONS_MESSAGES_PER_MINUTE", "SESSIONS_BYTES_PER_MINUTE"]
+            {
+                command.env(format!("TASKCAST_{limit}"), "0");
+            }
             command.envs(environment.iter().copied());
         });
         let secrets = vec![SECRET.to_owned()];
