@@ -64,6 +64,11 @@ impl Breaker {
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed { .. })
     }
+
+    /// One question is under way that decides.
+    pub fn is_trying(&self) -> bool {
+        matches!(self, Self::Trying)
+    }
 }
 
 #[cfg(test)]

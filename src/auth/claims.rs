@@ -125,6 +125,10 @@ fn user(claims: &Claims, configured: Option<&str>) -> Result<Option<UserId>, Aut
 
 /// `exp`, or what stands in for it, in milliseconds and without leeway.
 fn expiry(claims: &Claims, settings: &JwtSettings, unix_ms: u64, leeway_ms: u64) -> Result<u64, AuthenticationError> {
+    // RFC 7519 allows a fraction; but when a token ends must not depend on how somebody rounds.
+    if claims.get("exp").is_some_and(serde_json::Value::is_f64) {
+        return Err(AuthenticationError::invalid("claim `exp` must be a whole number of seconds since 1970"));
+    }
     if let Some(expires) = numeric_date(claims, "exp")? {
         return Ok(expires);
     }

@@ -264,7 +264,9 @@ impl Drop for Asking {
         if let Ok((said, bytes)) = &outcome {
             state.answers.put(self.digest, said, *bytes, now);
         }
-        let is_news = state.breaker.record(outcome.is_ok(), now);
+        // That strangers ask about too many tokens says nothing of the provider; but who was sent to try it has to report.
+        let tells = !matches!(outcome, Err(Fault::Busy)) || state.breaker.is_trying();
+        let is_news = tells && state.breaker.record(outcome.is_ok(), now);
         let is_closed = state.breaker.is_closed();
         provider.metrics.introspection_state(state.answers.len(), !is_closed);
         drop(state);
