@@ -47,6 +47,30 @@ impl Identity {
         }
     }
 
+    /// Where to look for the tasks under `topics` that this caller may watch; `None`: there. A group of which it may not
+    /// watch all is looked for among what is the caller's: a look at the rest would take the longer the more of it there is,
+    /// and so tell that it exists.
+    #[must_use]
+    pub fn sources(&self, topics: &[Topic]) -> Option<Vec<Topic>> {
+        let rights = &self.rights;
+        let is_whole = |topic: &&Topic| match topic {
+            Topic::Root(id) => rights.all || rights.roots.contains(id),
+            Topic::Tag(tag) => rights.all || rights.tags.contains(&**tag),
+            Topic::All => rights.all,
+            Topic::Task(_) | Topic::Owner(_) => true,
+        };
+        if topics.iter().all(|topic| is_whole(&topic)) {
+            return None;
+        }
+        let mut sources: Vec<Topic> = topics.iter().filter(is_whole).cloned().collect();
+        let own = self.user.iter().filter(|_| rights.own).cloned().map(Topic::Owner);
+        let named = rights.tasks.iter().cloned().map(Topic::Task).chain(rights.roots.iter().cloned().map(Topic::Root));
+        let tagged = rights.tags.iter().map(|tag| Topic::Tag(tag.as_str().into()));
+        let others: Vec<Topic> = own.chain(named).chain(tagged).filter(|topic| !sources.contains(topic)).collect();
+        sources.extend(others);
+        Some(sources)
+    }
+
     /// What `/ws/tasks/` means to this caller: their own tasks; or, for a token without `own`, everything that it
     /// names.
     #[must_use]
@@ -236,5 +260,31 @@ mod tests {
         owner.rights.cancel = true;
         assert!(owner.may_cancel(&task(Some("u1"), None, None)));
         assert!(!owner.may_cancel(&task(Some("u2"), None, None)));
+    }
+
+    #[test]
+    fn a_group_that_is_not_all_the_callers_is_looked_for_among_what_is() {
+        let rights = |watch: &[&str]| Rights {
+            own: watch.contains(&"own"),
+            all: watch.contains(&"all"),
+            roots: watch.contains(&"root:g").then(|| id("g")).into_iter().collect(),
+            tags: watch.contains(&"tag:night").then(|| "night".to_owned()).into_iter().collect(),
+            ..Rights::default()
+        };
+        let of = |watch: &[&str], topic: Topic| {
+            let identity =
+                Identity { user: Some(user("u1")), rights: rights(watch), expires_at_ms: None, issued: None };
+            identity.sources(&[topic])
+        };
+        let (group, tag) = (Topic::Root(id("g")), Topic::Tag("night".into()));
+        for whole in [["all"], ["root:g"]] {
+            assert_eq!(of(&whole, group.clone()), None);
+        }
+        assert_eq!(of(&["own"], group.clone()), Some(vec![Topic::Owner(user("u1"))]));
+        assert_eq!(of(&["own", "tag:night"], group), Some(vec![Topic::Owner(user("u1")), tag.clone()]));
+        assert_eq!(of(&["own", "tag:night"], tag), None);
+        assert_eq!(of(&["own"], Topic::All), Some(vec![Topic::Owner(user("u1"))]));
+        assert_eq!(of(&[], Topic::Root(id("g"))), Some(Vec::new()));
+        assert_eq!(of(&["own"], Topic::Task(id("t"))), None, "a task is found or not, whoever's it is");
     }
 }

@@ -71,25 +71,15 @@ impl Filter {
         })
     }
 
-    /// A small set of topics that holds everything asked for which the caller may watch. A group or a tag only if they may
-    /// watch all of it, else what is theirs: a look at what is not would take the longer the more of it there is, and so
-    /// tell that it exists.
+    /// A small set of topics that holds everything asked for which the caller may watch.
     fn topics(&self, identity: &Identity) -> Vec<Topic> {
-        let rights = &identity.rights;
-        if let Some(root) = self.root.as_ref().filter(|&root| rights.all || rights.roots.contains(root)) {
-            return vec![Topic::Root(root.clone())];
+        let root = self.root.clone().map(Topic::Root);
+        let mut asked: Vec<Topic> = root.into_iter().chain(self.tag.clone().map(Topic::Tag)).collect();
+        if asked.is_empty() {
+            asked.push(Topic::All);
         }
-        if let Some(tag) = self.tag.as_ref().filter(|&tag| rights.all || rights.tags.contains(&**tag)) {
-            return vec![Topic::Tag(tag.clone())];
-        }
-        if rights.all {
-            return vec![Topic::All];
-        }
-        let own = identity.user.iter().filter(|_| rights.own).cloned().map(Topic::Owner);
-        own.chain(rights.tasks.iter().cloned().map(Topic::Task))
-            .chain(rights.roots.iter().cloned().map(Topic::Root))
-            .chain(rights.tags.iter().map(|tag| Topic::Tag(Arc::from(tag.as_str()))))
-            .collect()
+        let whole = asked.iter().find(|topic| identity.sources(std::slice::from_ref(topic)).is_none());
+        whole.map(|topic| vec![topic.clone()]).or_else(|| identity.sources(&asked)).unwrap_or_default()
     }
 
     fn admits(&self, task: &Task) -> bool {

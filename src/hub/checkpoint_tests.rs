@@ -112,7 +112,7 @@ fn answers(hub: &Hub, through: u64) -> Vec<String> {
         answers.extend(all_shown(&hub.tasks(std::slice::from_ref(topic))));
         for at in 0..=through + 1 {
             for (every, sees) in [(false, ALL), (true, ALL), (false, TAGGED)] {
-                let missed = hub.missed(std::slice::from_ref(topic), cursor(at), last, every, usize::MAX, sees);
+                let missed = hub.missed(&vec![topic.clone()].into(), cursor(at), last, every, usize::MAX, sees);
                 let missed = missed.map(|missed| (all_shown(&missed.frames), missed.hidden));
                 answers.push(format!("{topic:?} {at} {every} {missed:?}"));
             }
@@ -251,7 +251,8 @@ fn a_ring_costs_little_more_than_its_newest_frame() {
     let bytes: usize = chunks_of(&hub).iter().map(Vec::len).sum();
     assert!(bytes < 2_000 + 50 * 40, "{bytes} bytes for 50 frames");
     let restored = restore(&chunks_of(&hub), settings()).unwrap();
-    let Missed { frames, .. } = restored.missed(&[Topic::All], cursor(1), cursor(50).position, true, 100, ALL).unwrap();
+    let Missed { frames, .. } =
+        restored.missed(&vec![Topic::All].into(), cursor(1), cursor(50).position, true, 100, ALL).unwrap();
     let texts: BTreeSet<_> = frames.iter().filter_map(|frame| frame.task.message.as_ref()).map(Arc::as_ptr).collect();
     assert_eq!((frames.len(), texts.len()), (49, 1), "and its texts are shared again");
 }

@@ -233,7 +233,8 @@ fn a_change_of_status_that_the_ring_lost_makes_a_resume_dishonest_and_so_refused
     }
     let missed = |after: u64| {
         let topics = [Topic::Owner(user("u1"))];
-        hub.missed(&topics, cursor(after), cursor(19).position, false, 100, ALL).map(|missed| missed.frames.len())
+        hub.missed(&topics.to_vec().into(), cursor(after), cursor(19).position, false, 100, ALL)
+            .map(|missed| missed.frames.len())
     };
     assert_eq!(missed(18), Ok(1));
     assert_eq!(missed(17), Ok(2));
@@ -263,7 +264,7 @@ async fn who_comes_after_the_marking_and_before_the_announcement_is_woken_by_it(
     hub.mark(&changed, &mut Vec::new());
     let mailbox = Arc::new(Mailbox::default());
     let _watch = hub.watch(Topic::All, &mailbox);
-    assert!(hub.catch_up(&Topic::All, Position::START, &mailbox, ALL).is_none());
+    assert!(hub.catch_up(vec![Topic::All], Position::START, &mailbox, ALL).is_none());
     mailbox.woken().await;
     assert!(hub.pull(&mailbox, options(Position::START), ALL).frames.is_empty(), "not before it is announced");
     hub.announce(Vec::new());
@@ -301,7 +302,7 @@ fn a_resume_does_not_tell_whether_an_unseen_task_exists() {
         let next = if n % 2 == 0 { Status::Waiting } else { Status::Running };
         hub.apply(&[arrival(n, status("t1", "u1", next))], LATE);
     }
-    let missed = hub.missed(&[Topic::Task(id("t1"))], cursor(2), cursor(19).position, false, 100, |_| false);
+    let missed = hub.missed(&vec![Topic::Task(id("t1"))].into(), cursor(2), cursor(19).position, false, 100, |_| false);
     assert_eq!(missed.map(|missed| missed.frames.len()), Ok(0));
 }
 

@@ -36,6 +36,7 @@ mod small_map;
 mod stepped;
 mod topics;
 mod trail;
+mod under;
 mod view;
 mod waiting;
 mod walk;
@@ -64,6 +65,7 @@ pub use self::{
     mailbox::{Attendant, Mailbox},
     run::{Grant, Run, Runs, Wanted},
     select::Newest,
+    under::Under,
     view::{Missed, PullOptions, Pulled, Watch},
     waiting::Reached,
     walk::Walk,

@@ -86,7 +86,7 @@ proptest! {
                         let mut new = Client::attach(&hub, old.topic.clone());
                         if old.after > Position::START {
                             let topics = std::slice::from_ref(&old.topic);
-                            let missed = hub.missed(topics, old.cursor(), new.after, false, usize::MAX, ALL).unwrap();
+                            let missed = hub.missed(&topics.to_vec().into(), old.cursor(), new.after, false, usize::MAX, ALL).unwrap();
                             new.seen = old.seen;
                             new.seen.extend(missed.frames);
                         }

@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{Hub, Mailbox, Walk, names::is_heard_under, slot::Slot, walk::PIECE_TASKS};
+use super::{Hub, Mailbox, Under, Walk, names::is_heard_under, slot::Slot, walk::PIECE_TASKS};
 use crate::proto::{Position, Task, TaskFrame, Topic};
 
 /// Frames that are held at most to find the newest. Whoever asks for older ones pays with another look at all.
@@ -138,25 +138,26 @@ impl Hub {
         }
     }
 
-    /// Marks the tasks under `topic` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
+    /// Marks the tasks of `under` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
     /// others, if there are any: for a watch that begins in the middle of a session.
     #[must_use]
     pub fn catch_up(
         &self,
-        topic: &Topic,
+        under: impl Into<Under>,
         after: Position,
         mailbox: &Arc<Mailbox>,
         sees: impl Fn(&Task) -> bool,
     ) -> Option<Walk> {
-        for slot in self.changed(std::slice::from_ref(topic), after) {
+        let under = under.into();
+        for slot in self.changed(under.sources(), after) {
             let current = slot.current();
-            if sees(&current.task) {
+            if under.has(&current.task) && sees(&current.task) {
                 mailbox.mark(&slot, current.task.status.is_terminal());
             }
         }
         mailbox.wake();
         // What this finds is looked for again when it is sent: until then no places are held.
-        let walk = || Walk::new(vec![topic.clone()], after);
+        let walk = || Walk::new(under.clone(), after);
         self.peek(&mut walk(), sees).map(|_| walk())
     }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Hub, Mailbox, lock, names::is_heard_under, slot::Slot};
+use super::{Hub, Mailbox, Under, lock, names::is_heard_under, slot::Slot};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
 
 /// A watched topic; hand it back to [`Hub::unwatch`].
@@ -89,14 +89,14 @@ impl Hub {
         lock(&self.0.trail).check(cursor)
     }
 
-    /// The first `frames_max` frames that a client under `topics` missed since `after`, ascending up to `through`; and
+    /// The first `frames_max` frames that a client missed of what it watches since `after`, ascending up to `through`; and
     /// whether there are more.
     ///
     /// # Errors
     /// As [`Hub::check`]; and [`ResumeFailure::Trimmed`] when a frame that must not be folded away is no longer held.
     pub fn missed(
         &self,
-        topics: &[Topic],
+        under: &Under,
         after: Cursor,
         through: Position,
         every: bool,
@@ -105,8 +105,10 @@ impl Hub {
     ) -> Result<Missed, ResumeFailure> {
         self.check(after)?;
         let mut missed = Missed::default();
-        let departed = lock(&self.0.departures).since(after.position, topics)?;
-        for slot in each_once(self.changed(topics, after.position).into_iter().chain(departed).collect()) {
+        let departed = lock(&self.0.departures).since(after.position, &under.topics)?;
+        let changed = self.changed(under.sources(), after.position).into_iter();
+        let changed = changed.filter(|slot| under.has(&slot.current().task));
+        for slot in each_once(changed.chain(departed).collect()) {
             let state = slot.lock();
             // Whether a task exists that was never seen must not show in the answer.
             if !sees(&state.current().task) {

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Hub, names::is_heard_under, select::has_reserved, slot::Slot};
+use super::{Hub, Under, names::is_heard_under, select::has_reserved, slot::Slot};
 use crate::proto::{Position, Task, TaskFrame, Topic};
 
 /// Tasks that a walk holds at most: 24 bytes each.
@@ -15,7 +15,7 @@ pub(super) const PIECE_TASKS: usize = if cfg!(test) { 64 } else { 2048 };
 /// The tasks whose newest frame is not beyond a position. One that moves on meanwhile is passed over: it is marked in
 /// the mailbox of whoever watched it when the walk began.
 pub struct Walk {
-    topics: Vec<Topic>,
+    under: Under,
     /// Collected up to here; all there is when it is `through`.
     after: Position,
     through: Position,
@@ -24,8 +24,8 @@ pub struct Walk {
 
 impl Walk {
     #[must_use]
-    pub fn new(topics: Vec<Topic>, through: Position) -> Self {
-        Self { topics, after: Position::START, through, piece: VecDeque::new() }
+    pub fn new(under: impl Into<Under>, through: Position) -> Self {
+        Self { under: under.into(), after: Position::START, through, piece: VecDeque::new() }
     }
 
     /// Goes no further.
@@ -36,7 +36,7 @@ impl Walk {
 
     /// Shows no more what is under `topic` and under nothing of the `rest`.
     pub fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
-        self.topics.retain(|walked| walked != topic);
+        self.under.topics.retain(|walked| walked != topic);
         self.piece.retain(|(_, slot)| !Hub::is_given_up(&slot.current().task, topic, rest));
     }
 
@@ -66,16 +66,17 @@ impl Hub {
     }
 
     fn collect_piece(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
-        if self.is_better_in_order(&walk.topics) {
+        if self.is_better_in_order(walk.under.sources()) {
             return self.collect_in_order(walk, sees);
         }
         let mut piece: Vec<(Position, Arc<Slot>)> = Vec::new();
         let mut through = walk.through;
-        self.each_under(&walk.topics, |slot| {
+        let is_wanted = |task: &Task| walk.under.has(task) && sees(task);
+        self.each_under(walk.under.sources(), |slot| {
             let at = {
                 let state = slot.lock();
                 let frame = state.current();
-                Some(frame.position()).filter(|at| *at > walk.after && *at <= through && sees(&frame.task))
+                Some(frame.position()).filter(|at| *at > walk.after && *at <= through && is_wanted(&frame.task))
             };
             piece.extend(at.map(|at| (at, slot.clone())));
             if piece.len() == 2 * PIECE_TASKS {
@@ -105,7 +106,7 @@ impl Hub {
             walk.after = places.last().map_or(walk.through, |(last, _)| *last);
             let wanted = |(position, slot): &(Position, Arc<Slot>)| {
                 let frame = slot.current();
-                frame.position() == *position && is_heard_under(&frame.task, &walk.topics) && sees(&frame.task)
+                frame.position() == *position && is_heard_under(&frame.task, &walk.under.topics) && sees(&frame.task)
             };
             piece.extend(places.into_iter().filter(wanted));
         }
@@ -191,9 +192,9 @@ mod tests {
     fn a_subscription_that_waits_for_its_turn_holds_no_places_of_tasks() {
         let hub = large_hub();
         let after = cursor(TASKS).position;
-        let mut walk = hub.catch_up(&Topic::All, after, &Arc::default(), ALL).expect("something to show");
+        let mut walk = hub.catch_up(vec![Topic::All], after, &Arc::default(), ALL).expect("something to show");
         assert_eq!((walk.piece.capacity(), rest(&hub, &mut walk, ALL).len()), (0, TASKS as usize));
-        assert!(hub.catch_up(&Topic::All, after, &Arc::default(), |_| false).is_none(), "nothing of others");
+        assert!(hub.catch_up(vec![Topic::All], after, &Arc::default(), |_| false).is_none(), "nothing of others");
     }
 
     #[test]

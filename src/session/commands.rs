@@ -11,7 +11,7 @@ use crate::{
     clock::Now,
     hub::Hub,
     proto::{
-        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, TaskFrame,
+        Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, Task, TaskFrame,
         TaskId, Topic,
     },
 };
@@ -95,7 +95,8 @@ impl Session {
     /// frames; the rest is sent here, under the cursor that the client has already. Only in a live session: while it
     /// is opening, its cursor moves over what would be marked.
     pub(super) fn catch_up(&mut self, topic: &Topic) {
-        let known = self.shared.hub.catch_up(topic, self.position(), &self.mailbox, |task| self.sees(task));
+        let under = self.under(vec![topic.clone()]);
+        let known = self.shared.hub.catch_up(under, self.position(), &self.mailbox, |task| self.sees(task));
         if known.is_some() {
             self.list(Listing { left: known, with_cursor: true, id: None });
         }
@@ -137,9 +138,10 @@ impl Session {
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
     fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
         if self.encoding == Encoding::Celery {
-            let topics = self.watches.topics();
-            let wanted = |frame: &TaskFrame| !frame.task.status.is_terminal() && self.sees(&frame.task);
-            let tasks = self.shared.hub.newest(&topics, 0, CELERY_LIST_MAX, wanted).frames;
+            let under = self.under(self.watches.topics());
+            let is_seen = |task: &Task| under.has(task) && self.sees(task);
+            let wanted = |frame: &TaskFrame| !frame.task.status.is_terminal() && is_seen(&frame.task);
+            let tasks = self.shared.hub.newest(under.sources(), 0, CELERY_LIST_MAX, wanted).frames;
             return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
         }
         self.list(Listing { left: None, with_cursor: false, id });

@@ -15,7 +15,7 @@ use super::{Deliver, Request, Sessions, errands::Waiting, term::Term, watches::W
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Grant, Mailbox, PullOptions, Stale, Walk},
+    hub::{Grant, Mailbox, PullOptions, Stale, Under, Walk},
     proto::{
         CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode, Position, RequestId,
         ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
@@ -271,6 +271,12 @@ impl Session {
     /// The access function of this client.
     pub(super) fn sees(&self, task: &Task) -> bool {
         self.identity.may_watch(task)
+    }
+
+    /// What is watched, and where to look for it.
+    pub(super) fn under(&self, topics: Vec<Topic>) -> Under {
+        let sources = self.identity.sources(&topics);
+        Under::among(topics, sources)
     }
 
     pub(super) fn position(&self) -> Position {

@@ -97,10 +97,10 @@ impl Session {
 
     /// Collects the snapshot: everything under the watched topics as of now.
     pub(super) fn begin_snapshot(&mut self, reset: Option<ResumeFailure>, now: Now) {
-        let topics = self.watches.topics();
+        let under = self.under(self.watches.topics());
         let done = self.shared.hub.progress().applied;
         // What is newer is marked, and follows as a live frame.
-        let left = Box::new(Walk::new(topics, done.map_or(Position::START, |done| done.position)));
+        let left = Box::new(Walk::new(under, done.map_or(Position::START, |done| done.position)));
         if self.encoding == Encoding::Celery {
             self.celery_snapshot(left, done, now);
         } else {
@@ -111,14 +111,15 @@ impl Session {
     /// One list of live tasks, newest first, as today's front ends expect, then whatever it has no room for: the rest
     /// of the live ones and the ends. The list promises nothing of those, so it has a cursor only if there are none.
     fn celery_snapshot(&mut self, mut left: Box<Walk>, done: Option<Cursor>, now: Now) {
-        let topics = self.watches.topics();
+        let under = self.under(self.watches.topics());
+        let is_seen = |task: &Task| under.has(task) && self.sees(task);
         let shown = Cell::new(0);
         let wanted = |frame: &TaskFrame| {
-            let is_shown = done.is_some_and(|done| frame.position() <= done.position) && self.sees(&frame.task);
+            let is_shown = done.is_some_and(|done| frame.position() <= done.position) && is_seen(&frame.task);
             shown.set(shown.get() + usize::from(is_shown));
             is_shown && !frame.task.status.is_terminal()
         };
-        let tasks = self.shared.hub.newest(&topics, 0, CELERY_LIST_MAX, wanted).frames;
+        let tasks = self.shared.hub.newest(under.sources(), 0, CELERY_LIST_MAX, wanted).frames;
         self.shared.metrics.snapshot(shown.get());
         let rest = |task: &Task| self.sees(task) && !is_listed(&tasks, task);
         let is_whole = self.shared.hub.peek(&mut left, rest).is_none();

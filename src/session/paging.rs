@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    hub::{Hub, Walk},
+    hub::{Hub, Under, Walk},
     proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
 };
 
@@ -34,9 +34,10 @@ impl Session {
     ) -> Result<Missing, ResumeFailure> {
         let every = self.deliver == Deliver::Every;
         let sees = |task: &Task| self.sees(task);
-        let missed = self.shared.hub.missed(&topics, after, through, every, MISSED_FRAMES_MAX, sees)?;
+        let under = self.under(topics);
+        let missed = self.shared.hub.missed(&under, after, through, every, MISSED_FRAMES_MAX, sees)?;
         let (left, is_all) = (missed.frames.into(), !missed.more);
-        Ok((Stage::Missed { left, topics, through, is_all }, missed.hidden))
+        Ok((Stage::Missed { left, topics: under.into_topics(), through, is_all }, missed.hidden))
     }
 
     pub(super) fn send_missed(&mut self, output: &mut Output, now: Now) {
@@ -82,7 +83,9 @@ impl Session {
         let live_only = !listing.with_cursor;
         let walk = listing.left.get_or_insert_with(|| {
             let through = self.cursor.map_or(Position::START, |cursor| cursor.position);
-            Walk::new(self.watches.topics(), through)
+            let topics = self.watches.topics();
+            let sources = self.identity.sources(&topics);
+            Walk::new(Under::among(topics, sources), through)
         });
         let wanted = |task: &Task| self.identity.may_watch(task) && !(live_only && task.status.is_terminal());
         if self.encoding == Encoding::Celery {

@@ -174,6 +174,14 @@ fn median(samples: &[Duration]) -> Duration {
 const CROWDED: &str = "crowded";
 const CROWD: usize = 2000;
 
+async fn has_crowd(target: &Target) {
+    let task = |n| json!({"task_id": format!("c{n}"), "root_id": CROWDED, "user_id": "u2", "tags": [CROWDED]});
+    let crowd: Vec<Value> = (0..CROWD).map(task).collect();
+    for part in crowd.chunks(500) {
+        target.publish(&json!(part)).await;
+    }
+}
+
 const PAIRS: usize = 500;
 
 /// By how much the odds may be off one half. Nothing at all comes to 0.05 with so many pairs.
@@ -214,14 +222,8 @@ async fn are_one_class(what: &str, foreign_id: &str, mut ask: impl AsyncFnMut(&s
 async fn how_long_an_answer_takes_does_not_tell_what_exists() {
     let target = Target::start_alone(&[QUIET]).await;
     target.has_task(FOREIGN, Some("u2")).await;
-    let crowd: Vec<Value> = (0..CROWD)
-        .map(|n| json!({"task_id": format!("c{n}"), "root_id": CROWDED, "user_id": "u2", "tags": [CROWDED]}))
-        .collect();
-    for part in crowd.chunks(500) {
-        target.publish(&json!(part)).await;
-    }
+    has_crowd(&target).await;
     target.has_task("own", Some("u1")).await;
-    target.publish(&json!({"task_id": "child", "root_id": FOREIGN, "user_id": "u2"})).await;
     let token = token_with("u1", &["own"], true);
     let mut rest = Wire::connect(target.port).await;
     for (address, id) in
@@ -236,11 +238,14 @@ async fn how_long_an_answer_takes_does_not_tell_what_exists() {
         })
         .await;
     }
-    for (kind, field) in
-        [("get_task_status", "task_id"), ("cancel_task", "task_id"), ("subscribe", "task_id"), ("subscribe", "root_id")]
-    {
+    for (kind, field, foreign_id) in [
+        ("get_task_status", "task_id", FOREIGN),
+        ("cancel_task", "task_id", FOREIGN),
+        ("subscribe", "task_id", FOREIGN),
+        ("subscribe", "root_id", CROWDED),
+    ] {
         let mut socket = Wire::open_as(target.port, &token).await;
-        are_one_class(&format!("{kind} {field}"), FOREIGN, async |id| {
+        are_one_class(&format!("{kind} {field}"), foreign_id, async |id| {
             socket.send(&text(&json!({"type": kind, field: id, "id": "q"}).to_string())).await;
             if kind == "subscribe" {
                 socket.send(&text(&json!({"type": "unsubscribe", field: id}).to_string())).await;
@@ -259,9 +264,10 @@ async fn how_long_an_answer_takes_does_not_tell_what_exists() {
 async fn how_long_a_snapshot_takes_does_not_tell_what_exists() {
     let target = Target::start_alone(&[QUIET]).await;
     target.has_task(FOREIGN, Some("u2")).await;
+    has_crowd(&target).await;
     let token = token_with("u1", &["own"], false);
-    for address in ["/ws/tasks/", "/ws/groups/"] {
-        are_one_class(address, FOREIGN, async |id| {
+    for (address, foreign_id) in [("/ws/tasks/", FOREIGN), ("/ws/groups/", CROWDED)] {
+        are_one_class(address, foreign_id, async |id| {
             let path = format!("{address}{id}/");
             let mut wire = Wire::open(target.port, &path, &format!("Authorization: Bearer {token}\r\n")).await;
             soon("a snapshot", wire.until(b"\"active_tasks\"")).await;
