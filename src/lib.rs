@@ -16,6 +16,7 @@ pub mod proto;
 
 pub mod metrics;
 
+pub mod limits;
 pub mod log;
 
 pub mod hub;

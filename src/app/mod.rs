@@ -8,6 +8,7 @@ mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod networks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use crate::{
     http::{self, Context},
     hub::Hub,
     input::Publisher,
+    limits::Limits,
     log::{Backend, Checkpoints, Log},
     metrics::Metrics,
     proto::TaskId,
@@ -59,18 +61,20 @@ impl App {
         let hub = Hub::new(config.tasks, metrics.clone());
         let verifier = Verifier::new(config.auth)?;
         let publisher = Publisher::new(log.clone());
+        let limits = Limits::new(config.limits, metrics.clone(), clock::now());
         // Soft: no new connections, and those that are open are ended with a word.
         let drain = Drain::default();
         let open = TaskTracker::new();
-        let sessions = Sessions {
+        let sessions = Arc::new(Sessions {
             hub: hub.clone(),
             verifier: verifier.clone(),
+            limits: limits.clone(),
             publisher: publisher.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(config.sessions),
             drain: drain.clone(),
             open: open.clone(),
-        };
+        });
         let canary = config.canary.map(|settings| {
             let id = TaskId::canary(clock::unique_id());
             Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
@@ -82,6 +86,7 @@ impl App {
             settings: Arc::new(config.http),
             hub: hub.clone(),
             verifier,
+            limits: limits.clone(),
             publisher: publisher.clone(),
             sessions: sessions.clone(),
             metrics: metrics.clone(),
@@ -104,6 +109,7 @@ impl App {
         let connections = app.tasks.clone();
         app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
         app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        app.spawn(networks::run(config.networks, limits, metrics.clone(), app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
         let dead_letters = log.keeps_dead_letters().then(|| {
@@ -121,7 +127,7 @@ impl App {
     }
 
     /// A delivery worker for each core.
-    fn deliver(&self, sessions: &Sessions) {
+    fn deliver(&self, sessions: &Arc<Sessions>) {
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
             let (sessions, stop) = (sessions.clone(), self.stop.clone());
             self.spawn(async move {

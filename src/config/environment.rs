@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn no_setting_is_named_like_a_variable_of_kubernetes() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(!is_of_kubernetes(&key.variable(), ADDRESS), "{}", key.variable());
         }
         assert!(!is_of_kubernetes(CONFIG, ADDRESS));

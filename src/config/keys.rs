@@ -1,5 +1,7 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it.
+//! file and the texts of mistakes are all read from it. Its part about limits is in `keys_limits`.
+
+use std::sync::LazyLock;
 
 /// What a key holds, and so how it is read and what is expected of it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// One thing that can be configured.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     /// Dotted, as in the TOML file.
     pub path: &'static str,
@@ -38,7 +40,7 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 9] = [
+pub(super) const TABLES: [(&str, &str); 10] = [
     ("", ""),
     ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
     ("log", "Where events are kept and read from."),
@@ -47,6 +49,7 @@ pub(super) const TABLES: [(&str, &str); 9] = [
     ("memory", "When the service refuses what is new, before it runs out of memory."),
     ("sessions", "Timers and limits of WebSocket connections."),
     ("http", "Limits of the public listener."),
+    ("limits", "Who may come, how often, and how many at a time. Each replica counts for itself."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
 
@@ -89,20 +92,20 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(super) const fn set(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: Some(default), example: default, doc }
 }
 
-const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+pub(super) const fn unset(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
     Key { path, kind, default: None, example, doc }
 }
 
-const fn with_example(mut key: Key, example: &'static str) -> Key {
+pub(super) const fn with_example(mut key: Key, example: &'static str) -> Key {
     key.example = example;
     key
 }
 
-const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
+pub(super) const fn number(path: &'static str, min: u64, default: &'static str, max: u64, doc: &'static str) -> Key {
     set(path, Kind::Integer { min, max }, default, doc)
 }
 
@@ -112,7 +115,14 @@ pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 const HOUR_MS: u64 = 3_600_000;
 
-pub(super) static KEYS: &[Key] = &[
+/// Everything that can be configured, in the order of the file.
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys = [TABLE, super::keys_limits::LIMITS].concat();
+    keys.sort_by_key(|key| TABLES.iter().position(|(table, _)| *table == key.split().0));
+    keys
+});
+
+static TABLE: &[Key] = &[
     set(
         "listen",
         Kind::Address,

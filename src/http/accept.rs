@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper_util::{
@@ -21,7 +21,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,14 +29,22 @@ use tracing::Instrument;
 use warp::{
     filters::BoxedFilter,
     http::Request,
-    hyper::{body::Incoming, server::conn::http1, service::Service},
+    hyper::{self, body::Incoming, server::conn::http1, service::Service},
     reply::Response,
 };
 
-use super::{Peer, RETRY_AFTER_SECONDS, routes::Route, upgrade::Permit};
+use super::{
+    Peer, RETRY_AFTER_SECONDS,
+    entrance::{Entrance, Visitor},
+    problem::HttpError,
+    refusal,
+    routes::Route,
+    upgrade::Permit,
+};
 use crate::{
     clock,
-    metrics::{Handshake, Metrics},
+    limits::Refusal,
+    metrics::{Handshake, Limit, Metrics},
 };
 
 /// Connections that wait in the kernel to be accepted. The usual 128 are full in a few milliseconds when everyone comes
@@ -47,9 +55,6 @@ const BACKLOG: u32 = 16 * 1024;
 /// Connections whose first request is looked at, at a time. When thousands bring theirs in the same moment the others
 /// wait without being scheduled, so that the reader of the log, sessions and probes find a short queue before them.
 const TURNS: usize = 64;
-
-/// The longest head of a request, in bytes: a long token in several places at once, and no more.
-const HEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// Refusals of connections over the limit that are said politely at the same time; others are just closed.
 const REFUSALS_MAX: usize = 64;
@@ -66,10 +71,12 @@ const UNSENT_MAX_BYTES: u32 = 16 * 1024;
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections, and how patiently.
-#[derive(Clone, Copy, Debug)]
+/// Who is let in, how many connections, and how patiently.
 pub(super) struct Limits {
+    pub entrance: Entrance,
     pub connections_max: usize,
+    /// The longest head of a request, in bytes.
+    pub header_max_bytes: usize,
     /// From accepting a connection to the end of its first request's head: who opens connections and says nothing
     /// keeps no place for long.
     pub header_timeout: Duration,
@@ -109,8 +116,8 @@ pub(super) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let shared =
-        Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns: Semaphore::new(TURNS), stop: stop.clone() });
+    let turns = Semaphore::new(TURNS);
+    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -119,21 +126,32 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        if let Ok(permit) = places.clone().try_acquire_owned() {
-            prepare(&stream);
-            let permit = Permit::new(permit);
-            tracker.spawn(serve_connection(stream, Peer(address), permit, shared.clone()).in_current_span());
-        } else {
-            metrics.handshake(Handshake::OverCapacity);
-            if let Ok(permit) = refusals.clone().try_acquire_owned() {
-                tracker.spawn(async move {
-                    // A peer that does not even read its refusal is no loss.
-                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
-                    drop(permit);
-                });
+        let admitted = match places.clone().try_acquire_owned() {
+            Ok(place) => shared.limits.entrance.greet(address, clock::now()).map(|visitor| (place, visitor)),
+            Err(_) => Err(over_capacity(&metrics)),
+        };
+        match admitted {
+            Ok((place, visitor)) => {
+                prepare(&stream);
+                tracker.spawn(serve_connection(stream, visitor, place, shared.clone()).in_current_span());
+            }
+            Err(refused) => {
+                if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                    tracker.spawn(async move {
+                        refuse(stream, refusal::of(refused)).await;
+                        drop(permit);
+                    });
+                }
             }
         }
     }
+}
+
+/// All places of the listener are taken.
+fn over_capacity(metrics: &Metrics) -> Refusal {
+    metrics.handshake(Handshake::OverCapacity);
+    metrics.limit_refused(Limit::Connections);
+    Refusal { limit: Limit::Connections, retry_after: Some(Duration::from_secs(RETRY_AFTER_SECONDS.into())) }
 }
 
 /// Errors of one connection that died in the backlog are nothing; others last a while and would spin the loop.
@@ -185,7 +203,20 @@ fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
 
 /// Serves a connection from its first byte on. Until then it costs next to nothing, however many there are: hyper takes
 /// 16 KiB for its buffers as soon as it looks at one.
-async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+async fn serve_connection(
+    mut stream: TcpStream,
+    mut visitor: Visitor,
+    place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+) {
+    if visitor.must_introduce {
+        // Boxed, as few do.
+        match Box::pin(shared.introduce(&mut stream, visitor)).await {
+            Ok(introduced) => visitor = introduced,
+            Err(Some(error)) => return Box::pin(refuse(stream, error)).await,
+            Err(None) => return,
+        }
+    }
     let asked = Arc::new(Notify::new());
     let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
     let mut first_byte = [0];
@@ -193,15 +224,18 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
         biased;
         // Not `readable`, which may say so when there is nothing to read yet.
         peeked = stream.peek(&mut first_byte) => matches!(peeked, Ok(1..)),
-        () = silence.as_mut() => false,
+        () = silence.as_mut() => {
+            shared.metrics.limit_refused(Limit::HeaderTime);
+            false
+        }
         // A browser opens connections that it may never use.
         () = shared.stop.cancelled() => false,
     };
     if has_begun {
         let turn = shared.turns.acquire().await;
         let routes = TowerToHyperService::new(warp::service(shared.routes.clone()));
-        let (asked, metrics) = (asked.clone(), shared.metrics.clone());
-        let requests = Requests { routes, asked, metrics, peer, permit };
+        let permit = Permit::new(place, visitor.place.take());
+        let requests = Requests { routes, asked: asked.clone(), shared: shared.clone(), visitor, permit };
         let mut serving = Box::pin(serve_requests(stream, requests, &shared, silence));
         // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
         let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
@@ -212,7 +246,26 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
             serving.await;
         }
     } else {
-        tracing::debug!(peer = %peer.0, "a connection ended before it brought anything");
+        tracing::debug!(peer = %visitor.peer, "a connection ended before it brought anything");
+    }
+}
+
+impl Shared {
+    /// Waits for what a trusted proxy has to say first.
+    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<HttpError>> {
+        let introduction = self.limits.entrance.introduce(stream, visitor, self.limits.header_timeout, clock::now);
+        let introduced = self.stop.run_until_cancelled(introduction).await.ok_or(None)?;
+        introduced.map_err(|refused| refused.map(refusal::of))
+    }
+
+    /// Resets, timeouts and malformed requests: the peer's doing.
+    fn ended_early(&self, error: &hyper::Error, peer: SocketAddr) {
+        if error.is_parse_too_large() {
+            self.metrics.limit_refused(Limit::HeaderBytes);
+        } else if error.is_timeout() {
+            self.metrics.limit_refused(Limit::HeaderTime);
+        }
+        tracing::debug!(%error, %peer, "a connection ended early");
     }
 }
 
@@ -239,9 +292,12 @@ async fn serve_requests<S>(
 ) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>,
 {
-    let peer = requests.peer;
+    let peer = requests.visitor.peer;
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.limits.keep_alive_timeout).max_buf_size(HEAD_MAX_BYTES);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.keep_alive_timeout)
+        .max_buf_size(shared.limits.header_max_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests).with_upgrades());
     let mut stopping = false;
     let ended = loop {
@@ -252,14 +308,14 @@ async fn serve_requests<S>(
                 connection.as_mut().graceful_shutdown();
             }
             () = silence.as_mut() => {
-                tracing::debug!(peer = %peer.0, "a connection brought no request in time");
+                shared.metrics.limit_refused(Limit::HeaderTime);
+                tracing::debug!(%peer, "a connection brought no request in time");
                 return;
             }
         }
     };
     if let Err(error) = ended {
-        // Resets, timeouts and malformed requests: the peer's doing.
-        tracing::debug!(%error, peer = %peer.0, "a connection ended early");
+        shared.ended_early(&error, peer);
     }
 }
 
@@ -270,13 +326,15 @@ async fn silence(asked: &Notify, limit: Duration) {
     }
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
 /// hyper's service for one connection: tells each request where it came from, and times and counts each response.
 struct Requests<S> {
     routes: S,
     /// Told of each request.
     asked: Arc<Notify>,
-    metrics: Arc<Metrics>,
-    peer: Peer,
+    shared: Arc<Shared>,
+    visitor: Visitor,
     permit: Permit,
 }
 
@@ -286,46 +344,66 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let started = clock::now().instant;
+        let now = clock::now();
+        let started = now.instant;
         self.asked.notify_one();
+        let client = match self.shared.limits.entrance.client(&self.visitor, request.headers(), now) {
+            Ok(client) => client,
+            Err(refused) => return self.refuse(refused, started),
+        };
         // The path only: the query may hold a token.
         let span = tracing::debug_span!(
             "request",
             method = %request.method(),
             path = request.uri().path(),
-            peer = %self.peer.0
+            peer = %self.visitor.peer,
+            client = %client.caller.address()
         );
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(Peer(self.visitor.peer));
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
         let answer = self.routes.call(request);
-        let metrics = self.metrics.clone();
+        let metrics = self.shared.metrics.clone();
         let reported = async move {
             let response = answer.await?;
-            let route = response.extensions().get::<Route>().map_or("unknown", |route| route.0);
-            let status = response.status().as_u16();
-            let took = clock::now().instant.saturating_duration_since(started);
-            metrics.http_request(route, status, took);
-            tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
+            report(&response, started, &metrics);
             Ok(response)
         };
         Box::pin(reported.instrument(span))
     }
 }
 
-/// Says 503 on a connection that was never given to hyper. Reading what the peer sent comes first of closing, or the
-/// kernel would answer it with a reset that overtakes the refusal.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    let body = r#"{"detail":"The limit of connections is reached; try again.","status":503,"title":"The service is full","type":"urn:taskcast:problem:over-capacity"}"#;
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         retry-after: {RETRY_AFTER_SECONDS}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
+impl<S> Requests<S> {
+    /// Answers without asking what it is that they want.
+    fn refuse(&self, refused: Refusal, started: Instant) -> Answer {
+        let mut response = refusal::of(refused).into_response();
+        response.extensions_mut().insert(Route("refused"));
+        report(&response, started, &self.shared.metrics);
+        Box::pin(future::ready(Ok(response)))
+    }
+}
+
+fn report(response: &Response, started: Instant, metrics: &Metrics) {
+    let route = response.extensions().get::<Route>().map_or("unknown", |route| route.0);
+    let status = response.status().as_u16();
+    let took = clock::now().instant.saturating_duration_since(started);
+    metrics.http_request(route, status, took);
+    tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
+}
+
+/// Says why on a connection that was never given to hyper.
+async fn refuse(stream: TcpStream, error: HttpError) {
+    // A peer that does not even read its refusal is no loss.
+    let _ = timeout(REFUSAL_TIMEOUT, say(stream, &error.into_http1())).await;
+}
+
+/// Reading what the peer sent comes first of closing, or the kernel would answer it with a reset that overtakes what was
+/// said.
+async fn say(mut stream: TcpStream, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;
     let mut unread = [0; 512];
     while stream.read(&mut unread).await? > 0 {}

@@ -25,14 +25,27 @@ use crate::{
 /// # Errors
 /// 401 without a good token; 403 when another site made the browser ask.
 pub(super) fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
+    identify_with_token(context, head).map(|(identity, _)| identity)
+}
+
+/// As [`identify`], with the token that said so.
+///
+/// # Errors
+/// Likewise.
+pub(super) fn identify_with_token(context: &Context, head: &Head) -> Result<(Identity, Option<String>), HttpError> {
     let settings = &context.settings;
+    let now = clock::now();
     let credential = cors::credential(settings, head, context.verifier.needs_token()).inspect_err(|_| {
-        settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), clock::now());
+        settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), now);
     })?;
-    context.verifier.verify(credential.token.as_deref(), clock::now().unix_ms).map_err(|error| {
+    let identity = context.verifier.verify(credential.token.as_deref(), now.unix_ms).map_err(|error| {
         context.metrics.authentication_failed(error.code);
+        if let Some(client) = head.client {
+            context.limits.authentication_failed(&client.caller, error.code, now);
+        }
         unauthenticated(&error, credential.token.is_some())
-    })
+    })?;
+    Ok((identity, credential.token))
 }
 
 /// 401 as in RFC 6750 section 3: `error` only when there was a token to be wrong.

@@ -8,6 +8,7 @@ mod checkpoint;
 mod dead_letters;
 mod delivery;
 mod labels;
+mod limits;
 mod log_faults;
 mod overload;
 mod register;
@@ -24,6 +25,7 @@ pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
 pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
@@ -58,6 +60,7 @@ pub struct Metrics {
     http_request_seconds: HistogramVec,
     dead_letters: DeadLetterMetrics,
     delivery: delivery::Delivery,
+    limits: limits::LimitMetrics,
     overload: Overload,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
@@ -160,6 +163,7 @@ impl Metrics {
             ),
             dead_letters: DeadLetterMetrics::new(r),
             delivery: delivery::Delivery::new(r, &seconds, &sizes),
+            limits: limits::LimitMetrics::new(r),
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),

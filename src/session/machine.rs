@@ -16,6 +16,7 @@ use crate::{
     auth::Identity,
     clock::Now,
     hub::{Mailbox, PullOptions, Stale, Walk},
+    limits::{Limit, Meters, Place},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
@@ -94,7 +95,7 @@ pub(super) enum Stage {
 
 /// One client.
 pub(super) struct Session {
-    pub(super) shared: Sessions,
+    pub(super) shared: Arc<Sessions>,
     pub(super) identity: Identity,
     pub(super) encoding: Encoding,
     pub(super) deliver: Deliver,
@@ -129,6 +130,10 @@ pub(super) struct Session {
     pub(super) drains_at: Option<Instant>,
     /// What the client was last told of how fresh its states are.
     pub(super) told_stale: Option<Stale>,
+    /// `None` until the client says something.
+    pub(super) meters: Option<Box<Meters>>,
+    /// Held: among the connections of its user.
+    pub(super) place: Option<Place>,
 }
 
 impl Drop for Session {
@@ -141,7 +146,7 @@ impl Drop for Session {
 
 impl Session {
     /// A session that watches nothing yet; `opening` gives it its first words.
-    pub(super) fn new(shared: &Sessions, identity: Identity, request: &Request, now: Now) -> Self {
+    pub(super) fn new(shared: &Arc<Sessions>, identity: Identity, request: &Request, now: Now) -> Self {
         let expires_at = identity.expires_at_ms.map(|at| now.instant_at(at));
         Self {
             shared: shared.clone(),
@@ -170,6 +175,8 @@ impl Session {
             expires_at,
             drains_at: None,
             told_stale: None,
+            meters: None,
+            place: None,
         }
     }
 
@@ -223,7 +230,7 @@ impl Session {
     /// A message arrived.
     pub(super) fn on_inbound(&mut self, inbound: Inbound, now: Now) {
         self.heard_at = now.instant;
-        if self.closing.is_some() {
+        if self.closing.is_some() || !self.may_speak(now) {
             return;
         }
         let command = match (inbound, self.encoding) {
@@ -233,14 +240,12 @@ impl Session {
                 let echoed = CloseCode::ALL.into_iter().find(|known| Some(known.number()) == code);
                 return self.close(echoed.unwrap_or(CloseCode::Normal), "");
             }
-            (Inbound::TooLong(bytes), _) => Err(CommandError {
-                code: ErrorCode::InvalidMessage,
-                message: format!(
-                    "the message has {bytes} bytes, more than {} (message_max_bytes)",
-                    self.shared.settings.message_max_bytes
-                ),
-                id: None,
-            }),
+            (Inbound::TooLong(bytes), _) => {
+                self.shared.metrics.limit_refused(Limit::MessageBytes);
+                let most = self.shared.settings.message_max_bytes;
+                let message = format!("the message has {bytes} bytes, more than {most} (message_max_bytes)");
+                Err(CommandError { code: ErrorCode::InvalidMessage, message, id: None })
+            }
             (Inbound::Binary(bytes), Encoding::Protobuf) => Command::from_protobuf(&bytes),
             (Inbound::Binary(_), _) => {
                 return self
