@@ -25,6 +25,11 @@ use crate::{
 
 /// Put to work before anything is measured: allocators, caches and connections warm up.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// Of a crowd that has been at it before.
+const SHORT_WARM_UP: Duration = Duration::from_millis(100);
+
+/// How long a server is measured before it is the next one's turn. The kernel counts CPU time in hundredths of a second.
+const SHORT_TURN: Duration = Duration::from_millis(500);
 const WARM_UP_SMOKE: Duration = Duration::from_millis(50);
 
 pub struct Lab {
@@ -116,29 +121,42 @@ impl Lab {
         Ok(started)
     }
 
-    /// Connects a crowd to each server in turn, warms it up, and measures the work; as often as is wanted. A server's
-    /// failure is a line of the report.
+    /// Connects a crowd to each server, warms it up, and measures the work; servers take turns, as often as is wanted. Where
+    /// all crowds can be there at a time, the turns are short, so that what a shared machine does meanwhile meets every
+    /// server alike. A server's failure is a line of the report.
     pub fn contest(
         &mut self,
         instances: &[(String, Box<dyn Instance>)],
         watchers: &[Watcher],
         work: impl Fn(&mut Crowd<'_>, Duration) -> Outcome<()>,
     ) -> Vec<Results> {
+        let stays = instances.len() * watchers.len() <= self.place.watchers_at_once;
+        let lasting = if stays { self.seconds().min(SHORT_TURN) } else { self.seconds() };
+        let rounds = self.size.repeat * (self.seconds().as_millis() / lasting.as_millis()) as usize;
         let mut results: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+        let mut crowds: BTreeMap<usize, Crowd<'_>> = BTreeMap::new();
         let mut out: Vec<usize> = Vec::new();
-        for _ in 0..self.size.repeat {
+        for _ in 0..rounds {
             for (index, (name, instance)) in instances.iter().enumerate() {
                 if out.contains(&index) {
                     continue;
                 }
-                let round = || -> Outcome<Measured> {
-                    let mut crowd = Crowd::new(&**instance, watchers.to_vec())?;
+                let waiting = crowds.remove(&index);
+                let warm_up = if waiting.is_some() { self.warm_up().min(SHORT_WARM_UP) } else { self.warm_up() };
+                let round = || -> Outcome<(Measured, Crowd<'_>)> {
+                    let mut crowd = match waiting {
+                        Some(crowd) => crowd,
+                        None => Crowd::new(&**instance, watchers.to_vec())?,
+                    };
                     connect_all(&mut crowd)?;
-                    work(&mut crowd, self.warm_up())?;
-                    measure(&**instance, &mut crowd, |crowd| work(crowd, self.seconds()))
+                    work(&mut crowd, warm_up)?;
+                    Ok((measure(&**instance, &mut crowd, |crowd| work(crowd, lasting))?, crowd))
                 };
                 match round() {
-                    Ok(measured) => results.entry(index).or_default().push(measured),
+                    Ok((measured, crowd)) => {
+                        results.entry(index).or_default().push(measured);
+                        crowds.extend(stays.then_some((index, crowd)));
+                    }
                     Err(error) => {
                         out.push(index);
                         self.report.skipped.push(format!("{name} with {} watchers: {error}", watchers.len()));

@@ -21,6 +21,8 @@ pub struct Place {
     pub cores: Option<Cores>,
     /// The most watchers that will connect; limits of a server have to allow them.
     pub watchers_max: usize,
+    /// For how many, of all servers together, this process can have files.
+    pub watchers_at_once: usize,
     /// How many events of one task may wait for a watcher: what a server keeps per topic has to be more.
     pub events_waiting_max: usize,
 }
@@ -52,7 +54,8 @@ impl Place {
             return Err(format!("{watchers_max} watchers need {wanted} file descriptors: raise `ulimit -Hn`").into());
         }
         setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
-        Ok(Self { cores, watchers_max, events_waiting_max: EVENTS_WAITING_DEFAULT })
+        let watchers_at_once = hard.map_or(u64::MAX, |hard| hard - DESCRIPTORS_BESIDES_WATCHERS) as usize;
+        Ok(Self { cores, watchers_at_once, watchers_max, events_waiting_max: EVENTS_WAITING_DEFAULT })
     }
 
     /// A port that nobody listens on.

@@ -86,7 +86,7 @@ impl Hub {
         lock(&self.0.trail).evicted(after);
         self.0.progress.send_modify(|progress| {
             *progress = Progress {
-                generation: progress.generation + 1,
+                generation: self.next_generation(),
                 reset: Some(ResumeFailure::Trimmed),
                 replayed: false,
                 ..*progress

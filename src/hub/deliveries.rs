@@ -8,10 +8,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::{Hub, Mailbox, Runs, lock};
+use super::{Hub, Mailbox, Progress, Runs, lock};
 use crate::{clock::Now, metrics::Tally};
 
 #[derive(Default)]
@@ -46,10 +45,25 @@ impl Deliveries {
     }
 }
 
+/// What those who are delivered to share for a moment.
+pub struct Turn {
+    pub now: Now,
+    /// As it was when the turn began: at most a few deliveries old.
+    pub progress: Progress,
+    pub runs: Runs,
+    pub tally: Tally,
+}
+
 /// Somebody who delivers. Any number may work side by side.
 pub struct Worker(Hub);
 
 impl Hub {
+    /// The first turn of a worker.
+    #[must_use]
+    pub fn turn(&self, now: Now) -> Turn {
+        Turn { now, progress: self.progress(), runs: Runs::default(), tally: self.0.metrics.tally() }
+    }
+
     /// A new worker; while there is one, mailboxes that are attended wait for it.
     #[must_use]
     pub fn worker(&self) -> Worker {
@@ -85,12 +99,16 @@ impl Worker {
     }
 
     /// Delivers what is due to a few sessions, or wakes them.
-    pub fn deliver(&self, due: &[Arc<Mailbox>], now: Now, runs: &mut Runs, tally: &mut Tally) {
-        // All are looked up before the first is asked: each lies elsewhere in memory, and the processor can wait for many
-        // places at a time.
-        let attendants: SmallVec<[_; 16]> = due.iter().map(|mailbox| mailbox.attendant()).collect();
-        for (mailbox, attendant) in due.iter().zip(attendants) {
-            if !attendant.is_some_and(|attendant| attendant.deliver(now, runs, tally)) {
+    pub fn deliver(&self, due: &[Arc<Mailbox>], turn: &mut Turn) {
+        turn.progress = self.0.progress();
+        for mailbox in due {
+            mailbox.prefetch();
+        }
+        for attendant in due.iter().filter_map(|mailbox| mailbox.attendant()) {
+            attendant.prefetch();
+        }
+        for mailbox in due {
+            if !mailbox.attendant().is_some_and(|attendant| attendant.deliver(turn)) {
                 mailbox.wake();
             }
         }

@@ -4,15 +4,14 @@
 //! Refuses to know: what is new, and whether the session may see it.
 
 use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError, Weak,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::{run::Runs, slot::Slot};
-use crate::{clock::Now, metrics::Tally};
+use super::{deliveries::Turn, slot::Slot};
 
 /// Marks are compacted when there are this many, then at every doubling.
 const COMPACT_AT_MIN: usize = 64;
@@ -22,8 +21,11 @@ pub(super) type Slots = SmallVec<[Arc<Slot>; 1]>;
 
 /// Somebody who can look into a mailbox at once, without being scheduled for it.
 pub trait Attendant: Send + Sync {
+    /// Looks at what [`Attendant::deliver`] begins with, without waiting for it: it lies somewhere in memory.
+    fn prefetch(&self);
+
     /// Takes what is due to its end, if nothing stands in the way. False when its own task must be woken for it.
-    fn deliver(&self, now: Now, runs: &mut Runs, tally: &mut Tally) -> bool;
+    fn deliver(&self, turn: &mut Turn) -> bool;
 }
 
 /// One session's mailbox.
@@ -31,7 +33,8 @@ pub trait Attendant: Send + Sync {
 pub struct Mailbox {
     marks: Mutex<Marks>,
     wake: Notify,
-    attendant: OnceLock<Weak<dyn Attendant>>,
+    /// Holds the mailbox in turn, until it is done.
+    attendant: OnceLock<Arc<dyn Attendant>>,
     /// It stands in the list of deliveries; whoever looks or writes holds that list's lock.
     is_due: AtomicBool,
 }
@@ -61,8 +64,8 @@ impl Mailbox {
         is_news
     }
 
-    /// From now on `attendant` is asked first. Only the first one counts.
-    pub fn attend(&self, attendant: Weak<dyn Attendant>) {
+    /// From now on `attendant` is asked first. Only the first one counts. It must let go of the mailbox in the end.
+    pub fn attend(&self, attendant: Arc<dyn Attendant>) {
         let _ = self.attendant.set(attendant);
     }
 
@@ -70,13 +73,21 @@ impl Mailbox {
         self.attendant.get().is_some()
     }
 
-    /// Notes whether it stands in the list of deliveries; whether it did.
+    /// Notes whether it stands in the list of deliveries; whether it did. With that list's lock held.
     pub(super) fn set_due(&self, is_due: bool) -> bool {
-        self.is_due.swap(is_due, Ordering::Relaxed)
+        let was_due = self.is_due.load(Ordering::Relaxed);
+        self.is_due.store(is_due, Ordering::Relaxed);
+        was_due
     }
 
-    pub(super) fn attendant(&self) -> Option<Arc<dyn Attendant>> {
-        self.attendant.get().and_then(Weak::upgrade)
+    pub(super) fn attendant(&self) -> Option<&dyn Attendant> {
+        self.attendant.get().map(|attendant| &**attendant)
+    }
+
+    /// Looks at it without waiting for it. A crowd lies all over the memory, and the processor can wait for many places at a
+    /// time, but not beyond a lock.
+    pub(super) fn prefetch(&self) {
+        std::hint::black_box((self.marks.is_poisoned(), self.attendant.get().is_some()));
     }
 
     /// Lets the session look.

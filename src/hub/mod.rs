@@ -47,7 +47,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -59,10 +59,10 @@ use self::{
     listings::Listings, order::Order, slot::Slot, topics::Topics, trail::Trail, waiting::Waiting,
 };
 pub use self::{
-    deliveries::Worker,
+    deliveries::{Turn, Worker},
     image::{Image, ImageReader, Restored},
     mailbox::{Attendant, Mailbox},
-    run::{Run, Runs, Wanted},
+    run::{Grant, Run, Runs, Wanted},
     select::Newest,
     view::{Missed, PullOptions, Pulled, Watch},
     waiting::Reached,
@@ -150,6 +150,8 @@ struct Inner {
     trail: Mutex<Trail>,
     departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
+    /// Of `progress`; moves before anything is applied under the new one.
+    generation: AtomicU64,
     /// Mailboxes to wake once `marked` has moved.
     stragglers: Mutex<Vec<Arc<Mailbox>>>,
     deliveries: Deliveries,
@@ -187,6 +189,7 @@ impl Hub {
             trail,
             departures: Mutex::default(),
             progress: watch::Sender::default(),
+            generation: AtomicU64::new(0),
             stragglers: Mutex::default(),
             deliveries: Deliveries::default(),
             waiting: Mutex::default(),
@@ -203,6 +206,10 @@ impl Hub {
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.0.progress.borrow()
+    }
+
+    fn next_generation(&self) -> u64 {
+        self.0.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn shard(&self, id: &TaskId) -> MutexGuard<'_, Shard> {

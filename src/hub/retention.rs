@@ -142,7 +142,7 @@ impl Hub {
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
         self.0.progress.send_modify(|progress| {
             *progress = Progress {
-                generation: progress.generation + 1,
+                generation: self.next_generation(),
                 reset: Some(reason),
                 applied: None,
                 marked: Position::START,

@@ -3,12 +3,12 @@
 //!
 //! Refuses to know: sockets, and what is due of more than one task.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Hub, Mailbox,
+    Hub, Mailbox, Progress,
     slot::{Slot, State},
 };
 use crate::proto::{Cursor, Encoding, Position, Task, TaskFrame};
@@ -39,6 +39,25 @@ pub struct Wanted {
     /// All that the ring holds, not just the newest and the key frames.
     pub every: bool,
     pub encoding: Encoding,
+}
+
+/// The task that somebody was last found to be allowed to see. What the access function goes by has not changed since
+/// the task stands where it does, so it need not be asked again.
+#[derive(Default)]
+pub struct Grant(Option<Position>);
+
+impl Grant {
+    fn covers(&mut self, state: &State, sees: impl Fn(&Task) -> bool) -> bool {
+        let listed_at = Some(state.listed_at());
+        if self.0 == listed_at {
+            return true;
+        }
+        let is_seen = sees(&state.current().task);
+        if is_seen {
+            self.0 = listed_at;
+        }
+        is_seen
+    }
 }
 
 /// The last few pieces, of one who delivers.
@@ -159,20 +178,24 @@ impl Runs {
 
 impl Hub {
     /// As [`Hub::pull`], for the most frequent case, and cheaper: what came for the one task that is marked, when that is
-    /// nothing but frames. `None` tells nothing: there may be none, or more. `through` is what [`Hub::progress`] said of
-    /// `marked`.
+    /// nothing but frames. `None` tells nothing: there may be none, or more. `progress` may be a moment old.
     #[must_use]
     pub fn pull_run<'a>(
+        &self,
         mailbox: &Arc<Mailbox>,
         wanted: Wanted,
-        through: Position,
+        progress: &Progress,
         runs: &'a mut Runs,
+        grant: &mut Grant,
         sees: impl Fn(&Task) -> bool,
     ) -> Option<&'a Run> {
         let (slot, urgent) = mailbox.take_only()?;
         let run = {
             let state = slot.lock();
-            let is_due = state.is_due(wanted.after, through) && sees(&state.current().task);
+            // Whatever was applied to the task under another generation was so before this lock.
+            let is_due = self.0.generation.load(Ordering::Relaxed) == progress.generation
+                && state.is_due(wanted.after, progress.marked)
+                && grant.covers(&state, sees);
             if is_due { runs.find(&slot, &state, wanted) } else { None }
         };
         if run.is_none() {

@@ -277,6 +277,11 @@ impl State {
         self.frames.iter().rev().nth(1).is_none_or(|before| before.position() <= after)
     }
 
+    /// Where its owner, group and tags became what they are. No other task began or was moved there.
+    pub(super) fn listed_at(&self) -> Position {
+        self.moves.back().map_or(self.born, |(moved_at, _)| *moved_at)
+    }
+
     /// Its owner, group or tags changed.
     pub(super) fn has_moved_since(&self, after: Position) -> bool {
         self.moves.back().is_some_and(|(moved_at, _)| *moved_at > after)

@@ -55,7 +55,9 @@ impl Topics {
             let shard = self.watchers.shard(name);
             let Some(watchers) = shard.get(&name as &dyn Named) else { return };
             let piece = watchers.piece(after);
-            for mailbox in piece.iter().filter_map(|(_, mailbox)| mailbox.as_ref()) {
+            let mailboxes = || piece.iter().filter_map(|(_, mailbox)| mailbox.as_ref());
+            mailboxes().for_each(|mailbox| mailbox.prefetch());
+            for mailbox in mailboxes() {
                 if mailbox.mark(slot, urgent) {
                     to_wake.push(mailbox.clone());
                 }

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{self, Now},
-    hub::{Attendant, Run, Runs},
+    hub::{Attendant, Run, Turn},
     input::Publisher,
     metrics::Tally,
 };
@@ -92,8 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
         let _over = Over(&self);
-        let attendant: Weak<Self> = Arc::downgrade(&self);
-        mailbox.attend(attendant);
+        mailbox.attend(self.clone());
         let mut cancelling: Option<Cancelling> = None;
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
@@ -247,23 +246,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         !stalled && self.session.on_time(now)
     }
 
-    fn deliver(&mut self, now: Now, runs: &mut Runs, tally: &mut Tally) -> bool {
-        // A long step is its task's, which others can run beside.
-        if !self.is_plain || !self.pump.is_idle() || self.session.mailbox.len() > MARKS_MAX {
+    fn deliver(&mut self, turn: &mut Turn) -> bool {
+        if !self.is_plain || !self.pump.is_idle() {
             return false;
         }
         // What the socket does not take now is its task's to finish, which asks the socket again.
         let mut cx = Context::from_waker(Waker::noop());
-        if let Some(run) = self.session.only_run(runs) {
-            if self.pump.write_run(&mut cx, run, now.instant) {
-                self.delivered(run, tally);
+        if let Some(run) = self.session.only_run(&turn.progress, &mut turn.runs) {
+            if self.pump.write_run(&mut cx, run, turn.now.instant) {
+                self.delivered(run, &mut turn.tally);
                 return true;
             }
             self.session.shared.metrics.pulled(run.frames(), run.conflated());
             (self.task_frames, self.oldest_ms) = (run.frames() as u64, Some(run.oldest_ms()));
             return false;
         }
-        self.hand_out(now);
+        // A long step is its task's, which others can run beside.
+        if self.session.mailbox.len() > MARKS_MAX {
+            return false;
+        }
+        self.hand_out(turn.now);
         if !self.pump.is_idle() && matches!(self.pump.poll_write(&mut cx), Poll::Ready(Ok(()))) {
             self.flushed(clock::now());
         }
@@ -288,14 +290,18 @@ impl<S> State<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
-    fn deliver(&self, now: Now, runs: &mut Runs, tally: &mut Tally) -> bool {
+    fn prefetch(&self) {
+        std::hint::black_box(self.state.is_poisoned());
+    }
+
+    fn deliver(&self, turn: &mut Turn) -> bool {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Its task is at it.
             Err(TryLockError::WouldBlock) => return false,
         };
-        state.as_mut().is_none_or(|state| state.deliver(now, runs, tally))
+        state.as_mut().is_none_or(|state| state.deliver(turn))
     }
 }
 

@@ -118,25 +118,32 @@ async fn at_rest(
     (connection, mailbox, client)
 }
 
+fn deliver(world: &World, connection: &Connection<DuplexStream>) -> bool {
+    let mut turn = world.shared.hub.turn(world.now);
+    let delivered = connection.deliver(&mut turn);
+    turn.tally.hand_over();
+    delivered
+}
+
 #[tokio::test]
 async fn a_frame_that_is_due_to_a_session_at_rest_is_written_in_place_of_its_task() {
     let mut world = World::new();
     let (connection, _mailbox, mut client) = at_rest(&world, &mine(), 1 << 16).await;
-    let (mut tally, mut runs) = (world.shared.metrics.tally(), Runs::default());
-    assert!(connection.deliver(world.now, &mut runs, &mut tally), "there is nothing to do, and so nobody to wake");
+    assert!(deliver(&world, &connection), "there is nothing to do, and so nobody to wake");
     world.event("t1", "u1", Some(1.0), None);
     world.event("t1", "u1", Some(2.0), None);
-    assert!(connection.deliver(world.now, &mut runs, &mut tally), "both frames, or the newer one");
+    assert!(deliver(&world, &connection), "both frames, or the newer one");
     world.event("t1", "u1", Some(3.0), None);
-    assert!(connection.deliver(world.now, &mut runs, &mut tally), "the one frame");
-    tally.hand_over();
+    assert!(deliver(&world, &connection), "the one frame");
     let mut told = vec![0; 4_096];
     let read = client.read(&mut told).await.unwrap();
     assert_eq!(percentages(&told[..read]).last(), Some(&3.0));
     assert!(world.shared.metrics.render().unwrap().contains("taskcast_pull_batch_frames_count 2"));
     world.event("t1", "u1", Some(4.0), None);
     let elsewhere = Arc::new(crate::metrics::Metrics::new("memory"));
-    assert!(connection.deliver(world.now, &mut runs, &mut elsewhere.tally()));
+    let mut turn = Turn { tally: elsewhere.tally(), ..world.shared.hub.turn(world.now) };
+    assert!(connection.deliver(&mut turn));
+    turn.tally.hand_over();
     let shown = |metrics: &crate::metrics::Metrics| metrics.render().unwrap();
     assert!(shown(&world.shared.metrics).contains("taskcast_frames_delivered_total 4"), "counted where it belongs");
     assert!(shown(&elsewhere).contains("taskcast_frames_delivered_total 0"));
@@ -145,19 +152,18 @@ async fn a_frame_that_is_due_to_a_session_at_rest_is_written_in_place_of_its_tas
 #[tokio::test]
 async fn what_a_socket_did_not_take_and_what_needs_a_timer_is_left_to_the_task() {
     let mut world = World::new();
-    let (mut tally, mut runs) = (world.shared.metrics.tally(), Runs::default());
     let (narrow, _mailbox, _client) = at_rest(&world, &mine(), 64).await;
     let throttle = Duration::from_secs(1);
     let (throttled, _other, _its_client) = at_rest(&world, &Request { throttle, ..mine() }, 1 << 16).await;
     world.event("t1", "u1", Some(1.0), None);
-    assert!(!narrow.deliver(world.now, &mut runs, &mut tally), "64 bytes are no frame");
-    assert!(!narrow.deliver(world.now, &mut runs, &mut tally), "the rest of the frame comes first");
-    assert!(!throttled.deliver(world.now, &mut runs, &mut tally), "its task keeps the throttle's time");
+    assert!(!deliver(&world, &narrow), "64 bytes are no frame");
+    assert!(!deliver(&world, &narrow), "the rest of the frame comes first");
+    assert!(!deliver(&world, &throttled), "its task keeps the throttle's time");
     let (busy, _another, _whose_client) = at_rest(&world, &mine(), 1 << 16).await;
     for task in 0..=MARKS_MAX {
         world.event(&format!("b{task}"), "u1", Some(1.0), None);
     }
-    assert!(!busy.deliver(world.now, &mut runs, &mut tally), "a long step would keep others waiting");
+    assert!(!deliver(&world, &busy), "a long step would keep others waiting");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -209,8 +215,7 @@ async fn whoever_takes_a_step_no_frame_comes_twice_or_out_of_order_and_the_end_c
 async fn sessions_are_woken_themselves_when_the_last_worker_has_gone() {
     let mut world = World::new();
     let (connection, mailbox, _client) = at_rest(&world, &mine(), 1 << 16).await;
-    let attendant: Weak<Connection<DuplexStream>> = Arc::downgrade(&connection);
-    mailbox.attend(attendant);
+    mailbox.attend(connection);
     let worker = world.shared.hub.worker();
     world.event("t1", "u1", Some(1.0), None);
     drop(worker);

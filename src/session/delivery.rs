@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Sessions;
-use crate::{clock, hub::Runs};
+use crate::clock;
 
 /// Sessions that are served in a row: hardly more than a system call each, some hundred microseconds in all. What takes
 /// longer is left to the session's task.
@@ -19,21 +19,21 @@ impl Sessions {
     /// Runs until it is dropped. Any number may run side by side.
     pub async fn deliver(self: Arc<Self>) {
         let worker = self.hub.worker();
-        let mut tally = self.metrics.tally();
+        let mut turn = self.hub.turn(clock::now());
         let mut due = Vec::with_capacity(PIECE);
-        let mut runs = Runs::default();
         loop {
             worker.due().await;
             while worker.take(PIECE, &mut due) {
                 for few in due.chunks(CLOCK_EVERY) {
-                    worker.deliver(few, clock::now(), &mut runs, &mut tally);
-                    tally.written_by(clock::now().unix_ms);
+                    turn.now = clock::now();
+                    worker.deliver(few, &mut turn);
+                    turn.tally.written_by(clock::now().unix_ms);
                 }
                 due.clear();
-                tally.hand_over();
+                turn.tally.hand_over();
                 tokio::task::yield_now().await;
             }
-            runs.clear();
+            turn.runs.clear();
         }
     }
 }

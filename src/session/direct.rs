@@ -7,7 +7,7 @@ use super::{
     Deliver,
     machine::{Session, Stage},
 };
-use crate::hub::{Hub, Run, Runs, Wanted};
+use crate::hub::{Progress, Run, Runs, Wanted};
 
 impl Session {
     /// Nothing but frames can be due, until the session is told something or the hub starts over.
@@ -25,14 +25,13 @@ impl Session {
 
     /// What is due to a session that [`Session::is_plain`], where that is of one task and short; the cursor is behind it
     /// then. `None` tells nothing.
-    pub(super) fn only_run<'a>(&mut self, runs: &'a mut Runs) -> Option<&'a Run> {
-        let progress = self.shared.hub.progress();
+    pub(super) fn only_run<'a>(&mut self, progress: &Progress, runs: &'a mut Runs) -> Option<&'a Run> {
         if progress.generation != self.generation || progress.stale.is_some() {
             return None;
         }
         let wanted = Wanted { after: self.position(), every: self.deliver == Deliver::Every, encoding: self.encoding };
         let sees = |task: &_| self.identity.may_watch(task);
-        let run = Hub::pull_run(&self.mailbox, wanted, progress.marked, runs, sees)?;
+        let run = self.shared.hub.pull_run(&self.mailbox, wanted, progress, runs, &mut self.grant, sees)?;
         self.cursor = Some(run.cursor());
         Some(run)
     }

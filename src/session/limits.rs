@@ -9,8 +9,17 @@ use crate::{
     auth::Identity,
     clock::Now,
     limits::{Limit, Meters, Place, Refusal},
-    proto::{CloseCode, ErrorCode, ServerMessage},
+    proto::{CloseCode, CommandError, ErrorCode, ServerMessage},
 };
+
+/// What a session holds of limits.
+#[derive(Default)]
+pub(super) struct Allowance {
+    /// `None` until the client says something.
+    meters: Option<Box<Meters>>,
+    /// Held: among the connections of its user.
+    pub(super) place: Option<Place>,
+}
 
 impl Sessions {
     /// A place among the connections of a user; `None` when none is needed. Where everybody is the same user nobody is one.
@@ -41,6 +50,14 @@ impl Session {
         session
     }
 
+    /// A message that was skipped.
+    pub(super) fn too_long(&self, bytes: u64) -> CommandError {
+        self.shared.metrics.limit_refused(Limit::MessageBytes);
+        let most = self.shared.settings.message_max_bytes;
+        let message = format!("the message has {bytes} bytes, more than {most} (message_max_bytes)");
+        CommandError { code: ErrorCode::InvalidMessage, message, id: None }
+    }
+
     fn limited(&mut self, limit: Limit, message: &str, now: Now) {
         let message = message.to_owned();
         self.reply(&ServerMessage::Error { error_code: ErrorCode::LimitReached, message, id: None }, now);
@@ -62,7 +79,7 @@ impl Session {
     fn meters(&mut self, now: Now) -> &Meters {
         let settings = &self.shared.settings;
         let meters = || Box::new(Meters::new(settings.messages_per_minute, settings.bytes_per_minute, now.instant));
-        self.meters.get_or_insert_with(meters)
+        self.allowance.meters.get_or_insert_with(meters)
     }
 
     fn judge(&mut self, outcome: Result<(), Limit>, now: Now) -> bool {

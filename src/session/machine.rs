@@ -11,12 +11,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Deliver, Request, Sessions, watches::Watches, websocket::Inbound};
+use super::{Deliver, Request, Sessions, limits::Allowance, watches::Watches, websocket::Inbound};
 use crate::{
     auth::Identity,
     clock::Now,
-    hub::{Mailbox, PullOptions, Stale, Walk},
-    limits::{Limit, Meters, Place},
+    hub::{Grant, Mailbox, PullOptions, Stale, Walk},
     proto::{
         AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
         Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
@@ -103,6 +102,8 @@ pub(super) struct Session {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) watches: Watches,
     pub(super) generation: u64,
+    /// What [`Session::identity`] was last found to be allowed to see; to be forgotten when that changes.
+    pub(super) grant: Grant,
     /// Everything up to here has been handed out.
     pub(super) cursor: Option<Cursor>,
     pub(super) stage: Stage,
@@ -116,7 +117,8 @@ pub(super) struct Session {
     /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
     pub(super) listings: VecDeque<Listing>,
     pub(super) cancels: VecDeque<Cancel>,
-    pub(super) closing: Option<(CloseCode, String)>,
+    /// Boxed: an open connection has none.
+    pub(super) closing: Option<Box<(CloseCode, String)>>,
     bad_in_a_row: u32,
     /// Pull again without being woken.
     pub(super) more: bool,
@@ -130,10 +132,7 @@ pub(super) struct Session {
     pub(super) drains_at: Option<Instant>,
     /// What the client was last told of how fresh its states are.
     pub(super) told_stale: Option<Stale>,
-    /// `None` until the client says something.
-    pub(super) meters: Option<Box<Meters>>,
-    /// Held: among the connections of its user.
-    pub(super) place: Option<Place>,
+    pub(super) allowance: Allowance,
 }
 
 impl Drop for Session {
@@ -157,6 +156,7 @@ impl Session {
             mailbox: Arc::default(),
             watches: Watches::default(),
             generation: 0,
+            grant: Grant::default(),
             cursor: None,
             stage: Stage::Waiting { reset: None },
             preface: VecDeque::new(),
@@ -175,8 +175,7 @@ impl Session {
             expires_at,
             drains_at: None,
             told_stale: None,
-            meters: None,
-            place: None,
+            allowance: Allowance::default(),
         }
     }
 
@@ -186,11 +185,11 @@ impl Session {
 
     /// The code to close with, once it is decided.
     pub(super) fn closing(&self) -> Option<(CloseCode, &str)> {
-        self.closing.as_ref().map(|(code, reason)| (*code, reason.as_str()))
+        self.closing.as_deref().map(|(code, reason)| (*code, reason.as_str()))
     }
 
     pub(super) fn close(&mut self, code: CloseCode, reason: impl Into<String>) {
-        self.closing.get_or_insert((code, reason.into()));
+        self.closing.get_or_insert_with(|| Box::new((code, reason.into())));
     }
 
     pub(super) fn reply(&mut self, message: &ServerMessage, now: Now) {
@@ -240,12 +239,7 @@ impl Session {
                 let echoed = CloseCode::ALL.into_iter().find(|known| Some(known.number()) == code);
                 return self.close(echoed.unwrap_or(CloseCode::Normal), "");
             }
-            (Inbound::TooLong(bytes), _) => {
-                self.shared.metrics.limit_refused(Limit::MessageBytes);
-                let most = self.shared.settings.message_max_bytes;
-                let message = format!("the message has {bytes} bytes, more than {most} (message_max_bytes)");
-                Err(CommandError { code: ErrorCode::InvalidMessage, message, id: None })
-            }
+            (Inbound::TooLong(bytes), _) => Err(self.too_long(bytes)),
             (Inbound::Binary(bytes), Encoding::Protobuf) => Command::from_protobuf(&bytes),
             (Inbound::Binary(_), _) => {
                 return self
@@ -341,6 +335,7 @@ impl Session {
         let progress = self.shared.hub.progress();
         if progress.generation != self.generation {
             self.generation = progress.generation;
+            self.grant = Grant::default();
             self.cursor = None;
             // Positions of another log: what was marked before the reset says nothing about the new one, and what is
             // marked from now on is in the snapshot or comes after it.

@@ -48,7 +48,7 @@ where
             Ok(place) => {
                 wait_for_cursor(&sessions, request.cursor.as_deref()).await;
                 let mut session = Session::open(&sessions, identity, &request, clock::now());
-                session.place = place;
+                session.allowance.place = place;
                 session
             }
             Err(refusal) => Session::refused(&sessions, identity, &request, refusal, clock::now()),

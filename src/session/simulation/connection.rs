@@ -82,8 +82,10 @@ impl Connection {
         self.is_due = false;
         // Now by a worker's short cut, now the whole way: it must make no difference.
         self.cuts_short = !self.cuts_short;
+        let progress = self.session.shared.hub.progress();
         let short_cut = RUNS.with_borrow_mut(|runs| {
-            let run = if self.cuts_short && self.session.is_plain() { self.session.only_run(runs) } else { None };
+            let run =
+                if self.cuts_short && self.session.is_plain() { self.session.only_run(&progress, runs) } else { None };
             run.map(|run| run.bytes().to_vec())
         });
         self.in_flight = short_cut.unwrap_or_else(|| self.session.output(now).frames.concat());
