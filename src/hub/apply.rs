@@ -67,7 +67,8 @@ impl Hub {
     /// Step three: the watchers of what changed are looked up and marked, once for each task: of a storm on one task
     /// a batch costs its watchers no more than one event. Ends come first, and so are woken first.
     pub(super) fn mark(&self, changed: &[Changed], to_wake: &mut Vec<Arc<Mailbox>>) {
-        let is_watched = self.0.watches.load(Ordering::SeqCst) > 0;
+        // As when the log is read at the start.
+        let is_watched = self.0.topics.is_watched();
         let is_heard_of = |one: &&Changed| is_watched || one.slot.id.is_reserved();
         if let [one] = changed {
             if is_heard_of(&one) {

@@ -145,8 +145,6 @@ struct Inner {
     hasher: RandomState,
     topics: Topics,
     listings: Listings,
-    /// Of anything but canaries. While there are none, as when the log is read at the start, there is nobody to mark for.
-    watches: AtomicUsize,
     trail: Mutex<Trail>,
     departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
@@ -185,7 +183,6 @@ impl Hub {
             hasher: RandomState::new(),
             topics: Topics::new(),
             listings: Listings::new(),
-            watches: AtomicUsize::new(0),
             trail,
             departures: Mutex::default(),
             progress: watch::Sender::default(),

@@ -43,7 +43,22 @@ impl<'a> From<&'a Topic> for TopicName<'a> {
     }
 }
 
+/// How many kinds of topics there are.
+pub(super) const KINDS: usize = 6;
+
 impl TopicName<'_> {
+    /// Below [`KINDS`]; 0 is of canaries alone.
+    pub(super) fn kind(self) -> usize {
+        match self {
+            Self::Task(id) if id.is_reserved() => 0,
+            Self::Task(_) => 1,
+            Self::Root(_) => 2,
+            Self::Tag(_) => 3,
+            Self::Owner(_) => 4,
+            Self::All => 5,
+        }
+    }
+
     pub(super) fn to_topic(self) -> Topic {
         match self {
             Self::Task(id) => Topic::Task(id.clone()),

@@ -4,12 +4,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{
     mailbox::Mailbox,
-    names::{Key, Named, Table, TopicName, shrink},
+    names::{KINDS, Key, Named, Table, TopicName, shrink},
     slot::Slot,
     watchers::{WATCHERS_PER_LOCK, Watchers},
 };
@@ -20,16 +20,21 @@ pub(super) struct Topics {
     watchers: Table<Watchers>,
     /// The next watch's number.
     next: AtomicU64,
+    /// Watches of each kind of topic: nobody has to be looked for under a kind that nobody watches.
+    watched: [AtomicUsize; KINDS],
 }
 
 impl Topics {
     pub(super) fn new() -> Self {
-        Self { watchers: Table::new(), next: AtomicU64::new(0) }
+        Self { watchers: Table::new(), next: AtomicU64::new(0), watched: Default::default() }
     }
 
     /// Begins a watch; its number.
     pub(super) fn watch(&self, topic: &Topic, mailbox: &Arc<Mailbox>) -> u64 {
         let name = TopicName::from(topic);
+        // Counted first: whoever applies looks at the count after `applied` has moved, so it sees either this watch or an
+        // `applied` that this watcher will read: both take the lock of `progress` in between.
+        self.watched[name.kind()].fetch_add(1, Ordering::SeqCst);
         let mut shard = self.watchers.shard(name);
         // Under the lock, so that numbers ascend within a topic: marking goes on behind the last one that it marked.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -40,16 +45,27 @@ impl Topics {
     pub(super) fn unwatch(&self, topic: &Topic, number: u64) {
         let name = TopicName::from(topic);
         let mut shard = self.watchers.shard(name);
-        let Some(watchers) = shard.get_mut(&name as &dyn Named) else { return };
-        watchers.leave(number);
-        if watchers.is_empty() {
-            shard.remove(&name as &dyn Named);
-            shrink(&mut shard);
+        if let Some(watchers) = shard.get_mut(&name as &dyn Named) {
+            watchers.leave(number);
+            if watchers.is_empty() {
+                shard.remove(&name as &dyn Named);
+                shrink(&mut shard);
+            }
         }
+        drop(shard);
+        self.watched[name.kind()].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Does anybody watch anything but a canary?
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched[1..].iter().any(|watched| watched.load(Ordering::SeqCst) > 0)
     }
 
     /// Marks `slot` in the mailbox of everyone who watches `name`; those that were empty are added to `to_wake`.
     pub(super) fn mark(&self, name: TopicName<'_>, slot: &Arc<Slot>, urgent: bool, to_wake: &mut Vec<Arc<Mailbox>>) {
+        if self.watched[name.kind()].load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let mut after = None;
         loop {
             let shard = self.watchers.shard(name);

@@ -2,10 +2,7 @@
 //!
 //! Refuses to know: how a state came to be.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Hub, Mailbox, lock, names::is_heard_under, slot::Slot};
 use crate::proto::{Cursor, Position, ResumeFailure, Task, TaskFrame, TaskId, Topic};
@@ -76,16 +73,12 @@ impl Hub {
     /// From now on, what happens under `topic` is marked in `mailbox`.
     #[must_use]
     pub fn watch(&self, topic: Topic, mailbox: &Arc<Mailbox>) -> Watch {
-        // Counted first: whoever applies looks at the count after `applied` has moved, so it sees either this watch or an
-        // `applied` that this watcher will read: both take the lock of `progress` in between.
-        self.0.watches.fetch_add(usize::from(!is_canary(&topic)), Ordering::SeqCst);
         let number = self.0.topics.watch(&topic, mailbox);
         Watch { topic, number }
     }
 
     pub fn unwatch(&self, watch: &Watch) {
         self.0.topics.unwatch(&watch.topic, watch.number);
-        self.0.watches.fetch_sub(usize::from(!is_canary(&watch.topic)), Ordering::SeqCst);
     }
 
     /// May a client that saw everything up to `cursor` carry on from there?
@@ -226,10 +219,6 @@ impl Hub {
             stragglers.push(mailbox.clone());
         }
     }
-}
-
-fn is_canary(topic: &Topic) -> bool {
-    matches!(topic, Topic::Task(id) if id.is_reserved())
 }
 
 fn each_once(mut slots: Vec<Arc<Slot>>) -> Vec<Arc<Slot>> {
