@@ -15,6 +15,7 @@ pub mod clock;
 pub mod proto;
 
 pub mod metrics;
+pub mod tls;
 
 pub mod limits;
 pub mod log;

@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use taskcast::{
-    auth::{AuthenticationError, Identity, JwtSettings, Key, NewToken, Settings, Verifier, mint},
+    auth::{AuthenticationError, Identity, JwtSettings, Key, NewToken, PublishRight, Settings, Verifier, mint},
     proto::{TaskId, UserId},
 };
 
@@ -153,7 +153,12 @@ fn without_checks_everyone_is_the_configured_user_and_may_do_everything() {
     let identity = verifier.verify(Some("whatever"), NOW_MS).unwrap();
     assert!(!verifier.needs_token());
     assert_eq!(identity.user, UserId::parse("dev").ok());
-    assert!(identity.rights.own && identity.rights.all && identity.rights.publish && identity.rights.cancel);
+    assert!(
+        identity.rights.own
+            && identity.rights.all
+            && identity.rights.publish == PublishRight::everything()
+            && identity.rights.cancel
+    );
     let nobody = Verifier::new(Settings::None { user: None }).unwrap().verify(None, NOW_MS);
     assert_eq!(outcome(&nobody), "NO_USER_AVAILABLE");
 }
@@ -250,7 +255,7 @@ fn rights_come_from_the_claim_and_nothing_is_guessed() {
     }))
     .unwrap();
     let id = |text: &str| TaskId::parse(text).unwrap();
-    assert!(rights.own && !rights.all && rights.publish && !rights.cancel);
+    assert!(rights.own && !rights.all && rights.publish == PublishRight::everything() && !rights.cancel);
     assert_eq!(rights.tasks, [id("a"), id("b:c")].into());
     assert_eq!(rights.roots, [id("r")].into());
     assert_eq!(rights.tags, ["x".to_owned()].into());
@@ -267,6 +272,7 @@ fn rights_come_from_the_claim_and_nothing_is_guessed() {
         json!({"watch": ["tag:"]}),
         json!({"watch": [format!("root:{}", "r".repeat(256))]}),
         json!({"publish": "yes"}),
+        json!({"publish": {"users": ["u1"], "tags": ["x"]}}),
         json!({"cancel": 1}),
     ] {
         assert_eq!(rights_of(wrong.clone()).unwrap_err().code.as_str(), "INVALID_TOKEN", "{wrong}");
@@ -291,7 +297,12 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
     let identity = verify(settings.clone(), &mint(&settings, &new, NOW_MS).unwrap()).unwrap();
     assert_eq!(identity.user, UserId::parse("u1").ok());
     assert_eq!(identity.expires_at_ms, Some(NOW_MS + 90_000));
-    assert!(identity.rights.own && identity.rights.publish && !identity.rights.cancel && !identity.rights.all);
+    assert!(
+        identity.rights.own
+            && identity.rights.publish == PublishRight::everything()
+            && !identity.rights.cancel
+            && !identity.rights.all
+    );
     assert!(mint(&settings, &NewToken { watch: vec!["owm".to_owned()], ..new.clone() }, NOW_MS).is_err());
     assert!(mint(&settings, &NewToken { user: None, ..new }, NOW_MS).is_err());
 }

@@ -39,6 +39,7 @@ fn log_of(backend: Backend, key: &str) -> Log {
         append_timeout: Duration::from_secs(5),
         reconnect_max: Duration::from_millis(500),
         tls_ca_file: None,
+        tls_client: None,
         wait_replicas: 0,
         dead_letters_max: 1_000,
         dead_letters_max_bytes: 1_000_000,

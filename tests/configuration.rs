@@ -275,7 +275,7 @@ fn each_example_of_a_mistake_is_one_that_works() {
         let still_wrong = again.err().into_iter().flat_map(|mistakes| mistakes.0);
         // Files named by examples do not exist here, and a second key does not fit the first.
         let own: Vec<_> = still_wrong.filter(|mistake| !mistake.key.ends_with("_file")).collect();
-        let is_secret = effective.key == "auth.secret" || effective.key == "auth.public_key_file";
+        let is_secret = ["auth.secret", "auth.public_key_file", "operations.token"].contains(&effective.key);
         assert!(own.is_empty() || is_secret, "{example}: {own:?}");
     }
 }
@@ -328,6 +328,84 @@ fn checks_that_need_several_keys() {
         assert_eq!(mistake.key, key, "{mistake:?}");
         assert!(mistake.expected.contains(expected), "{mistake:?}");
     }
+}
+
+/// A certificate and its key, in PEM.
+fn identity() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_certificate_and_its_key_are_read_and_judged_wherever_they_are_used() {
+    let ((certificate, key), (_, other_key)) = (identity(), identity());
+    let given = || {
+        let given = Given::valid().with_file("c", certificate.as_bytes()).with_file("k", key.as_bytes());
+        given.with_file("other", other_key.as_bytes()).with_file("text", b"hello").set("log.url", "rediss://h")
+    };
+    for [first, second] in [
+        ["http.tls_certificate_file", "http.tls_key_file"],
+        ["operations.tls_certificate_file", "operations.tls_key_file"],
+        ["log.tls_client_certificate_file", "log.tls_client_key_file"],
+    ] {
+        assert!(given().set(first, "c").set(second, "k").load().unwrap().warnings.is_empty());
+        for (files, key, expected) in [
+            ([Some("c"), None], first, second),
+            ([None, Some("k")], second, first),
+            ([Some("nowhere"), Some("k")], first, "can be read"),
+            ([Some("c"), Some("nowhere")], second, "can be read"),
+            ([Some("text"), Some("k")], first, "no certificate"),
+            ([Some("k"), Some("k")], first, "no certificate"),
+            ([Some("c"), Some("text")], second, "no private key"),
+            ([Some("c"), Some("other")], second, "not that of the first certificate"),
+        ] {
+            let set = |given: Given, (key, file): (&str, Option<&str>)| match file {
+                Some(file) => given.set(key, file),
+                None => given,
+            };
+            let mistake = [(first, files[0]), (second, files[1])].into_iter().fold(given(), set).mistake();
+            assert_eq!(mistake.key, key, "{mistake:?}");
+            assert!(mistake.expected.contains(expected), "{mistake:?}");
+        }
+        let both = given().set(first, "nowhere").set(second, "nowhere").mistakes();
+        assert_eq!(both.len(), 2, "{both:?}");
+    }
+    let config = given().set("http.tls_certificate_file", "c").set("http.tls_key_file", "k").config();
+    assert!(config.tls.is_some() && config.operations_tls.is_none() && config.log.tls_client.is_none());
+}
+
+#[test]
+fn what_is_for_tls_to_a_broker_without_it_is_warned_about() {
+    let (certificate, key) = identity();
+    let given = Given::valid().with_file("c", certificate.as_bytes()).with_file("k", key.as_bytes());
+    let given = given.set("log.tls_client_certificate_file", "c").set("log.tls_client_key_file", "k");
+    for url in ["memory", "redis://h", "redis+sentinel://h/m", "amqp://h"] {
+        let warnings = given.clone().set("log.url", url).load().unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("log.tls_… has no effect")), "{url}: {warnings:?}");
+    }
+    for url in ["rediss://h", "rediss+sentinel://h/m", "amqps://h"] {
+        assert!(given.clone().set("log.url", url).load().unwrap().warnings.is_empty(), "{url}");
+    }
+}
+
+#[test]
+fn the_token_of_the_operators_is_a_secret_that_fits_a_header() {
+    let of = |token: &str| Given::valid().set("operations.token", token);
+    let revealed = |given: &Given| given.config().operations.token.unwrap().reveal();
+    assert_eq!(revealed(&of("0123456789abcdef")), "0123456789abcdef");
+    let from_file = Given::valid().with_file("t", b"0123456789abcdef\n").set("operations.token_file", "t");
+    assert_eq!(revealed(&from_file), "0123456789abcdef");
+    assert_eq!(from_file.config().operations.token_file, Some("t".into()));
+    for token in ["hunter2", "hunter2 hunter2 hunter2", "hunter2-hunter2-hünter2", "hunter2-hunter2-\u{7}"] {
+        let mistake = of(token).mistake();
+        assert_eq!(mistake.key, "operations.token");
+        assert!(mistake.expected.contains("16 visible") && !format!("{mistake:?}").contains("unter2"), "{mistake:?}");
+    }
+    let alone = Given::valid().set("operations.token_for_probes", "true").mistake();
+    assert!(alone.key == "operations.token_for_probes" && alone.expected.contains("operations.token"), "{alone:?}");
+    let printed = format!("{:?}", of("0123456789abcdef").load().unwrap());
+    assert!(!printed.contains("0123456789abcdef\""), "{printed}");
 }
 
 #[test]
@@ -600,7 +678,7 @@ fn each_key_reaches_the_setting_of_its_name() {
 fn a_publisher_needs_no_secret_and_a_token_no_log() {
     let given = Given::new().set("log.url", "redis://h");
     assert!(given.with_sources(config::load_log).is_ok());
-    assert!(given.with_sources(config::load_operations_listen).is_ok());
+    assert!(given.with_sources(config::load_operations).is_ok());
     assert!(given.with_sources(config::load_auth).is_err());
     assert!(given.set("tasks.max", "x").with_sources(config::load_log).is_err());
 }
@@ -664,7 +742,9 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
     let now = clock::now().unix_ms;
     let identity = verifier.verify(Some(text(&minted.stdout).trim()), now).unwrap();
     assert_eq!(identity.user, UserId::parse("u1").ok());
-    assert!(identity.rights.publish && !identity.rights.own && !identity.rights.cancel);
+    assert!(
+        identity.rights.publish == auth::PublishRight::everything() && !identity.rights.own && !identity.rights.cancel
+    );
     assert!(identity.expires_at_ms.unwrap() > now + 7_000_000);
 
     assert_eq!(taskcast(&["token", "--user", "u1"], &[]).status.code(), Some(64));

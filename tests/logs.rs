@@ -21,6 +21,7 @@ use taskcast::{
     log::{Backend, Health, Log, Outgoing, Record, RestartReason, Settings, Tail, TailItem},
     metrics::Metrics,
     proto::Position,
+    tls::Files,
 };
 use tokio::sync::watch;
 
@@ -46,6 +47,7 @@ fn settings(backend: Backend) -> Settings {
         reconnect_max: Duration::from_millis(500),
         wait_replicas: 0,
         tls_ca_file: None,
+        tls_client: None,
     }
 }
 
@@ -699,6 +701,68 @@ async fn tls_with_a_private_authority_reaches_both_brokers() {
     }
 }
 
+#[tokio::test]
+async fn brokers_that_ask_for_a_certificate_get_one_and_a_renewed_one_is_used_without_a_restart() {
+    let (certificates, others) = (Certificates::make(), Certificates::make());
+    let (redis_port, rabbit_port) = (free_port(), free_port());
+    let arguments = RedisServer::mutual_tls_arguments(&certificates, redis_port);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _redis = RedisServer::start_with(&arguments).await;
+    let configuration = RabbitServer::mutual_tls_configuration(&certificates, rabbit_port);
+    let _rabbit = RabbitServer::start_with(&configuration).await;
+    let folder = tempfile::tempdir().unwrap();
+    let client = Files { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+    let put = |from: &Files| {
+        std::fs::copy(&from.certificate, &client.certificate).unwrap();
+        std::fs::copy(&from.key, &client.key).unwrap();
+    };
+    for url in [
+        format!("rediss://127.0.0.1:{redis_port}"),
+        format!("amqps://guest:guest@localhost:{rabbit_port}"),
+        // The certificate is the user.
+        format!("amqps://localhost:{rabbit_port}?auth_mechanism=external"),
+    ] {
+        let backend = if url.starts_with("amqps") { Backend::Amqp { url } } else { Backend::Redis { url } };
+        let without = Settings { tls_ca_file: Some(certificates.authority.clone()), ..settings(backend) };
+        let without = Settings { append_timeout: Duration::from_millis(700), ..without };
+        assert!(open(&without).append(&events(0..1)).await.is_err());
+        put(&others.client);
+        let log = open(&Settings { tls_client: Some(client.clone()), append_timeout: PATIENCE, ..without });
+        let mut reader = Reader::of(&log);
+        reader.until("being refused", |health| !health.connected && health.detail != "connecting").await;
+        put(&certificates.client);
+        log.append(&events(0..3)).await.unwrap();
+        reader.expect(0..3).await;
+    }
+}
+
+#[tokio::test]
+async fn sentinels_and_their_primary_may_ask_for_a_certificate() {
+    let certificates = Certificates::make();
+    let (primary_port, sentinel_port) = (free_port(), free_port());
+    let arguments = RedisServer::mutual_tls_arguments(&certificates, primary_port);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _primary = RedisServer::start_with(&arguments).await;
+    let lines = RedisServer::mutual_tls_arguments(&certificates, sentinel_port);
+    let lines: Vec<String> =
+        lines.chunks(2).map(|pair| format!("{} {}", pair[0].trim_start_matches('-'), pair[1])).collect();
+    // It shows its own certificate to the primary.
+    let lines = format!("{}\ntls-replication yes\n", lines.join("\n"));
+    let _sentinel = RedisServer::sentinel_with("mine", primary_port, 1, &lines).await;
+    let url = format!("rediss+sentinel://127.0.0.1:{sentinel_port}/mine");
+    let with = Settings {
+        tls_ca_file: Some(certificates.authority.clone()),
+        tls_client: Some(certificates.client.clone()),
+        append_timeout: PATIENCE,
+        ..settings(Backend::Redis { url })
+    };
+    let log = open(&with);
+    log.append(&events(0..3)).await.unwrap();
+    Reader::of(&log).expect(0..3).await;
+    let without = Settings { tls_client: None, append_timeout: Duration::from_secs(1), ..with };
+    assert!(open(&without).append(&events(0..1)).await.is_err());
+}
+
 #[test]
 fn what_cannot_be_used_is_refused_before_anything_connects() {
     let refused = |settings: Settings| match Log::open(settings, Arc::new(Metrics::new("test"))) {
@@ -710,6 +774,13 @@ fn what_cannot_be_used_is_refused_before_anything_connects() {
     assert!(said.contains("Redis URL") && !said.contains("hunter2"), "{said}");
     let missing = Settings { tls_ca_file: Some("/nowhere/ca.pem".into()), ..redis("rediss://localhost") };
     assert!(refused(missing).contains("/nowhere/ca.pem"));
+    let client = Files { certificate: "/nowhere/tls.crt".into(), key: "/nowhere/tls.key".into() };
+    for url in ["rediss://localhost", "rediss+sentinel://localhost/mine"] {
+        let missing = Settings { tls_client: Some(client.clone()), ..redis(url) };
+        assert!(refused(missing).contains("/nowhere/tls.crt"), "{url}");
+    }
+    let rabbit = settings(Backend::Amqp { url: "amqps://localhost".to_owned() });
+    assert!(refused(Settings { tls_client: Some(client), ..rabbit }).contains("/nowhere/tls.crt"));
     let long = settings(Backend::Amqp { url: "amqp://localhost".to_owned() });
     assert!(refused(Settings { key: "q".repeat(256), ..long }).contains("255 bytes"));
 }

@@ -12,7 +12,7 @@ use std::{
 
 /// The modules of src/, lowest first. `crate::` points only to a lower layer.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "proto", "metrics"],
+    &["clock", "proto", "metrics", "tls"],
     &["log", "auth", "hub", "limits"],
     &["input", "session"],
     &["http"],

@@ -3,12 +3,14 @@
 //! Refuses to know: the command line.
 
 mod canary;
+mod certificates;
 mod checkpoint;
 mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
 mod networks;
+mod operations_token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,9 +28,10 @@ use crate::{
     input::Publisher,
     limits::Limits,
     log::{Backend, Checkpoints, Log},
-    metrics::Metrics,
+    metrics::{Listener, Metrics},
     proto::TaskId,
     session::{Canary, Drain, Sessions},
+    tls::{Acceptor, Files},
 };
 
 /// A running service.
@@ -84,6 +87,7 @@ impl App {
         let (overload, overloaded) = tokio::sync::watch::channel(false);
         let context = Context {
             settings: Arc::new(config.http),
+            operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier,
             limits: limits.clone(),
@@ -106,9 +110,8 @@ impl App {
             failed: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
-        let connections = app.tasks.clone();
-        app.spawn(http::serve_public(public, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(http::serve_operations(operations, context, connections, app.stop.clone()));
+        let tls = [(config.tls, Listener::Public), (config.operations_tls, Listener::Operations)];
+        app.listen([public, operations], tls, context)?;
         app.spawn(networks::run(config.networks, limits, metrics.clone(), app.stop.clone()));
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
@@ -124,6 +127,35 @@ impl App {
         let source = feed::Source { log, checkpoints, exports };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// Serves both listeners, the public one first.
+    fn listen(
+        &self,
+        [public, operations]: [TcpListener; 2],
+        tls: [(Option<Files>, Listener); 2],
+        context: Context,
+    ) -> Result<(), String> {
+        let connections = self.tasks.clone();
+        let [public_tls, operations_tls] = tls.map(|(files, listener)| self.tls(files, listener, &context.metrics));
+        self.spawn(operations_token::run(context.operations.clone(), self.stop.clone()));
+        self.spawn(http::serve_public(public, public_tls?, context.clone(), connections.clone(), self.stop.clone()));
+        self.spawn(http::serve_operations(operations, operations_tls?, context, connections, self.stop.clone()));
+        Ok(())
+    }
+
+    /// TLS for a listener, with a certificate that follows its files; `None` without any.
+    fn tls(
+        &self,
+        files: Option<Files>,
+        listener: Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Acceptor>, String> {
+        let Some(files) = files else { return Ok(None) };
+        let certificate = certificates::open(files, listener)?;
+        let acceptor = certificate.acceptor()?;
+        self.spawn(certificates::run(certificate, listener, metrics.clone(), self.stop.clone()));
+        Ok(Some(acceptor))
     }
 
     /// A delivery worker for each core.

@@ -9,7 +9,7 @@ impl Identity {
     pub fn may_watch(&self, task: &Task) -> bool {
         let rights = &self.rights;
         if task.task_id.is_reserved() {
-            return rights.canary.as_ref() == Some(&task.task_id);
+            return rights.canary.as_deref() == Some(&task.task_id);
         }
         rights.all
             || (rights.own && self.user.is_some() && self.user == task.user_id)
@@ -159,7 +159,7 @@ mod tests {
         let mut stranger = caller(Some("u1"), &watch);
         stranger.rights.cancel = true;
         assert!(!stranger.may_watch(&own) && !stranger.may_cancel(&own));
-        let rights = Rights { canary: Some(id("taskcast:canary:a")), ..Rights::default() };
+        let rights = Rights { canary: Some(Box::new(id("taskcast:canary:a"))), ..Rights::default() };
         let loopback = Identity { user: None, rights, expires_at_ms: None };
         assert!(loopback.may_watch(&own) && !loopback.may_watch(&other));
         assert!(!loopback.may_watch(&task(Some("u1"), None, None)));

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{AuthenticationError, Identity, JwtSettings, Rights};
+use super::{AuthenticationError, Identity, JwtSettings, PublishRight, Rights};
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
 type Claims = Map<String, Value>;
@@ -57,7 +57,8 @@ fn rights(claims: &Claims) -> Result<Rights, AuthenticationError> {
         Some(Value::Bool(flag)) => Ok(*flag),
         Some(_) => Err(wrong(&format!(": `{name}` must be true or false"))),
     };
-    let mut rights = Rights { publish: flag("publish")?, cancel: flag("cancel")?, ..Rights::default() };
+    let publish = PublishRight::of(claim.get("publish")).map_err(|why| wrong(&format!(": `publish` {why}")))?;
+    let mut rights = Rights { publish, cancel: flag("cancel")?, ..Rights::default() };
     let not_a_list = || wrong(": `watch` must be an array of strings");
     // With the claim but without `watch` nothing may be watched: a worker's token only publishes.
     let watch = claim.get("watch").map_or(Ok(&[][..]), |w| w.as_array().map(Vec::as_slice).ok_or_else(not_a_list))?;

@@ -4,6 +4,7 @@
 //! - `verifier`: a token's signature, then its claims
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
+//! - `publish`: may this caller publish this event; pure
 //! - `mint`: tokens for development
 //!
 //! Refuses to know: sockets, where a token was found, what time it is (a caller says).
@@ -12,6 +13,7 @@ mod access;
 mod claims;
 mod keys;
 mod mint;
+mod publish;
 mod verifier;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -20,11 +22,11 @@ use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
 pub use keys::{ALGORITHMS, Family, check_public_key, family};
 pub use mint::{NewToken, mint};
+pub use publish::{Forbidden, Limit, PublishRight};
 pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, named as in the claim")]
 pub struct Rights {
     /// `own`: tasks whose `user_id` is the caller's.
     pub own: bool,
@@ -36,12 +38,12 @@ pub struct Rights {
     pub roots: BTreeSet<TaskId>,
     /// `tag:<name>`.
     pub tags: BTreeSet<String>,
-    /// May publish events over HTTP.
-    pub publish: bool,
+    /// What events it may publish over HTTP.
+    pub publish: PublishRight,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
-    pub canary: Option<TaskId>,
+    pub canary: Option<Box<TaskId>>,
 }
 
 /// A verified caller.

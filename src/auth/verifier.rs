@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jsonwebtoken::{DecodingKey, Validation, decode, errors::ErrorKind};
 use serde_json::{Map, Value};
 
-use super::{AuthenticationError, Identity, JwtSettings, Key, Rights, Settings, claims, keys};
+use super::{AuthenticationError, Identity, JwtSettings, Key, PublishRight, Rights, Settings, claims, keys};
 use crate::proto::{AuthenticationErrorCode, UserId};
 
 /// A longer token is refused unread. Headers and cookies that carry one end at about this size anyway.
@@ -137,6 +137,7 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights = Rights { own: true, all: true, publish: true, cancel: true, ..Rights::default() };
+    let rights =
+        Rights { own: true, all: true, publish: PublishRight::everything(), cancel: true, ..Rights::default() };
     Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None })
 }

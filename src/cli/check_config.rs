@@ -14,7 +14,10 @@ pub(super) fn run(common: &arguments::Common) -> Result<u8, Failure> {
     for effective in loaded.effective.iter().filter(|effective| effective.source != Source::Default) {
         let _ = writeln!(out, "  {} = {}    ({})", effective.key, effective.value, effective.source);
     }
-    let _ = writeln!(out, "Listens on {} and {}.", loaded.config.listen, loaded.config.operations_listen);
+    let speech = |is_encrypted: bool| if is_encrypted { " (TLS)" } else { "" };
+    let Config { listen, operations_listen, tls, operations_tls, .. } = &loaded.config;
+    let (tls, operations_tls) = (speech(tls.is_some()), speech(operations_tls.is_some()));
+    let _ = writeln!(out, "Listens on {listen}{tls} and {operations_listen}{operations_tls}.");
     let memory = loaded.config.memory_max_bytes.map_or("without a limit".to_owned(), |bytes| format!("{bytes} bytes"));
     let _ = writeln!(out, "Memory: {memory} (memory.max_bytes); tasks: {} bytes.", loaded.config.tasks.max_bytes);
     print(&out);

@@ -7,13 +7,16 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
 use super::{arguments, complain, print};
-use crate::config;
+use crate::{
+    config::{self, Operations},
+    tls,
+};
 
 /// Connecting, asking and reading together.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,17 +26,17 @@ const ANSWER_MAX_BYTES: u64 = 4096;
 
 /// 0 or 1, whatever went wrong: container runtimes know no other codes.
 pub(super) async fn run(common: &arguments::Common) -> u8 {
-    let address = match config::load_operations_listen(&arguments::sources(common)) {
-        Ok(address) => dialled(address),
+    let operations = match config::load_operations(&arguments::sources(common)) {
+        Ok(operations) => Operations { listen: dialled(operations.listen), ..operations },
         Err(mistakes) => {
             complain(&mistakes.to_string());
             return 1;
         }
     };
-    let answer = match timeout(TIMEOUT, ask(address)).await {
+    let answer = match timeout(TIMEOUT, ask(&operations)).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return not_ready(address, &error.to_string()),
-        Err(_) => return not_ready(address, "no answer in time"),
+        Ok(Err(error)) => return not_ready(&operations, &error.to_string()),
+        Err(_) => return not_ready(&operations, "no answer in time"),
     };
     let status = answer.split(' ').nth(1).unwrap_or_default();
     if status == "200" {
@@ -41,11 +44,12 @@ pub(super) async fn run(common: &arguments::Common) -> u8 {
         return 0;
     }
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
-    not_ready(address, &format!("status {status}. {body}"))
+    not_ready(&operations, &format!("status {status}. {body}"))
 }
 
-fn not_ready(address: SocketAddr, why: &str) -> u8 {
-    complain(&format!("not ready: http://{address}/readyz: {why}\n"));
+fn not_ready(operations: &Operations, why: &str) -> u8 {
+    let scheme = if operations.is_encrypted { "https" } else { "http" };
+    complain(&format!("not ready: {scheme}://{}/readyz: {why}\n", operations.listen));
     1
 }
 
@@ -59,10 +63,21 @@ fn dialled(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+async fn ask(operations: &Operations) -> io::Result<String> {
+    let address = operations.listen;
+    let token = operations.settings.token.as_ref().filter(|_| operations.settings.token_for_probes);
+    let authorization = token.map_or(String::new(), |token| format!("authorization: Bearer {}\r\n", token.reveal()));
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n{authorization}connection: close\r\n\r\n");
+    if operations.is_encrypted {
+        exchange(tls::connect_to_self(address).await?, &request).await
+    } else {
+        exchange(TcpStream::connect(address).await?, &request).await
+    }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers, memory};
+use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers, memory, tls};
 use crate::{
     auth::{self, Family},
     http, hub, log,
@@ -28,6 +28,9 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let sessions = sessions(layers);
     let http = http(layers, listen);
     let limits = super::limits::limits(layers);
+    let tls = tls::files(layers, "http.tls_certificate_file", "http.tls_key_file");
+    let operations = tls::operations(layers);
+    let operations_tls = tls::files(layers, "operations.tls_certificate_file", "operations.tls_key_file");
     let memory_max_bytes = memory::max_bytes(layers);
     let canary = canary(layers);
     let limits = limits?;
@@ -54,6 +57,9 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
         networks: limits.1,
         sessions,
         http: http?,
+        tls,
+        operations,
+        operations_tls,
         canary,
         drain: seconds(layers, "drain_seconds"),
         log_level: layers.text("log_level")?,
@@ -248,6 +254,11 @@ pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
             return None;
         }
     }
+    let tls_client = tls::files(layers, "log.tls_client_certificate_file", "log.tls_client_key_file");
+    let is_encrypted = layers.text("log.url").is_some_and(|url| url.starts_with("rediss") || url.starts_with("amqps"));
+    if !is_encrypted && (tls_ca_file.is_some() || tls_client.is_some()) {
+        layers.warnings.push("log.tls_… has no effect: log.url is neither rediss:// nor amqps://".to_owned());
+    }
     for name in ["log.key", "log.exchange"] {
         // AMQP's short strings (0-9-1 section 4.2.5.3) are the tighter limit.
         if layers.text(name).is_some_and(|text| text.len() > 255 || text.contains(char::is_control)) {
@@ -268,6 +279,7 @@ pub(super) fn log(layers: &mut Layers<'_>) -> Option<log::Settings> {
         wait_replicas: layers.number("log.wait_replicas") as u8,
         reconnect_max: milliseconds(layers, "log.reconnect_max_ms"),
         tls_ca_file,
+        tls_client,
     })
 }
 
@@ -317,6 +329,7 @@ fn canary(layers: &mut Layers<'_>) -> Option<session::CanarySettings> {
 fn http(layers: &mut Layers<'_>, listen: Option<SocketAddr>) -> Option<http::Settings> {
     let allow_missing_origin = layers.text("http.missing_origin").as_deref() != Some("deny");
     let origins = match http::OriginPolicy::new(&layers.list("origins"), allow_missing_origin) {
+        Ok(origins) if layers.is_given("http.tls_certificate_file") => origins.over_tls(),
         Ok(origins) => origins,
         Err(why) => {
             layers.refuse(

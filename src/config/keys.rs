@@ -40,7 +40,7 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 10] = [
+pub(super) const TABLES: [(&str, &str); 11] = [
     ("", ""),
     ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
     ("log", "Where events are kept and read from."),
@@ -48,8 +48,9 @@ pub(super) const TABLES: [(&str, &str); 10] = [
     ("tasks", "How many tasks are held, and for how long."),
     ("memory", "When the service refuses what is new, before it runs out of memory."),
     ("sessions", "Timers and limits of WebSocket connections."),
-    ("http", "Limits of the public listener."),
+    ("http", "TLS and limits of the public listener."),
     ("limits", "Who may come, how often, and how many at a time. Each replica counts for itself."),
+    ("operations", "TLS and the token of the operators' listener."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
 
@@ -113,7 +114,7 @@ pub(super) const fn number(path: &'static str, min: u64, default: &'static str, 
 pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 
 const YEAR_SECONDS: u64 = 366 * 24 * 3600;
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// Everything that can be configured, in the order of the file.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
@@ -281,7 +282,19 @@ static TABLE: &[Key] = &[
         "log.tls_ca_file",
         Kind::Path,
         "/etc/taskcast/ca.pem",
-        "A PEM file of certificate authorities to trust besides the system's, for rediss:// and amqps://.",
+        "A PEM file of certificate authorities: trusted instead of the system's for rediss://, besides them for amqps://.",
+    ),
+    unset(
+        "log.tls_client_certificate_file",
+        Kind::Path,
+        "/etc/taskcast/client.crt",
+        "A PEM file with the certificate to show to a broker that asks for one, and its chain. Read anew with every connection.",
+    ),
+    unset(
+        "log.tls_client_key_file",
+        Kind::Path,
+        "/etc/taskcast/client.key",
+        "A PEM file with the private key of log.tls_client_certificate_file.",
     ),
     // [checkpoint]
     number(
@@ -357,6 +370,19 @@ static TABLE: &[Key] = &[
     number("sessions.reconnect_min_ms", 0, "500", HOUR_MS, "Told to clients: the shortest wait before a reconnect."),
     number("sessions.reconnect_max_ms", 1, "30000", HOUR_MS, "Told to clients: the longest wait before a reconnect."),
     // [http]
+    unset(
+        "http.tls_certificate_file",
+        Kind::Path,
+        "/etc/taskcast/tls/tls.crt",
+        "A PEM file with the certificate of the public listener and its chain: it speaks TLS then, and nothing else. Read \
+         again when it changes.",
+    ),
+    unset(
+        "http.tls_key_file",
+        Kind::Path,
+        "/etc/taskcast/tls/tls.key",
+        "A PEM file with the private key of http.tls_certificate_file.",
+    ),
     with_example(
         set(
             "http.missing_origin",
@@ -366,23 +392,38 @@ static TABLE: &[Key] = &[
         ),
         "deny",
     ),
-    number("http.connections_max", 1, "20000", 10_000_000, "Connections at most, WebSockets and others together."),
-    number(
-        "http.header_timeout_ms",
-        10,
-        "10000",
-        HOUR_MS,
-        "How long a new connection may take to bring its first request's headers, and any request its body.",
+    // [operations]
+    unset(
+        "operations.token",
+        Kind::Secret,
+        SECRET_EXAMPLE,
+        "What `Authorization: Bearer` brings to the operators' listener for /metrics. At least 16 characters. Unset: none is \
+         needed.",
     ),
-    number(
-        "http.keep_alive_timeout_ms",
-        10,
-        "75000",
-        HOUR_MS,
-        "How long a connection may wait for its next request. More than what a reverse proxy keeps it for (often 60 s).",
+    unset(
+        "operations.token_file",
+        Kind::Path,
+        "/run/secrets/taskcast-operations",
+        "A file with the token, instead of operations.token.",
     ),
-    number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
-    number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
+    set(
+        "operations.token_for_probes",
+        Kind::Boolean,
+        "false",
+        "Ask for the token at /livez and /readyz too, which a kubelet can bring only as a header written in its manifest.",
+    ),
+    unset(
+        "operations.tls_certificate_file",
+        Kind::Path,
+        "/etc/taskcast/tls/tls.crt",
+        "As http.tls_certificate_file, for the operators' listener. The two may be the same file.",
+    ),
+    unset(
+        "operations.tls_key_file",
+        Kind::Path,
+        "/etc/taskcast/tls/tls.key",
+        "A PEM file with the private key of operations.tls_certificate_file.",
+    ),
     // [canary]
     number(
         "canary.interval_seconds",

@@ -3,7 +3,7 @@
 //!
 //! Refuses to know: what the settings do.
 
-use super::keys::{Key, Kind, number, set, unset, with_example};
+use super::keys::{HOUR_MS, Key, Kind, number, set, unset, with_example};
 
 /// The library counts in 32 bits, and so many a minute are as good as no limit.
 const PER_MINUTE_MAX: u64 = 1 << 30;
@@ -51,6 +51,23 @@ pub(super) static LIMITS: &[Key] = &[
         "false",
         "Connections from trusted proxies begin with the PROXY protocol, version 1 or 2; others must not.",
     ),
+    number("http.connections_max", 1, "20000", 10_000_000, "Connections at most, WebSockets and others together."),
+    number(
+        "http.header_timeout_ms",
+        10,
+        "10000",
+        HOUR_MS,
+        "How long a new connection may take to bring its first request's headers, and any request its body.",
+    ),
+    number(
+        "http.keep_alive_timeout_ms",
+        10,
+        "75000",
+        HOUR_MS,
+        "How long a connection may wait for its next request. More than what a reverse proxy keeps it for (often 60 s).",
+    ),
+    number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
+    number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
     number("http.header_max_bytes", 8192, "65536", 1 << 20, "The longest head of a request, all headers together."),
     // [limits]
     with_example(

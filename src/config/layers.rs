@@ -74,6 +74,7 @@ impl<'a> Layers<'a> {
         }
         layers.take_secret_file("auth.secret", "auth.secret_file");
         layers.take_secret_file("log.url", "log.url_file");
+        layers.take_secret_file("operations.token", "operations.token_file");
         layers
     }
 

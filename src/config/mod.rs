@@ -6,6 +6,7 @@
 //! - `layers`, `file`, `environment`, `suggest`: what was given, where, and what of it is unknown
 //! - `convert`: from values to the settings of the modules, and the checks that need several keys
 //! - `keys_limits`, `limits`: the part of the table, and the conversion, that is about limits
+//! - `tls`: certificates, and the operators' listener
 //! - `memory`: how much memory there is, as the container says
 //! - `mistake`: what is told, and what of it is hidden
 //! - `template`: `taskcast default-config`
@@ -23,11 +24,12 @@ mod memory;
 mod mistake;
 mod suggest;
 mod template;
+mod tls;
 mod value;
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{auth, http, hub, log, session};
+use crate::{auth, http, hub, log, session, tls::Files};
 
 pub use layers::{Flag, Sources};
 pub use mistake::{Mistake, Mistakes, Source};
@@ -53,6 +55,10 @@ pub struct Config {
     pub networks: NetworkFiles,
     pub sessions: session::Settings,
     pub http: http::Settings,
+    /// Of the public listener; `None`: plain.
+    pub tls: Option<Files>,
+    pub operations: http::OperationsSettings,
+    pub operations_tls: Option<Files>,
     /// `None`: off.
     pub canary: Option<session::CanarySettings>,
     /// The window over which a stop spreads the closing of connections.
@@ -124,12 +130,28 @@ pub fn load_auth(sources: &Sources<'_>) -> Result<auth::Settings, Mistakes> {
     load_part(sources, convert::auth)
 }
 
-/// As [`load_log`], for the address of the operators' listener.
+/// How the operators' listener is reached.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    pub listen: SocketAddr,
+    /// It speaks TLS. The certificate is not judged: a running service may hold an older one.
+    pub is_encrypted: bool,
+    pub settings: http::OperationsSettings,
+}
+
+/// As [`load_log`], for whoever asks the operators' listener.
 ///
 /// # Errors
 /// As [`Config::load`].
-pub fn load_operations_listen(sources: &Sources<'_>) -> Result<SocketAddr, Mistakes> {
-    load_part(sources, |layers| layers.address("operations_listen"))
+pub fn load_operations(sources: &Sources<'_>) -> Result<Operations, Mistakes> {
+    load_part(sources, |layers| {
+        let is_encrypted = layers.is_given("operations.tls_certificate_file");
+        Some(Operations {
+            listen: layers.address("operations_listen")?,
+            is_encrypted,
+            settings: tls::operations(layers),
+        })
+    })
 }
 
 fn load_part<T>(sources: &Sources<'_>, convert: impl Fn(&mut Layers<'_>) -> Option<T>) -> Result<T, Mistakes> {

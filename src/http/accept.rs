@@ -19,9 +19,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +36,7 @@ use warp::{
 use super::{
     Peer, RETRY_AFTER_SECONDS,
     entrance::{Entrance, Visitor},
+    handshake::Handshakes,
     problem::HttpError,
     refusal,
     routes::Route,
@@ -58,9 +59,6 @@ const TURNS: usize = 64;
 
 /// Refusals of connections over the limit that are said politely at the same time; others are just closed.
 const REFUSALS_MAX: usize = 64;
-
-/// How long a refused connection may take to read its refusal.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A peer that takes nothing of a response for this long is dropped.
 const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -102,12 +100,15 @@ struct Shared {
     limits: Limits,
     metrics: Arc<Metrics>,
     turns: Semaphore,
+    /// `None`: plain.
+    tls: Option<Handshakes>,
     stop: CancellationToken,
 }
 
 /// Accepts until `stop` is cancelled.
 pub(super) async fn serve(
     listener: TcpListener,
+    tls: Option<Handshakes>,
     routes: BoxedFilter<(Response,)>,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -117,7 +118,7 @@ pub(super) async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let turns = Semaphore::new(TURNS);
-    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, stop: stop.clone() });
+    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -136,9 +137,10 @@ pub(super) async fn serve(
                 tracker.spawn(serve_connection(stream, visitor, place, shared.clone()).in_current_span());
             }
             Err(refused) => {
-                if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                // Over TLS nothing can be said without the work that is to be saved.
+                if let (Ok(permit), None) = (refusals.clone().try_acquire_owned(), &shared.tls) {
                     tracker.spawn(async move {
-                        refuse(stream, refusal::of(refused)).await;
+                        refusal::say(stream, refusal::of(refused)).await;
                         drop(permit);
                     });
                 }
@@ -213,8 +215,8 @@ async fn serve_connection(
         // Boxed, as few do.
         match Box::pin(shared.introduce(&mut stream, visitor)).await {
             Ok(introduced) => visitor = introduced,
-            Err(Some(error)) => return Box::pin(refuse(stream, error)).await,
-            Err(None) => return,
+            Err(Some(error)) if shared.tls.is_none() => return Box::pin(refusal::say(stream, error)).await,
+            Err(_) => return,
         }
     }
     let asked = Arc::new(Notify::new());
@@ -231,22 +233,50 @@ async fn serve_connection(
         // A browser opens connections that it may never use.
         () = shared.stop.cancelled() => false,
     };
-    if has_begun {
-        let turn = shared.turns.acquire().await;
-        let routes = TowerToHyperService::new(warp::service(shared.routes.clone()));
-        let permit = Permit::new(place, visitor.place.take());
-        let requests = Requests { routes, asked: asked.clone(), shared: shared.clone(), visitor, permit };
-        let mut serving = Box::pin(serve_requests(stream, requests, &shared, silence));
-        // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
-        let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
-        // All who have other work come before whoever has the next turn.
-        behind_others().await;
-        drop(turn);
-        if first.is_pending() {
-            serving.await;
-        }
-    } else {
+    if !has_begun {
         tracing::debug!(peer = %visitor.peer, "a connection ended before it brought anything");
+        return;
+    }
+    let permit = Permit::new(place, visitor.place.take());
+    let requests = |visitor, permit| Requests {
+        routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
+        asked: asked.clone(),
+        shared: shared.clone(),
+        visitor,
+        permit,
+    };
+    let Some(tls) = &shared.tls else {
+        let turn = shared.turns.acquire().await;
+        return begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+    };
+    // Boxed: larger than what a plain connection takes until its first byte.
+    Box::pin(async {
+        let shaken = {
+            let given_up = pin!(async {
+                tokio::select! {
+                    () = silence.as_mut() => {}
+                    () = shared.stop.cancelled() => {}
+                }
+            });
+            tls.shake_hands(stream, first_byte[0], &shared.turns, given_up).await
+        };
+        if let Some(stream) = shaken {
+            let turn = shared.turns.acquire().await;
+            begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+        }
+    })
+    .await;
+}
+
+/// Serves with a first look, in its turn, at what a connection brought.
+async fn begin(mut serving: Pin<Box<impl Future<Output = ()>>>, turn: Result<SemaphorePermit<'_>, AcquireError>) {
+    // A request that is there whole is answered at once. Who sends theirs bit by bit holds up nobody.
+    let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
+    // All who have other work come before whoever has the next turn.
+    behind_others().await;
+    drop(turn);
+    if first.is_pending() {
+        serving.await;
     }
 }
 
@@ -271,7 +301,7 @@ impl Shared {
 
 /// Ends when everyone who is ready by now has been polled. tokio's own yield waits for a look at the sockets besides, which
 /// may come in the middle of a long queue, or when it is empty.
-async fn behind_others() {
+pub(super) async fn behind_others() {
     let mut was_polled = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut was_polled, true) {
@@ -285,7 +315,7 @@ async fn behind_others() {
 
 /// Serves requests on one connection until it is closed, upgraded or told to stop, or `silence` ends.
 async fn serve_requests<S>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     requests: Requests<S>,
     shared: &Shared,
     mut silence: Pin<&mut impl Future<Output = ()>>,
@@ -392,22 +422,6 @@ fn report(response: &Response, started: Instant, metrics: &Metrics) {
     let took = clock::now().instant.saturating_duration_since(started);
     metrics.http_request(route, status, took);
     tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
-}
-
-/// Says why on a connection that was never given to hyper.
-async fn refuse(stream: TcpStream, error: HttpError) {
-    // A peer that does not even read its refusal is no loss.
-    let _ = timeout(REFUSAL_TIMEOUT, say(stream, &error.into_http1())).await;
-}
-
-/// Reading what the peer sent comes first of closing, or the kernel would answer it with a reset that overtakes what was
-/// said.
-async fn say(mut stream: TcpStream, text: &str) -> io::Result<()> {
-    stream.write_all(text.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut unread = [0; 512];
-    while stream.read(&mut unread).await? > 0 {}
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The accept loop over real sockets, with routes of its own.
 
 use tokio::io::BufReader;
-use tokio::io::{AsyncBufReadExt, AsyncRead};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::yield_now;
 use warp::Filter;
 
@@ -48,7 +48,7 @@ impl Server {
         });
         let routes = peer.or(slow).unify().boxed();
         let limits = limits(&metrics, connections_max, header_timeout, keep_alive_timeout);
-        tracker.spawn(serve(listener, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
+        tracker.spawn(serve(listener, None, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
         Self { address, metrics, tracker, stop, release }
     }
 
@@ -147,7 +147,7 @@ async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
     let metrics = Arc::new(Metrics::new("memory"));
     let limits = limits(&metrics, 1, PATIENT, PATIENT);
     let turns = Semaphore::new(1);
-    let shared = Arc::new(Shared { routes, limits, metrics, turns, stop: CancellationToken::new() });
+    let shared = Arc::new(Shared { routes, limits, metrics, turns, tls: None, stop: CancellationToken::new() });
     let visitor = shared.limits.entrance.greet(address, clock::now()).unwrap();
     let bytes = size_of_val(&serve_connection(stream, visitor, permit.try_acquire_owned().unwrap(), shared));
     assert!(bytes < 1024, "{bytes} bytes before hyper sees it");
@@ -185,7 +185,7 @@ async fn whoever_else_has_work_waits_for_a_few_requests_and_not_for_a_storm() {
     });
     let (metrics, tracker, stop) = (Arc::new(Metrics::new("memory")), TaskTracker::new(), CancellationToken::new());
     let limits = limits(&metrics, clients.len(), PATIENT, PATIENT);
-    tokio::spawn(serve(listener, routes.boxed(), limits, metrics, tracker.clone(), stop));
+    tokio::spawn(serve(listener, None, routes.boxed(), limits, metrics, tracker.clone(), stop));
     while tracker.len() < clients.len() {
         yield_now().await;
     }

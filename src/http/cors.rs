@@ -21,14 +21,16 @@ use super::{
 const PREFLIGHT_MAX_AGE: &str = "600";
 
 /// What a page may send along; what it may read besides the simple headers.
-const ALLOWED_HEADERS: &str = "authorization, content-type";
+const ALLOWED_HEADERS: &str = "authorization, content-type, last-event-id";
 const EXPOSED_HEADERS: &str = "retry-after, www-authenticate";
 
 /// The token of a REST request, unless another site made the browser send it.
 ///
 /// A request with a token of its own needs no origin. One that lives on the cookie, or on nothing where no token is
-/// needed, must come from an allowed one; and a cookie changes nothing without an `Origin`, which browsers send with
-/// every `POST`.
+/// needed, must come from an allowed one. Without an `Origin`, which browsers send with every `POST`, a cookie changes
+/// nothing, and what the browser itself calls a request of another site (`Sec-Fetch-Site`: an image, a script, a link) gets
+/// nothing. These two are all that a browser could attach here by itself: passwords of `Basic` are never read, and no
+/// listener asks for a client's certificate.
 ///
 /// # Errors
 /// 403.
@@ -40,9 +42,16 @@ pub(super) fn credential(settings: &Settings, head: &Head, needs_token: bool) ->
     let forged = lets_in_by_itself
         && match allowed {
             Some(allowed) => allowed.is_err(),
-            None => credential.token.is_some() && !is_safe(&head.method),
+            None => (credential.token.is_some() && !is_safe(&head.method)) || is_of_another_site(head),
         };
     if forged { Err(origin_error()) } else { Ok(credential) }
+}
+
+/// As the browser says it, which pages cannot forge. Older browsers and programs say nothing; `none` is somebody who typed
+/// the address.
+fn is_of_another_site(head: &Head) -> bool {
+    let site = head.headers.get("sec-fetch-site");
+    site.is_some_and(|site| !["same-origin", "none"].iter().any(|own| site.as_bytes() == own.as_bytes()))
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -103,7 +112,14 @@ mod tests {
             (Method::GET, &[cookie][..], true),
             (Method::GET, &[cookie, ("origin", LISTED)], true),
             (Method::GET, &[cookie, ("origin", "https://evil.test")], false),
+            (Method::GET, &[cookie, ("sec-fetch-site", "same-origin")], true),
+            (Method::GET, &[cookie, ("sec-fetch-site", "none")], true),
+            (Method::GET, &[cookie, ("sec-fetch-site", "same-site")], false),
+            (Method::GET, &[cookie, ("sec-fetch-site", "cross-site")], false),
+            (Method::GET, &[cookie, ("sec-fetch-site", "cross-site"), ("origin", LISTED)], true),
+            (Method::GET, &[bearer, cookie, ("sec-fetch-site", "cross-site")], true),
             (Method::POST, &[cookie], false),
+            (Method::POST, &[("authorization", "Basic dTpw"), cookie], false),
             (Method::POST, &[cookie, ("origin", LISTED)], true),
             (Method::POST, &[cookie, ("origin", "https://evil.test")], false),
             (Method::POST, &[cookie, ("origin", "null")], false),
@@ -126,6 +142,8 @@ mod tests {
         assert!(credential(&settings(), &own, false).is_ok());
         assert!(credential(&settings(), &post(&[]), false).is_ok());
         assert_eq!(credential(&settings(), &foreign, false).unwrap_err().status(), 403);
+        let image = tests::head("", &[("sec-fetch-site", "cross-site"), ("host", "localhost:6161")]);
+        assert_eq!(credential(&settings(), &image, false).unwrap_err().status(), 403);
     }
 
     #[test]

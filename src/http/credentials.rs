@@ -101,7 +101,7 @@ impl Credential {
     }
 }
 
-fn bearer(head: &Head) -> Option<&str> {
+pub(super) fn bearer(head: &Head) -> Option<&str> {
     head.headers.get_all(header::AUTHORIZATION).iter().find_map(|value| {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         let token = token.trim();

@@ -21,10 +21,12 @@ use super::{
     refusal, rest,
 };
 use crate::{
+    auth::{Forbidden, PublishRight},
     clock,
+    hub::Hub,
     log::AppendError,
     metrics::{Limit, Metrics},
-    proto::{ContentType, Event, Malformed, MalformedReason, Position},
+    proto::{ContentType, Event, Malformed, MalformedReason, Position, TaskId},
 };
 
 const READABLE: &str = "application/json, application/cloudevents+json, application/cloudevents-batch+json, \
@@ -44,20 +46,25 @@ enum Layout {
 /// Answers one request.
 ///
 /// # Errors
-/// 401 and 403 for callers without the right to publish, 429 for those who publish too much, 400, 413 and 415 for what
-/// cannot be read, all with nothing appended; 503 when memory is short, or when the log did not take it, saying how many it took.
+/// 401 and 403 for callers without the right to publish, or to publish this, 429 for those who publish too much, 400, 413
+/// and 415 for what cannot be read, all with nothing appended; 503 when memory is short, or when the log did not take it,
+/// saying how many it took.
 pub(super) async fn publish<S, B>(context: &Context, head: &Head, body: S) -> Result<Response, HttpError>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
     let (identity, token) = rest::identify_with_token(context, head)?;
-    if !identity.rights.publish {
+    let right = identity.rights.publish;
+    if right.is_nothing() {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
         return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));
     }
     if *context.overloaded.borrow() {
         return Err(HttpError::overloaded());
+    }
+    if right.needs_owners() && !context.health.borrow().caught_up {
+        return Err(unread());
     }
     // One to begin with: who has none left need not send a body.
     charge(context, token.as_deref(), 1)?;
@@ -74,6 +81,7 @@ where
         }
     })?;
     let events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
+    allowed(&right, &events, &context.hub, &context.metrics)?;
     if events.is_empty() {
         return Ok(accepted(&[]));
     }
@@ -88,6 +96,31 @@ where
 fn charge(context: &Context, token: Option<&str>, count: usize) -> Result<(), HttpError> {
     let charged = token.map_or(Ok(()), |token| context.limits.publish(token, count, clock::now()));
     charged.map_err(refusal::of)
+}
+
+/// All of them, or what is forbidden about each that is.
+fn allowed(right: &PublishRight, events: &[Event], hub: &Hub, metrics: &Metrics) -> Result<(), HttpError> {
+    let owner_of = |id: &TaskId| hub.task(id).map(|frame| frame.task.user_id.clone());
+    let mut errors = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        if let Err(Forbidden { limit, field, detail }) = right.check(event, owner_of) {
+            metrics.event_forbidden(limit.as_str());
+            errors.push(json!({ "index": index, "field": field, "reason": "forbidden", "detail": detail }));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let detail = "Nothing was published; `errors` names what the token's claim `taskcast.publish` does not allow.";
+    Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+        .with_member("errors", Value::Array(errors)))
+}
+
+/// Whose tasks there are is not known before the log has been read.
+fn unread() -> HttpError {
+    let detail =
+        "This replica has not read the log to its end, which a token that is limited to users needs; try again.";
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The service is not ready", detail).with_retry_after()
 }
 
 fn accepted(positions: &[Option<Position>]) -> Response {

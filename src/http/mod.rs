@@ -25,8 +25,9 @@ use crate::{
     input::Publisher,
     limits::{Limits, Networks},
     log::Health,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     session::{Canary, Sessions},
+    tls::Acceptor,
 };
 
 mod accept;
@@ -35,6 +36,7 @@ mod credentials;
 mod entrance;
 mod events;
 mod forwarded;
+mod handshake;
 mod head;
 mod listing;
 mod operations;
@@ -50,6 +52,8 @@ mod upgrade;
 
 use entrance::Entrance;
 pub use forwarded::ForwardedHeader;
+use handshake::Handshakes;
+pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
 
 /// Connections at most on the operators' listener; scrapers and probes need a handful.
@@ -131,6 +135,7 @@ impl fmt::Debug for Settings {
 #[derive(Clone)]
 pub struct Context {
     pub settings: Arc<Settings>,
+    pub operations: Arc<OperationsSettings>,
     pub hub: Hub,
     pub verifier: Verifier,
     pub limits: Limits,
@@ -156,21 +161,35 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves the public listener until `stop` is cancelled; connections are tracked by `tracker`. Returns at once then:
 /// idle connections are closed, requests under way are finished, and upgraded ones end when their sessions do.
-pub async fn serve_public(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
+pub async fn serve_public(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    context: Context,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
     let metrics = context.metrics.clone();
     let entrance = Entrance::new(&context.settings, context.limits.clone(), metrics.clone());
     let limits = limits(&context.settings, context.settings.connections_max, entrance);
+    let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Public, metrics.clone()));
     let routes = routes::public(&context, &tracker);
-    accept::serve(listener, routes, limits, metrics, tracker, stop).await;
+    accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
 /// Serves `/livez`, `/readyz`, `/metrics` until `stop` is cancelled, as [`serve_public`] does.
-pub async fn serve_operations(listener: TcpListener, context: Context, tracker: TaskTracker, stop: CancellationToken) {
+pub async fn serve_operations(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    context: Context,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
     let metrics = context.metrics.clone();
     let entrance = Entrance::open(metrics.clone(), clock::now());
     let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX, entrance);
+    let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Operations, metrics.clone()));
     let routes = routes::operations(&context);
-    accept::serve(listener, routes, limits, metrics, tracker, stop).await;
+    accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
 fn limits(settings: &Settings, connections_max: usize, entrance: Entrance) -> accept::Limits {

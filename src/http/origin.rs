@@ -28,6 +28,8 @@ const LOGGED_CHARS_MAX: usize = 200;
 pub struct OriginPolicy {
     patterns: Arc<[Pattern]>,
     allow_missing: bool,
+    /// The service itself speaks TLS, so its own origin is of `https`.
+    is_encrypted: bool,
     logged: Arc<Mutex<VecDeque<(String, Now)>>>,
 }
 
@@ -59,7 +61,14 @@ impl OriginPolicy {
     /// The first pattern that is none of these, with what is wrong.
     pub fn new(patterns: &[String], allow_missing: bool) -> Result<Self, String> {
         let parsed: Result<Vec<Pattern>, String> = patterns.iter().map(|text| Pattern::parse(text)).collect();
-        Ok(Self { patterns: parsed?.into(), allow_missing, logged: Arc::default() })
+        Ok(Self { patterns: parsed?.into(), allow_missing, is_encrypted: false, logged: Arc::default() })
+    }
+
+    /// For a service that speaks TLS: a page that came without, and so perhaps from whoever is on the way, is of another
+    /// origin.
+    #[must_use]
+    pub fn over_tls(self) -> Self {
+        Self { is_encrypted: true, ..self }
     }
 
     /// `host` is the request's `Host` header.
@@ -68,7 +77,7 @@ impl OriginPolicy {
             return if self.allow_missing { Ok(Allowed::Missing) } else { Err(Refused) };
         };
         if self.patterns.is_empty() {
-            return if is_same(text, host) { Ok(Allowed::Same) } else { Err(Refused) };
+            return if self.is_same(text, host) { Ok(Allowed::Same) } else { Err(Refused) };
         }
         self.listed(text).ok_or(Refused)
     }
@@ -101,6 +110,17 @@ impl OriginPolicy {
         }
     }
 
+    /// Does this origin name where the request was sent to?
+    fn is_same(&self, origin: &str, host: Option<&str>) -> bool {
+        let Ok(parsed) = Origin::parse(origin) else { return false };
+        if self.is_encrypted && parsed.scheme != "https" {
+            return false;
+        }
+        // Browsers write both alike, and what was read once need not be read again.
+        let is_alike = origin.split_once("://").is_some_and(|(_, authority)| host == Some(authority));
+        is_alike || parsed.is_at(host)
+    }
+
     fn is_news(&self, origin: &str, now: Now) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         while logged.front().is_some_and(|(_, at)| now.instant.saturating_duration_since(at.instant) >= LOGGED_FOR) {
@@ -112,14 +132,6 @@ impl OriginPolicy {
         }
         news
     }
-}
-
-/// Does this origin name where the request was sent to?
-fn is_same(origin: &str, host: Option<&str>) -> bool {
-    let Ok(parsed) = Origin::parse(origin) else { return false };
-    // Browsers write both alike, and what was read once need not be read again.
-    let is_alike = origin.split_once("://").is_some_and(|(_, authority)| host == Some(authority));
-    is_alike || parsed.is_at(host)
 }
 
 fn shorten(text: &str) -> String {
@@ -253,6 +265,15 @@ pub(super) fn is_local(host: Option<&str>) -> bool {
         Some(Ok((Host::Ipv6(address), _))) => address.is_loopback(),
         Some(Err(_)) | None => false,
     }
+}
+
+/// A `Host` that names one place and nothing that means more elsewhere, written as a URL has it.
+pub(super) fn authority(host: Option<&str>) -> Option<String> {
+    let (host, port) = parse_authority(host?).ok()?;
+    let host = host.to_string();
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || ".-_:[]".contains(character);
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    (host.chars().all(is_plain)).then(|| format!("{host}{port}"))
 }
 
 fn default_port(scheme: &str) -> Option<u16> {

@@ -73,6 +73,45 @@ fn an_origin_is_let_in_by_what_the_list_says_and_by_nothing_else() {
 }
 
 #[test]
+fn names_in_other_scripts_ports_and_dots_are_what_a_browser_takes_them_for() {
+    let exact = "https://app.example.com";
+    for (pattern, origin, expected) in [
+        ("https://bücher.example", "https://XN--BCHER-KVA.example", true),
+        ("https://bücher.example", "https://bücher.example", false),
+        ("https://bücher.example", "https://xn--bcher-kva.example.", false),
+        ("https://bücher.example", "https://xn--bcher-kva.example.evil.test", false),
+        // Cyrillic letters that look like Latin ones: as a browser writes them, and as nobody may.
+        (exact, "https://xn--pp-6kc.example.com", false),
+        (exact, "https://аpp.example.com", false),
+        // Full stops and letters that IDNA takes for ASCII ones.
+        (exact, "https://app。example.com", false),
+        (exact, "https://ａpp.example.com", false),
+        (exact, "https://app.example.com:0443", true),
+        (exact, "https://app.example.com:80", false),
+        (exact, "https://app.example.com:", false),
+        (exact, "https://app.example.com:443:443", false),
+        (exact, "https://app.example.com:65979", false),
+        (exact, "http://app.example.com:443", false),
+        (exact, "https:app.example.com", false),
+        (exact, "https:///app.example.com", false),
+        (exact, "https://https://app.example.com", false),
+        (exact, " https://app.example.com", false),
+        (exact, "https://app.example.com\t", false),
+        (exact, "https://app.example.com\0", false),
+        (exact, "wss://app.example.com", false),
+        (exact, "file://", false),
+        (exact, "NULL", false),
+        ("https://app.example.com.", "https://app.example.com.", true),
+        ("https://app.example.com.", "https://app.example.com", false),
+        ("http://app.example.com", "http://app.example.com:80", true),
+        ("http://app.example.com", "http://app.example.com:443", false),
+    ] {
+        let allowed = policy(&[pattern]).check(Some(origin), Some("progress.example.com"));
+        assert_eq!(allowed.is_ok(), expected, "{pattern} {origin:?}");
+    }
+}
+
+#[test]
 fn without_a_list_only_the_own_host_and_port_are_let_in() {
     for (origin, host, expected) in [
         ("http://localhost:6161", Some("localhost:6161"), true),
@@ -85,12 +124,30 @@ fn without_a_list_only_the_own_host_and_port_are_let_in() {
         ("http://evil.test", Some("localhost:6161"), false),
         ("http://localhost:6161.evil.test", Some("localhost:6161"), false),
         ("null", Some("localhost:6161"), false),
+        ("null", Some("null"), false),
+        ("HTTPS://PROGRESS.example.com", Some("progress.example.com"), true),
+        ("https://progress.example.com.", Some("progress.example.com."), true),
+        ("https://progress.example.com.", Some("progress.example.com"), false),
+        ("https://progress.example.com", Some("progress.example.com."), false),
+        ("https://progress.example.com.evil.test", Some("progress.example.com"), false),
+        ("https://xn--bcher-kva.example", Some("xn--bcher-kva.example"), true),
+        ("https://bücher.example", Some("bücher.example"), false),
+        ("https://progress.example.com", Some("progress.example.com, evil.test"), false),
+        ("https://evil.test", Some("evil.test@progress.example.com"), false),
         ("http://localhost:6161", None, false),
         ("http://localhost:6161", Some(""), false),
     ] {
         let allowed = policy(&[]).check(Some(origin), host);
         assert_eq!(allowed, if expected { Ok(Allowed::Same) } else { Err(Refused) }, "{origin} {host:?}");
     }
+}
+
+#[test]
+fn where_the_service_speaks_tls_itself_a_page_without_it_is_of_another_origin() {
+    let encrypted = policy(&[]).over_tls();
+    assert_eq!(encrypted.check(Some("https://progress.test"), Some("progress.test")), Ok(Allowed::Same));
+    assert_eq!(encrypted.check(Some("http://progress.test"), Some("progress.test")), Err(Refused));
+    assert_eq!(encrypted.check(Some("http://progress.test:443"), Some("progress.test:443")), Err(Refused));
 }
 
 #[test]

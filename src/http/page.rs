@@ -4,13 +4,14 @@
 //! Refuses to know: what is on it.
 
 use warp::{
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     reply::Response,
 };
 
 use super::{
     Settings,
     head::Head,
+    origin,
     problem::{HttpError, respond},
 };
 
@@ -32,11 +33,20 @@ const fn script(content: &'static str) -> Asset {
     Asset { content_type: "text/javascript; charset=utf-8", content }
 }
 
-/// Own files only, no inline script, no frame around it. `ws:` and `wss:` because older browsers do not count a
-/// WebSocket to the same host as `'self'`.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-                                       connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
-                                       frame-ancestors 'none'";
+/// Own files only, no inline script, no frame around it; and no script can make markup of text, the page's own included
+/// (Trusted Types). What it connects to stands before it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                                       require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// The policy for a page that was asked for like this: it connects to where it came from. That host is named besides,
+/// because older browsers do not count a WebSocket to it as `'self'`; `ws:` alone would let what a stranger got to run
+/// send what it sees to anybody.
+fn content_security_policy(head: &Head) -> String {
+    let own = origin::authority(head.host().as_deref());
+    let own = own.map_or(String::new(), |host| format!(" ws://{host} wss://{host}"));
+    format!("connect-src 'self'{own}; {CONTENT_SECURITY_POLICY}")
+}
 
 /// Answers with an embedded file, or with 304 when the browser has it.
 ///
@@ -59,15 +69,18 @@ pub(super) fn asset(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
     for (name, value) in [
         // Kept, but asked for again each time: a rollout must not leave an old script talking to a new service.
         (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
+    for (name, value) in [(header::ETAG, tag), (header::CONTENT_SECURITY_POLICY, content_security_policy(head))] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
     }
     Ok(response)
 }
@@ -123,9 +136,29 @@ mod tests {
         let response = index(&settings(), &tests::head("", &[])).unwrap();
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains("script-src 'self';") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(policy.contains("require-trusted-types-for 'script'") && !policy.contains("unsafe"), "{policy}");
         assert!(!INDEX.content.contains("style=") && !INDEX.content.contains("onclick="));
         assert_eq!(response.headers()[header::REFERRER_POLICY], "no-referrer");
         assert!(!response.headers().contains_key(header::SET_COOKIE));
+    }
+
+    #[test]
+    fn the_page_connects_to_where_it_came_from_and_nowhere_else() {
+        for (host, expected) in [
+            (None, "connect-src 'self'; "),
+            (Some("Tasks.example.com"), "connect-src 'self' ws://tasks.example.com wss://tasks.example.com; "),
+            (Some("localhost:6161"), "connect-src 'self' ws://localhost:6161 wss://localhost:6161; "),
+            (Some("[::1]:6161"), "connect-src 'self' ws://[::1]:6161 wss://[::1]:6161; "),
+            (Some("a.test; script-src *"), "connect-src 'self'; "),
+            (Some("a.test;script-src *"), "connect-src 'self'; "),
+            (Some("a.test, b.test"), "connect-src 'self'; "),
+            (Some("*"), "connect-src 'self'; "),
+            (Some("*.test"), "connect-src 'self'; "),
+        ] {
+            let headers: Vec<_> = host.map(|host| ("host", host)).into_iter().collect();
+            let policy = content_security_policy(&tests::head("", &headers));
+            assert!(policy.starts_with(expected), "{host:?}: {policy}");
+        }
     }
 
     #[test]

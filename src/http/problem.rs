@@ -153,6 +153,15 @@ impl HttpError {
     }
 }
 
+/// For browsers that are led to something which is no page: nothing in it runs, nothing shows it in a frame, no other
+/// site's page gets hold of it but by CORS, and a link in it tells nobody where it was found.
+const FOR_BROWSERS: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
 /// A response that no cache keeps and no browser second-guesses.
 pub(super) fn respond(
     status: StatusCode,
@@ -164,7 +173,9 @@ pub(super) fn respond(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in FOR_BROWSERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
@@ -190,6 +201,14 @@ mod tests {
         assert_eq!(response.headers()[header::ALLOW], "GET, HEAD");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    }
+
+    #[test]
+    fn a_browser_makes_nothing_of_a_response_but_what_it_is() {
+        let response = respond(StatusCode::OK, "application/json", "{}");
+        for (name, value) in FOR_BROWSERS {
+            assert_eq!(response.headers()[name], value);
+        }
     }
 
     #[test]

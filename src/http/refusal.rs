@@ -2,13 +2,21 @@
 //!
 //! Refuses to know: who that is.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use warp::http::{HeaderValue, StatusCode, header};
 
 use super::problem::HttpError;
 use crate::limits::{Limit, Refusal};
+
+/// How long a refused connection may take to read its refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connection ends with it: it is cheaper to refuse the next one at the door.
 pub(super) fn of(refusal: Refusal) -> HttpError {
@@ -33,6 +41,22 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
     HttpError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
         .with_member("limit", json!(refusal.limit.as_str()))
         .with_retry_after_seconds(seconds(wait))
+}
+
+/// Says why on a connection that was never given to hyper.
+pub(super) async fn say(stream: TcpStream, error: HttpError) {
+    // A peer that does not even read its refusal is no loss.
+    let _ = timeout(REFUSAL_TIMEOUT, write(stream, &error.into_http1())).await;
+}
+
+/// Reading what the peer sent comes first of closing, or the kernel would answer it with a reset that overtakes what was
+/// said.
+async fn write(mut stream: TcpStream, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 512];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// Whole ones, and never too few.

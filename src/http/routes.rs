@@ -19,7 +19,9 @@ use super::{
     entrance::Client,
     events,
     head::Head,
-    listing, operations, origin, page,
+    listing,
+    operations::{self, Access},
+    origin, page,
     problem::HttpError,
     rest,
     upgrade::{self, Address, Connection, Permit},
@@ -92,17 +94,26 @@ fn foreign_host() -> HttpError {
 
 /// Everything on the operators' listener.
 pub(super) fn operations(context: &Context) -> Routes {
+    let shared = context.clone();
     let live = warp::path!("livez").and(head());
-    let live = live.map(|head: Head| answer("/livez", operations::probe(&head, || Ok(operations::live())))).boxed();
+    let live = live
+        .map(move |head: Head| {
+            answer("/livez", operations::reply(&shared, &head, Access::Probe, || Ok(operations::live())))
+        })
+        .boxed();
     let shared = context.clone();
     let ready = warp::path!("readyz").and(head());
     let ready = ready
-        .map(move |head: Head| answer("/readyz", operations::probe(&head, || Ok(operations::ready(&shared)))))
+        .map(move |head: Head| {
+            answer("/readyz", operations::reply(&shared, &head, Access::Probe, || Ok(operations::ready(&shared))))
+        })
         .boxed();
     let shared = context.clone();
     let metrics = warp::path!("metrics").and(head());
     let metrics = metrics
-        .map(move |head: Head| answer("/metrics", operations::probe(&head, || operations::metrics(&shared))))
+        .map(move |head: Head| {
+            answer("/metrics", operations::reply(&shared, &head, Access::Operator, || operations::metrics(&shared)))
+        })
         .boxed();
     finish(&live.or(ready).unify().or(metrics).unify().boxed())
 }

@@ -35,6 +35,7 @@ use crate::{
     metrics::Handshake,
     proto::{TaskId, Topic},
     session::{Request, Scope, Sessions},
+    tls::Encrypted,
 };
 
 /// The connection's places: under the limit of all, and of its address. Whoever holds a clone keeps them.
@@ -107,27 +108,46 @@ async fn serve(
     sessions: Arc<Sessions>,
     request: Request,
 ) {
-    if let Some((socket, early)) = bare_socket(on_upgrade).await {
-        sessions.serve(socket, early, request).await;
+    match bare_socket(on_upgrade).await {
+        Some((Socket::Plain(socket), early)) => sessions.serve(socket, early, request).await,
+        // Boxed, so that a plain connection does not take the room of this one.
+        Some((Socket::Encrypted(socket), early)) => Box::pin(sessions.serve(socket, early, request)).await,
+        None => {}
     }
     drop(places);
 }
 
+/// What a connection is once it has left HTTP.
+enum Socket {
+    Plain(TcpStream),
+    Encrypted(Box<Encrypted>),
+}
+
 /// Waits for the 101 to be written and takes the socket out of hyper, with what the client sent right behind its
 /// handshake.
-async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
     let upgraded =
         on_upgrade.await.inspect_err(|error| tracing::debug!(%error, "the peer left during its handshake")).ok()?;
-    let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .inspect_err(|_| tracing::error!("an upgraded connection is not the TCP stream that was accepted"))
-        .ok()?;
     // Copied, so that hyper's read buffer is let go: kept, it would be 4.6 KiB for each connection.
-    let early = Bytes::copy_from_slice(&parts.read_buf);
-    drop(parts.read_buf);
-    let socket = parts.io.into_inner();
-    accept::lift_write_timeout(&socket);
-    Some((socket, early))
+    let early = |read_buf: Bytes| Bytes::copy_from_slice(&read_buf);
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let early = early(parts.read_buf);
+            let socket = parts.io.into_inner();
+            accept::lift_write_timeout(&socket);
+            Some((Socket::Plain(socket), early))
+        }
+        Err(upgraded) => {
+            let parts = upgraded
+                .downcast::<TokioIo<Encrypted>>()
+                .inspect_err(|_| tracing::error!("an upgraded connection is none that was accepted"))
+                .ok()?;
+            let early = early(parts.read_buf);
+            let socket = parts.io.into_inner();
+            accept::lift_write_timeout(socket.get_ref().0);
+            Some((Socket::Encrypted(Box::new(socket)), early))
+        }
+    }
 }
 
 /// The decision, without any I/O: the session's request and the 101, or a refusal with its name for the metrics.

@@ -169,7 +169,7 @@ where
             let (_, response) = handshake(&settings, None, &head, &Address::Mine, true).unwrap();
             let serve = serve.clone();
             sessions.spawn(async move {
-                let (socket, early) = bare_socket(on_upgrade).await.unwrap();
+                let (Socket::Plain(socket), early) = bare_socket(on_upgrade).await.unwrap() else { panic!("TLS") };
                 serve(socket, early).await;
                 drop(permit);
             });
@@ -184,7 +184,7 @@ where
         header_timeout: Duration::from_mins(1),
         keep_alive_timeout: Duration::from_mins(1),
     };
-    tracker.spawn(accept::serve(listener, routes, limits, metrics, tracker.clone(), stop.clone()));
+    tracker.spawn(accept::serve(listener, None, routes, limits, metrics, tracker.clone(), stop.clone()));
     address
 }
 

@@ -3,6 +3,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::tls::{self, Files, Pem};
+
 /// Settings of the log; every field has a key in the configuration's `[log]` table.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -32,6 +34,8 @@ pub struct Settings {
     /// PEM file of certificate authorities to trust: besides the system's for `amqps://`, instead of them for
     /// `rediss://`.
     pub tls_ca_file: Option<PathBuf>,
+    /// The certificate and key to show to a broker that asks for one.
+    pub tls_client: Option<Files>,
 }
 
 /// Which broker, with its address. `Debug` shows no password.
@@ -52,18 +56,59 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// The certificate authorities of [`Settings::tls_ca_file`], in PEM.
-///
-/// # Errors
-/// A file that cannot be read, with its path.
-pub(super) fn certificate_authorities(settings: &Settings) -> Result<Option<String>, String> {
-    let Some(path) = &settings.tls_ca_file else { return Ok(None) };
-    let pem = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the certificate authorities in {}: {error}", path.display()))?;
-    if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(format!("{} holds no PEM certificate", path.display()));
+/// The files for TLS to a broker, as they are now. They are read for every connection, so that what was renewed is used
+/// with the next one.
+#[derive(Debug)]
+pub(super) struct TlsFiles {
+    /// The certificate authorities of [`Settings::tls_ca_file`], in PEM.
+    pub authorities: Option<String>,
+    pub client: Option<Pem>,
+}
+
+/// Where [`TlsFiles`] are read from.
+#[derive(Clone, Debug)]
+pub(super) struct TlsPaths {
+    authorities: Option<PathBuf>,
+    client: Option<Files>,
+}
+
+impl TlsPaths {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { authorities: settings.tls_ca_file.clone(), client: settings.tls_client.clone() }
     }
-    Ok(Some(pem))
+
+    /// Without any, what was made once stays good.
+    pub(super) fn is_empty(&self) -> bool {
+        self.authorities.is_none() && self.client.is_none()
+    }
+
+    /// Reads and judges the files.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, with its path.
+    pub(super) fn read(&self) -> Result<TlsFiles, String> {
+        Ok(TlsFiles { authorities: self.authorities()?, client: self.client()? })
+    }
+
+    fn authorities(&self) -> Result<Option<String>, String> {
+        let Some(path) = &self.authorities else { return Ok(None) };
+        let pem = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the certificate authorities in {}: {error}", path.display()))?;
+        if !pem.contains("-----BEGIN CERTIFICATE-----") {
+            return Err(format!("{} holds no PEM certificate", path.display()));
+        }
+        Ok(Some(pem))
+    }
+
+    fn client(&self) -> Result<Option<Pem>, String> {
+        let Some(files) = &self.client else { return Ok(None) };
+        let pem = files.read().map_err(|why| format!("the certificate for the broker: {why}"))?;
+        tls::check_identity(&pem).map_err(|unfit| {
+            let (certificate, key) = (files.certificate.display(), files.key.display());
+            format!("the certificate {certificate} for the broker, with the key {key}: {}", unfit.words())
+        })?;
+        Ok(Some(pem))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod labels;
 mod limits;
 mod log_faults;
 mod overload;
+mod publishing;
 mod register;
+mod tls;
 
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::tls::{Listener, TlsHandshake};
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -64,6 +67,8 @@ pub struct Metrics {
     overload: Overload,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
+    tls: tls::TlsMetrics,
+    publishing: publishing::Publishing,
 }
 
 impl Metrics {
@@ -167,6 +172,8 @@ impl Metrics {
             overload: Overload::new(r),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
+            tls: tls::TlsMetrics::new(r),
+            publishing: publishing::Publishing::new(r),
             registry,
         };
         metrics.begin_at_zero();

@@ -31,7 +31,7 @@ impl Sessions {
     /// Watches one canary until the session ends; `heard` gets the message of each state that is delivered.
     pub async fn loop_back(self: &Arc<Self>, canary: &TaskId, mut heard: impl FnMut(&str)) {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        let rights = Rights { canary: Some(canary.clone()), ..Rights::default() };
+        let rights = Rights { canary: Some(Box::new(canary.clone())), ..Rights::default() };
         let identity = Identity { user: None, rights, expires_at_ms: None };
         let request = Request {
             scope: Scope::Topic(Topic::Task(canary.clone())),

@@ -39,6 +39,7 @@ pub(super) fn sessions() -> Arc<Sessions> {
         wait_replicas: 0,
         reconnect_max: Duration::from_secs(1),
         tls_ca_file: None,
+        tls_client: None,
     };
     let hub = HubSettings {
         max: 1000,

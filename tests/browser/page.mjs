@@ -9,69 +9,17 @@
 // task an element with data-task-id and data-status, and in it role="progressbar", which has aria-valuenow while the
 // progress is known.
 
-import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
-import { createRequire } from "node:module";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const binary = process.argv[2] ?? join(root, "target/debug/taskcast");
-const modules = process.env.TESTS_NODE_MODULES ?? join(root, "target/tests/node_modules");
-const screenshots = join(root, "target/screenshots");
-const { chromium } = createRequire(join(modules, "taskcast.js"))("playwright-core");
+import { freePorts, judge, kill, screenshots, start } from "./support.mjs";
 
 const BARS_MIN = 5;
-const START_MS = 20_000;
-const ANSWER_MS = 5_000; // a service that accepts and then says nothing is not ready
 const LIVE_MS = 30_000; // longer than the longest pause between two attempts to reconnect
 
-async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => new Promise((resolve, reject) => {
-      const server = createServer().on("error", reject).listen(0, "127.0.0.1", () => resolve(server));
-    })),
-  );
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
-
-// Every child is ended however this script ends.
-const children = new Set();
-process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
-
-async function startDemo(port, operationsPort) {
-  // Settings that happen to be in the environment are not the test's.
-  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TASKCAST_")));
-  const child = spawn(
-    binary,
-    ["demo", "--listen", `127.0.0.1:${port}`, "--operations-listen", `127.0.0.1:${operationsPort}`],
-    { env: environment, stdio: ["ignore", "pipe", "pipe"] },
-  );
-  children.add(child);
-  let said = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said = (said + text).slice(-4000)));
-  const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));
-  child.on("error", (error) => (said += error.message));
-  const deadline = Date.now() + START_MS;
-  while (Date.now() < deadline && child.exitCode === null && child.pid !== undefined) {
-    const asked = fetch(`http://127.0.0.1:${operationsPort}/readyz`, { signal: AbortSignal.timeout(ANSWER_MS) });
-    const ready = await asked.then((answer) => answer.ok, () => false);
-    if (ready) return { child, ended };
-    await pause(50);
-  }
-  throw new Error(`the demo did not become ready; it said:\n${said}`);
-}
-
-async function kill({ child, ended }) {
-  child.kill("SIGKILL");
-  await ended;
-  children.delete(child);
-}
+// The demo has its own settings, and takes none from the environment.
+const startDemo = (port, operationsPort) =>
+  start(["demo", "--listen", `127.0.0.1:${port}`, "--operations-listen", `127.0.0.1:${operationsPort}`], port, operationsPort);
 
 function progressOf(page) {
   return page.$$eval("[data-task-id] [role=progressbar]", (bars) =>
@@ -135,35 +83,5 @@ async function walk(browser, step) {
   await kill(demo);
 }
 
-async function main() {
-  mkdirSync(screenshots, { recursive: true });
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    ],
-  });
-  let doing = "start";
-  try {
-    await walk(browser, (what) => console.log(`browser: ${(doing = what)}`));
-  } catch (error) {
-    for (const page of browser.contexts().flatMap((context) => context.pages())) {
-      await page.screenshot({ path: join(screenshots, "failed.png") }).catch(() => {});
-    }
-    throw new Error(`${doing}: ${error.message}`);
-  } finally {
-    await browser.close();
-  }
-}
-
-main().then(
-  () => {
-    console.log("PASS the page in a browser");
-    process.exit(0);
-  },
-  (error) => {
-    console.log(`FAIL the page in a browser: ${error.message.replace(/\x1b\[\d+m/g, "")}`);
-    process.exit(1);
-  },
-);
+mkdirSync(screenshots, { recursive: true });
+await judge("the page in a browser", walk);

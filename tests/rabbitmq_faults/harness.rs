@@ -38,6 +38,7 @@ pub fn settings(url: &str) -> Settings {
         reconnect_max: Duration::from_secs(1),
         wait_replicas: 0,
         tls_ca_file: None,
+        tls_client: None,
         dead_letters_max: 1_000,
         dead_letters_max_bytes: 10_000_000,
     }

@@ -40,6 +40,7 @@ pub fn settings(url: &str) -> Settings {
         dead_letters_max: 1_000,
         dead_letters_max_bytes: 1_000_000,
         tls_ca_file: None,
+        tls_client: None,
     }
 }
 

@@ -411,6 +411,7 @@ async fn fill(backend: Backend, environment: &[(&'static str, String)], count: u
         append_timeout: Duration::from_secs(60),
         reconnect_max: Duration::from_secs(1),
         tls_ca_file: None,
+        tls_client: None,
         wait_replicas: 0,
         dead_letters_max: 1_000,
         dead_letters_max_bytes: 1_000_000,

@@ -97,6 +97,7 @@ impl World {
             reconnect_max: std::time::Duration::from_millis(500),
             wait_replicas: 0,
             tls_ca_file: None,
+            tls_client: None,
         }
     }
 

@@ -20,3 +20,4 @@ mod resuming;
 mod secrets;
 mod storms;
 mod strangers;
+mod tls;

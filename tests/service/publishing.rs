@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, Service, http, http_whole, token, token_with, until},
+    harness::{Client, Service, http, http_whole, token, token_of, token_with, until},
     support::{
         brokers::{RabbitServer, RedisServer},
         unique,
@@ -220,4 +220,39 @@ async fn an_alarm_of_rabbitmq_is_a_503_that_says_when_to_come_back() {
     assert_eq!(service.operations("/readyz").await.0, 200);
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]).await;
     service.publish(&json!({"task_id": "t1", "user_id": "u1", "progress": 50})).await;
+}
+
+#[tokio::test]
+async fn a_limited_token_publishes_within_its_limits_and_every_event_beyond_them_is_named() {
+    let service = Service::start(&[]).await;
+    let mut owner = service.attach("/ws/tasks/", "u2").await;
+    service.publish(&json!({"task_id": "theirs", "user_id": "u2", "progress": 10})).await;
+    let post = async |publish: Value, body: Value| {
+        let bearer = format!("Bearer {}", token_of(json!({"sub": "worker", "taskcast": {"publish": publish}})));
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let (status, answer) = http(service.port, "POST", "/api/v1/events", &headers, &body.to_string()).await;
+        (status, serde_json::from_str::<Value>(&answer).unwrap())
+    };
+    let users = json!({"users": ["u1"]});
+    let mine = json!({"task_id": "mine", "user_id": "u1"});
+    assert_eq!(post(users.clone(), mine.clone()).await.0, 202);
+    // Another's task is not to be had by saying that it is one's own.
+    let stolen = json!({"task_id": "theirs", "user_id": "u1", "status": "failed"});
+    let (status, answer) = post(users.clone(), json!([mine, stolen, {"task_id": "mine"}])).await;
+    assert_eq!((status, &answer["type"]), (403, &json!("urn:taskcast:problem:forbidden")));
+    let errors = answer["errors"].as_array().unwrap();
+    let named: Vec<_> = errors.iter().map(|error| (&error["index"], &error["field"], &error["reason"])).collect();
+    let (task_id, user_id, forbidden) = (json!("task_id"), json!("user_id"), json!("forbidden"));
+    assert_eq!(named, [(&json!(1), &task_id, &forbidden), (&json!(2), &user_id, &forbidden)]);
+    let prefixes = json!({"task_prefixes": ["export-"]});
+    assert_eq!(post(prefixes.clone(), json!({"task_id": "export-1"})).await.0, 202);
+    assert_eq!(post(prefixes, json!({"task_id": "theirs"})).await.0, 403);
+    assert_eq!(post(json!({"users": ["u1"], "teams": ["t"]}), mine.clone()).await.0, 401);
+    assert_eq!(post(json!(false), mine).await.0, 403);
+    let counted = async |limit: &str| service.metric(&format!("events_forbidden_total{{limit=\"{limit}\"}}")).await;
+    assert_eq!((counted("user").await, counted("task_prefix").await), (2, 1));
+    // Nothing of all that reached the task.
+    service.publish(&json!({"task_id": "theirs", "progress": 20})).await;
+    assert_eq!(owner.until("task_progress").await["progress"], 10);
+    assert_eq!(owner.until("task_progress").await["progress"], 20);
 }

@@ -118,11 +118,13 @@ pub fn look_for(candidates: &[&str]) -> Option<PathBuf> {
     found.next()
 }
 
-/// A certificate authority's PEM, and a certificate and key of 127.0.0.1 and localhost signed by it.
+/// A certificate authority's PEM, a certificate and key of 127.0.0.1 and localhost signed by it, and those of a client who
+/// is called guest.
 pub struct Certificates {
     pub authority: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    pub client: taskcast::tls::Files,
     _folder: tempfile::TempDir,
 }
 
@@ -143,7 +145,18 @@ impl Certificates {
         openssl(
             "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
         );
-        Self { authority: at("ca.pem"), certificate: at("server.pem"), key: at("server.key"), _folder: folder }
+        openssl(&format!("req {new_key} -keyout client.key -out client.csr -subj /CN=guest"));
+        fs::write(at("usage"), "extendedKeyUsage=clientAuth\n").expect("a file");
+        openssl(
+            "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile usage -out client.pem",
+        );
+        Self {
+            authority: at("ca.pem"),
+            certificate: at("server.pem"),
+            key: at("server.key"),
+            client: taskcast::tls::Files { certificate: at("client.pem"), key: at("client.key") },
+            _folder: folder,
+        }
     }
 }
 
@@ -174,12 +187,17 @@ impl RedisServer {
 
     /// A sentinel that watches the primary on this port. It answers to the same commands of a test.
     pub async fn sentinel(name: &str, primary: u16, quorum: usize) -> Self {
+        Self::sentinel_with(name, primary, quorum, "").await
+    }
+
+    /// With more lines of its configuration.
+    pub async fn sentinel_with(name: &str, primary: u16, quorum: usize, more: &str) -> Self {
         super::install_crypto();
         let mut kennel = Kennel::new("sentinel");
         let port = free_port();
         let configuration = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {primary} {quorum}\n\
-             sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n"
+             sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n{more}"
         );
         let file = kennel.folder.join(SENTINEL_CONFIGURATION);
         fs::write(&file, configuration).expect("a file of the sentinel's");
@@ -240,6 +258,15 @@ impl RedisServer {
             ("--tls-auth-clients", "no".to_owned()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    /// As [`Self::tls_arguments`], and whoever connects there must show a certificate.
+    pub fn mutual_tls_arguments(certificates: &Certificates, port: u16) -> Vec<String> {
+        let mut arguments = Self::tls_arguments(certificates, port);
+        if let Some(last) = arguments.last_mut() {
+            "yes".clone_into(last);
+        }
+        arguments
     }
 
     /// With a user and password, or a user of `""`.
@@ -436,6 +463,16 @@ impl RabbitServer {
         )
     }
 
+    /// As [`Self::tls_configuration`], and whoever connects there must show a certificate, whose common name may be a user.
+    pub fn mutual_tls_configuration(certificates: &Certificates, port: u16) -> String {
+        let configuration = Self::tls_configuration(certificates, port);
+        let configuration = configuration.replace("verify_none", "verify_peer");
+        let configuration = configuration.replace("fail_if_no_peer_cert = false", "fail_if_no_peer_cert = true");
+        format!(
+            "{configuration}auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\nssl_cert_login_from = common_name\n"
+        )
+    }
+
     /// With its data, on the same port.
     pub async fn restart(&mut self) {
         self.start_again();
@@ -511,6 +548,8 @@ fn environment(
          vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 50MB\n\
          log.console = true\nlog.console.level = warning\n{more}\n"
     );
+    // EXTERNAL, a certificate in place of a password, is in a plugin.
+    let plugins = if more.contains("EXTERNAL") { "[rabbitmq_auth_mechanism_ssl]." } else { "[]." };
     let arguments = "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1} -setcookie taskcast";
     vec![
         ("HOME", folder.display().to_string()),
@@ -524,7 +563,7 @@ fn environment(
         ("RABBITMQ_LOG_BASE", at("log")),
         ("RABBITMQ_LOGS", "-".to_owned()),
         ("RABBITMQ_CONFIG_FILE", write("rabbitmq.conf", &configuration)),
-        ("RABBITMQ_ENABLED_PLUGINS_FILE", write("enabled_plugins", "[].")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", write("enabled_plugins", plugins)),
         ("RABBITMQ_DIST_PORT", distribution_port.to_string()),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
         ("RABBITMQ_PID_FILE", at("pid")),

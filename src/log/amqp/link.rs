@@ -11,13 +11,16 @@ use std::{
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind, Event,
-    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig},
 };
 use socket2::{SockRef, Socket};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::address::Node;
-use crate::log::health::Trouble;
+use crate::log::{
+    health::Trouble,
+    settings::{TlsFiles, TlsPaths},
+};
 
 /// How long a connection that is left may take to say goodbye. One that is dead or blocked never would.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -45,7 +48,7 @@ impl Drop for Hangup {
 
 impl Link {
     /// Connects. Automatic recovery stays off: it would consume again from where the consumer once began.
-    pub(super) async fn open(node: &Node, tls: &OwnedTLSConfig) -> Result<Self, Trouble> {
+    pub(super) async fn open(node: &Node, tls: &TlsPaths) -> Result<Self, Trouble> {
         let address = node.address.clone();
         let open = async {
             let runtime = lapin::runtime::default_runtime()?;
@@ -55,7 +58,8 @@ impl Link {
             let AsyncTcpStream::Plain(plain) = &stream else { return Err(not_connected()) };
             let hangup = Hangup(SockRef::from(plain.get_ref()).try_clone()?);
             if node.is_encrypted() {
-                stream = stream.into_tls(&node.uri.authority.host, tls.as_ref()).await?;
+                let config = configuration(tls)?;
+                stream = stream.into_tls(&node.uri.authority.host, config.as_ref()).await?;
             }
             let stream = Mutex::new(Some(stream));
             // The library asks once, since it is not to reconnect by itself.
@@ -125,6 +129,13 @@ impl Drop for Link {
             });
         }
     }
+}
+
+/// With the certificates that are in the files now.
+fn configuration(tls: &TlsPaths) -> io::Result<OwnedTLSConfig> {
+    let TlsFiles { authorities, client } = tls.read().map_err(io::Error::other)?;
+    let identity = client.map(|pem| OwnedIdentity::PKCS8 { pem: pem.certificate, key: pem.key });
+    Ok(OwnedTLSConfig { identity, cert_chain: authorities })
 }
 
 fn not_connected() -> lapin::Error {

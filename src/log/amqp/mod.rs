@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use lapin::{tcp::OwnedTLSConfig, types::ShortString};
+use lapin::types::ShortString;
 use tokio::{
     sync::{Mutex, watch},
     time::{sleep, timeout},
@@ -37,7 +37,7 @@ use super::{
     AppendError, Bookmark, Health, Outgoing, Settings, TailItem,
     feed::{self, Feed},
     health::{Reporter, Trouble},
-    settings::certificate_authorities,
+    settings::TlsPaths,
 };
 use crate::{clock, metrics::Metrics, proto::Position};
 
@@ -68,7 +68,7 @@ pub struct AmqpLog {
     nodes: Vec<Node>,
     /// Which node is tried next.
     next_node: AtomicUsize,
-    tls: OwnedTLSConfig,
+    tls: TlsPaths,
     queue: ShortString,
     exchange: ShortString,
     settings: Settings,
@@ -84,6 +84,8 @@ pub struct AmqpLog {
 impl AmqpLog {
     pub(super) fn open(url: &str, settings: Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
         let nodes = address::nodes(url)?;
+        let tls = TlsPaths::of(&settings);
+        tls.read()?;
         let name = |what: &str, name: &str| match ShortString::try_new(name) {
             Ok(short) if !name.is_empty() => Ok(short),
             _ => Err(format!("the name of the {what} must have 1 to 255 bytes")),
@@ -93,7 +95,7 @@ impl AmqpLog {
             dead_letters::names(&settings.key)?;
         }
         Ok(Self {
-            tls: OwnedTLSConfig { identity: None, cert_chain: certificate_authorities(&settings)? },
+            tls,
             queue,
             exchange: name("exchange", &settings.exchange)?,
             // Anywhere, so that replicas do not all begin with the first node.

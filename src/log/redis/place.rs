@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::select_ok, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, RedisError, TlsCertificates, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -18,7 +19,11 @@ use super::{
     tap::{Harvest, Tap},
     words,
 };
-use crate::log::{Settings, health::Trouble, settings::certificate_authorities};
+use crate::log::{
+    Settings,
+    health::Trouble,
+    settings::{TlsFiles, TlsPaths},
+};
 
 /// An attempt to connect fails after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,29 +46,40 @@ pub fn check_redis_address(url: &str) -> Result<(), String> {
 /// One Redis.
 pub(super) struct Node {
     client: Client,
+    /// With files whose content the client has to be made of, and the URL that it is made for.
+    tls: Option<(String, TlsPaths)>,
     /// For people: no credentials.
     pub(super) address: String,
 }
 
 impl Node {
-    pub(super) fn open(url: &str, authorities: Option<&str>) -> redis::RedisResult<Self> {
-        let client = match authorities {
-            Some(pem) if url.starts_with("rediss:") => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
-                Client::build_with_tls(url, certificates)?
-            }
-            _ => Client::open(url)?,
-        };
+    /// # Errors
+    /// An address, or files for TLS, that cannot be used, without the credentials.
+    pub(super) fn open(url: &str, tls: &TlsPaths) -> Result<Self, String> {
+        // The library's words name the mistake and never repeat the URL.
+        let client = Client::open(url).map_err(|error| format!("the Redis URL cannot be used: {error}"))?;
         let address = match client.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
             ConnectionAddr::Unix(path) => path.display().to_string(),
             _ => "its address".to_owned(),
         };
-        Ok(Self { client, address })
+        let has_files = url.starts_with("rediss:") && !tls.is_empty();
+        let node = Self { client, tls: has_files.then(|| (url.to_owned(), tls.clone())), address };
+        node.client().map_err(|error| error.to_string())?;
+        Ok(node)
+    }
+
+    /// With the certificates that are in the files now.
+    fn client(&self) -> io::Result<Client> {
+        let Some((url, paths)) = &self.tls else { return Ok(self.client.clone()) };
+        let TlsFiles { authorities, client } = paths.read().map_err(io::Error::other)?;
+        let client_tls = client.map(|pem| ClientTlsConfig { client_cert: pem.certificate, client_key: pem.key });
+        let certificates = TlsCertificates { client_tls, root_cert: authorities.map(String::into_bytes) };
+        Client::build_with_tls(url.as_str(), certificates).map_err(io::Error::other)
     }
 
     pub(super) async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        self.client.get_multiplexed_async_connection_with_config(&configuration()).await
+        self.client()?.get_multiplexed_async_connection_with_config(&configuration()).await
     }
 
     /// A connection for XREAD. Over TLS and to sockets the library reads all answers: it alone knows how to connect there.
@@ -133,14 +149,12 @@ pub(super) enum Place {
 
 impl Place {
     pub(super) fn open(url: &str, settings: &Settings) -> Result<Self, String> {
-        let authorities = certificate_authorities(settings)?;
+        let tls = TlsPaths::of(settings);
         if let Some(address) = super::sentinel::Address::read(url) {
             let address = address.map_err(|mistake| format!("the log's URL is not {mistake}"))?;
-            return Ok(Self::Sentinels(Sentinels::open(address, authorities)?));
+            return Ok(Self::Sentinels(Sentinels::open(address, tls)?));
         }
-        // The library's words name the mistake and never repeat the URL.
-        let node = Node::open(url, authorities.as_deref());
-        node.map(Self::Fixed).map_err(|error| format!("the Redis URL cannot be used: {error}"))
+        Node::open(url, &tls).map(Self::Fixed)
     }
 
     /// For people: no credentials.

@@ -14,7 +14,7 @@ use redis::{Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{place::Node, words};
-use crate::log::health::Trouble;
+use crate::log::{health::Trouble, settings::TlsPaths};
 
 /// How long a sentinel may take to answer. One that is away must not hold up the others for long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -145,21 +145,20 @@ struct Answer {
 
 pub(super) struct Sentinels {
     address: Address,
-    authorities: Option<String>,
+    tls: TlsPaths,
     members: Vec<Sentinel>,
     /// Where the primary is, as a majority last said.
     known: Mutex<Option<String>>,
 }
 
 impl Sentinels {
-    pub(super) fn open(address: Address, authorities: Option<String>) -> Result<Self, String> {
+    pub(super) fn open(address: Address, tls: TlsPaths) -> Result<Self, String> {
         let open = |host: &String| {
-            let node = |with_credentials| Node::open(&address.url(host, with_credentials), authorities.as_deref());
+            let node = |with_credentials| Node::open(&address.url(host, with_credentials), &tls);
             Ok(Sentinel { nodes: [node(false)?, node(true)?], connection: tokio::sync::Mutex::default() })
         };
-        let members: redis::RedisResult<Vec<Sentinel>> = address.sentinels.iter().map(open).collect();
-        let members = members.map_err(|error| format!("the Redis URL cannot be used: {error}"))?;
-        Ok(Self { address, authorities, members, known: Mutex::default() })
+        let members = address.sentinels.iter().map(open).collect::<Result<Vec<Sentinel>, String>>()?;
+        Ok(Self { address, tls, members, known: Mutex::default() })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -210,7 +209,7 @@ impl Sentinels {
         let bracketed = newest.host.contains(':').then(|| format!("[{}]", newest.host));
         let host = format!("{}:{}", bracketed.as_ref().unwrap_or(&newest.host), newest.port);
         let url = format!("{}/{}", self.address.url(&host, true), self.address.database);
-        let node = Node::open(&url, self.authorities.as_deref());
+        let node = Node::open(&url, &self.tls);
         let node = node.map_err(|error| Trouble::Misfit(format!("the sentinels name {host}, but: {error}")))?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.address.clone());
         Ok(node)
