@@ -144,6 +144,14 @@ fn every_dependency_is_used() -> io::Result<()> {
 }
 
 #[test]
+fn every_test_that_security_promises_exists() -> io::Result<()> {
+    let files = [rust_files("src")?, rust_files("tests")?].concat();
+    let exists = |path: &str| root().join(path).exists();
+    complain(&check_threats(&fs::read_to_string(root().join("SECURITY.md"))?, &files, exists));
+    Ok(())
+}
+
+#[test]
 fn test_names_are_sentences() -> io::Result<()> {
     let files = [rust_files("src")?, rust_files("tests")?].concat();
     assert!(files.iter().map(|file| tests_of(file).len()).sum::<usize>() > 20, "the tests were not found");
@@ -371,6 +379,29 @@ fn check_test_names(files: &[File]) -> Vec<String> {
                 complaints.push(format!("{}: the test `{name}` is not named by a sentence", file.at(offset)));
             }
         }
+    }
+    complaints
+}
+
+/// The last cell of each line of the table of threats names, between backticks, tests or files, and one at least.
+fn check_threats(security: &str, files: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let tests: BTreeSet<String> =
+        files.iter().flat_map(|file| tests_of(file).into_iter().map(|(name, _)| name)).collect();
+    let Some((_, table)) = security.split_once("\n## Threats\n") else {
+        return vec!["SECURITY.md: there is no chapter `Threats`".to_owned()];
+    };
+    let table = table.split("\n## ").next().unwrap_or_default();
+    let mut complaints = Vec::new();
+    for line in table.lines().filter(|line| line.starts_with('|')).skip(2) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        let names: Vec<&str> =
+            cells.last().map(|cell| cell.split('`').skip(1).step_by(2).collect()).unwrap_or_default();
+        let threat = cells.first().map_or("", |cell| cell.trim());
+        if cells.len() != 3 || names.is_empty() {
+            complaints.push(format!("SECURITY.md: no test shows what stops `{threat}`"));
+        }
+        let unknown = names.iter().filter(|name| !tests.contains(**name) && !exists(name));
+        complaints.extend(unknown.map(|name| format!("SECURITY.md: `{name}` against `{threat}` does not exist")));
     }
     complaints
 }
@@ -770,6 +801,24 @@ mod the_checks_themselves {
             check_test_names(&file("tests/a.rs", text)),
             ["tests/a.rs:2: the test `it_works` is not named by a sentence"]
         );
+    }
+
+    #[test]
+    fn a_threat_without_a_test_that_exists_is_found() {
+        let tests = file("tests/a.rs", "#[test]\nfn it_is_stopped_at_once() {}");
+        let security = |row: &str| {
+            format!("# x\n| a | b | `c` |\n## Threats\n| threat | what | by |\n|---|---|---|\n{row}\n## y\n")
+        };
+        let complaints = |row: &str| check_threats(&security(row), &tests, |path| path == "tests/run");
+        assert_eq!(complaints("| flood | a limit | `it_is_stopped_at_once` `tests/run` |"), [""; 0]);
+        for row in ["| flood | a limit | |", "| flood | `a limit` | hope |", "| flood | a limit |"] {
+            assert_eq!(complaints(row)[0], "SECURITY.md: no test shows what stops `flood`", "{row}");
+        }
+        assert_eq!(
+            complaints("| flood | a limit | `it_is_gone` |"),
+            ["SECURITY.md: `it_is_gone` against `flood` does not exist"]
+        );
+        assert_eq!(check_threats("", &tests, |_| true), ["SECURITY.md: there is no chapter `Threats`"]);
     }
 
     #[test]

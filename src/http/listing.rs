@@ -73,15 +73,17 @@ impl Filter {
         })
     }
 
-    /// The smallest set of topics that holds everything asked for.
+    /// A small set of topics that holds everything asked for which the caller may watch. A group or a tag only if they may
+    /// watch all of it, else what is theirs: a look at what is not would take the longer the more of it there is, and so
+    /// tell that it exists.
     fn topics(&self, identity: &Identity) -> Vec<Topic> {
-        if let Some(root) = &self.root {
+        let rights = &identity.rights;
+        if let Some(root) = self.root.as_ref().filter(|&root| rights.all || rights.roots.contains(root)) {
             return vec![Topic::Root(root.clone())];
         }
-        if let Some(tag) = &self.tag {
+        if let Some(tag) = self.tag.as_ref().filter(|&tag| rights.all || rights.tags.contains(&**tag)) {
             return vec![Topic::Tag(tag.clone())];
         }
-        let rights = &identity.rights;
         if rights.all {
             return vec![Topic::All];
         }
@@ -99,7 +101,9 @@ impl Filter {
             StatusFilter::Ended => task.status.is_terminal(),
             StatusFilter::Is(status) => task.status == status,
         };
-        status && self.tag.as_ref().is_none_or(|tag| task.tags.as_ref().is_some_and(|tags| tags.contains(tag)))
+        status
+            && self.root.as_ref().is_none_or(|root| task.task_id == *root || task.group() == root)
+            && self.tag.as_ref().is_none_or(|tag| task.tags.as_ref().is_some_and(|tags| tags.contains(tag)))
     }
 
     /// What the pages before hold.

@@ -71,6 +71,8 @@ fn status_and_tag_filter_together() {
     assert_eq!(ids("status=ended"), r#"["done","lost"]"#);
     assert_eq!(ids("status=ended&tag=nightly"), r#"["done"]"#);
     assert_eq!(ids("tag=night"), "[]");
+    assert_eq!(ids("root=done"), r#"["done"]"#);
+    assert_eq!(ids("root=other"), "[]");
 }
 
 #[test]
@@ -96,12 +98,15 @@ fn a_list_is_looked_for_where_the_token_reaches() {
     };
     let identity = Identity { user: Some(user.clone()), rights, expires_at_ms: None };
     let topics = |query, identity: &Identity| Filter::of(&head(query, &[])).unwrap().topics(identity);
-    assert_eq!(
-        topics("", &identity),
-        [Topic::Owner(user), Topic::Task(id("t")), Topic::Root(id("r")), Topic::Tag("nightly".into())]
-    );
-    assert_eq!(topics("root=x&tag=y", &identity), [Topic::Root(id("x"))]);
-    assert_eq!(topics("tag=y", &identity), [Topic::Tag("y".into())]);
+    let own = [Topic::Owner(user), Topic::Task(id("t")), Topic::Root(id("r")), Topic::Tag("nightly".into())];
+    assert_eq!(topics("", &identity), own);
+    assert_eq!(topics("root=r&tag=y", &identity), [Topic::Root(id("r"))]);
+    assert_eq!(topics("root=x&tag=nightly", &identity), [Topic::Tag("nightly".into())]);
+    for foreign in ["root=x", "tag=y", "root=x&tag=y"] {
+        assert_eq!(topics(foreign, &identity), own, "how much there is of it is not for this caller to feel");
+    }
     let everything = Identity { rights: Rights { all: true, ..identity.rights.clone() }, ..identity };
     assert_eq!(topics("", &everything), [Topic::All]);
+    assert_eq!(topics("root=x", &everything), [Topic::Root(id("x"))]);
+    assert_eq!(topics("tag=y", &everything), [Topic::Tag("y".into())]);
 }

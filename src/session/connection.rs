@@ -96,7 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let mut cancelling: Option<Cancelling> = None;
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
+        let mut has_read = false;
         loop {
+            if std::mem::take(&mut has_read) {
+                // What arrives may have no end and make no message: others have their turn in between.
+                tokio::task::yield_now().await;
+            }
             self.listen().await?;
             if cancelling.is_none() {
                 cancelling = self.with(State::cancelling)?;
@@ -117,7 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             }
             tokio::select! {
                 event = self.turn() => match event {
-                    Event::Read | Event::Flushed => {}
+                    Event::Read => has_read = true,
+                    Event::Flushed => {}
                     Event::Gone => return None,
                     Event::Violated(Violation(code, reason)) => self.with(|state| state.session.close(code, reason))?,
                 },

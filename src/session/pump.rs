@@ -209,14 +209,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             loop {
                 match self.turn().await {
                     Event::Flushed | Event::Gone => break,
-                    // What still comes is not kept.
-                    Event::Read | Event::Violated(_) => answered |= self.heard_close(),
+                    // What still comes is not kept, and may have no end.
+                    Event::Read | Event::Violated(_) => {
+                        answered |= self.heard_close();
+                        tokio::task::yield_now().await;
+                    }
                 }
             }
             let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await;
             answered |= self.heard_close();
             while !answered && matches!(self.turn().await, Event::Read) {
                 answered |= self.heard_close();
+                tokio::task::yield_now().await;
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
