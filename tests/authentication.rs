@@ -291,8 +291,8 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
         user: UserId::parse("u1").ok(),
         watch: vec!["own".to_owned(), "task:x".to_owned()],
         publish: true,
-        cancel: false,
         lifetime: Duration::from_mins(1),
+        ..NewToken::default()
     };
     let identity = verify(settings.clone(), &mint(&settings, &new, NOW_MS).unwrap()).unwrap();
     assert_eq!(identity.user, UserId::parse("u1").ok());

@@ -15,8 +15,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 use taskcast::proto::{
     AuthenticationErrorCode, ClientLimits, CloseCode, Command, CommandKind, ConnectionEstablished, ContentType, Cursor,
-    Encoding, ErrorCode, Event, FIELD_ALIASES, JsonText, MalformedReason, Position, RequestId, ResumeFailure, Selector,
-    ServerMessage, Status, Task, TaskError, TaskFrame, TaskId, Topic, UserId, payload,
+    Encoding, ErrorCode, Event, FIELD_ALIASES, JsonText, MalformedReason, Position, RequestId, ResumeFailure,
+    Revocation, Selector, ServerMessage, Status, Task, TaskError, TaskFrame, TaskId, Topic, UserId, payload,
 };
 
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -146,6 +146,53 @@ fn every_invalid_event_is_refused_for_the_reason_that_its_vector_says() {
         }
     }
     assert_eq!(reasons.len(), MalformedReason::ALL.len(), "a vector for every reason");
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevocationVector {
+    name: String,
+    input: Value,
+    expected: Option<Value>,
+    reason: Option<String>,
+    field: Option<String>,
+    /// The schema cannot say what is wrong with it.
+    #[serde(default)]
+    beyond_schema: bool,
+}
+
+#[test]
+fn every_valid_revocation_is_read_as_its_vector_says_and_is_no_event() {
+    let schema = schema("revocation");
+    for vector in vectors::<RevocationVector>("revocation/valid") {
+        let name = &vector.name;
+        let revocation =
+            Revocation::from_json(vector.input.to_string().as_bytes()).map_err(|bad| format!("{name}: {bad}"));
+        let revocation = revocation.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&revocation.to_json()).ok(), vector.expected, "{name}");
+        assert!(schema.is_valid(&vector.input), "{name}: input is against the schema");
+        let record = json!({ "revoke": vector.input }).to_string();
+        for record in [record.into_bytes(), revocation.to_record()] {
+            assert_eq!(Revocation::from_record(&record), Some(Ok(revocation.clone())), "{name}");
+            let no_event = Event::decode(ContentType::Json, &record).map(|_| name).unwrap_err();
+            assert_eq!((no_event.reason, no_event.field.as_deref()), (MalformedReason::Missing, Some("task_id")));
+        }
+    }
+}
+
+#[test]
+fn every_invalid_revocation_is_refused_for_the_reason_that_its_vector_says() {
+    let schema = schema("revocation");
+    for vector in vectors::<RevocationVector>("revocation/invalid") {
+        let name = &vector.name;
+        let malformed = Revocation::from_json(vector.input.to_string().as_bytes()).map(|_| name).unwrap_err();
+        let found = (Some(malformed.reason.as_str()), &malformed.field);
+        assert_eq!(found, (vector.reason.as_deref(), &vector.field), "{name}: {malformed}");
+        assert_eq!(schema.is_valid(&vector.input), vector.beyond_schema, "{name}: what the schema says");
+    }
+    for other in ["", "[]", "{}", r#"{"task_id":"t1"}"#, r#"{"Revoke":{"jti":"a"}}"#] {
+        assert_eq!(Revocation::from_record(other.as_bytes()), None, "{other}");
+    }
 }
 
 #[test]
@@ -411,6 +458,7 @@ fn messages() -> Vec<(&'static str, ServerMessage)> {
         error_code: AuthenticationErrorCode::ExpiredToken,
         message: "The token has expired".to_owned(),
     };
+    let refreshed = |token_expires_at_ms| ServerMessage::TokenRefreshed { token_expires_at_ms, id: request("\"r1\"") };
     let mut messages = task_messages();
     messages.extend([
         ("connection-established", ServerMessage::ConnectionEstablished(Box::new(established()))),
@@ -429,6 +477,15 @@ fn messages() -> Vec<(&'static str, ServerMessage)> {
         ("pong-with-the-clients-time", timed),
         ("error", error),
         ("authentication-error", authentication_error),
+        (
+            "token-expiring",
+            ServerMessage::TokenExpiring {
+                token_expires_at_ms: CREATED_MS + 120_000,
+                refresh_until_ms: CREATED_MS + 130_000,
+            },
+        ),
+        ("token-refreshed", refreshed(Some(CREATED_MS + 3_600_000))),
+        ("token-refreshed-for-good", refreshed(None)),
     ]);
     messages
 }
@@ -823,5 +880,7 @@ proptest! {
         let envelope = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": json});
         let _ = Event::decode(ContentType::CloudEvents, envelope.to_string().as_bytes());
         let _ = Command::from_json(&text);
+        let _ = Revocation::from_json(text.as_bytes());
+        let _ = Revocation::from_record(json!({"revoke": json}).to_string().as_bytes());
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{REVOCATIONS_CHUNK, Revocations},
     clock,
     hub::{Hub, Image},
     log::{
@@ -28,6 +29,7 @@ const CHUNKS_AHEAD: usize = 2;
 /// The hub's state, and where in the log it stands.
 pub(super) struct Exported {
     image: Image,
+    revocations: Vec<Vec<u8>>,
     bookmark: Bookmark,
 }
 
@@ -38,19 +40,30 @@ pub(super) type ExportRequest = oneshot::Sender<Exported>;
 pub(super) const REQUESTS_MAX: usize = 1;
 
 /// Takes the state out between two batches, if it can be told where in the log it stands.
-pub(super) fn export(hub: &Hub, bookmark: Option<Bookmark>, request: ExportRequest, metrics: &Metrics) {
+pub(super) fn export(
+    hub: &Hub,
+    revocations: &Revocations,
+    bookmark: Option<Bookmark>,
+    request: ExportRequest,
+    metrics: &Metrics,
+) {
     let started = clock::now().instant;
     let exported = hub.export().zip(bookmark).filter(|(image, bookmark)| image.cursor() == bookmark.cursor);
     metrics.checkpoint_exported(clock::now().instant - started);
     if let Some((image, bookmark)) = exported {
         // Who asked may have given up.
-        let _ = request.send(Exported { image, bookmark });
+        let _ = request.send(Exported { image, revocations: revocations.export(), bookmark });
     }
 }
 
 /// Puts the newest checkpoint into the hub, which must be empty. The bookmark to read on from; `None`: from the start of
 /// the log's retention.
-pub(super) async fn load(checkpoints: &Checkpoints, hub: &Hub, metrics: &Metrics) -> Option<Bookmark> {
+pub(super) async fn load(
+    checkpoints: &Checkpoints,
+    hub: &Hub,
+    revocations: &Revocations,
+    metrics: &Metrics,
+) -> Option<Bookmark> {
     let started = clock::now().instant;
     let stored = match checkpoints.load().await {
         Ok(Some(stored)) => stored,
@@ -62,7 +75,7 @@ pub(super) async fn load(checkpoints: &Checkpoints, hub: &Hub, metrics: &Metrics
         Err(error) => return refuse(&error, metrics),
     };
     let manifest = stored.manifest;
-    if let Err(corrupt) = restore(stored, hub).await {
+    if let Err(corrupt) = restore(stored, hub, revocations).await {
         return refuse(&corrupt.into(), metrics);
     }
     let took = clock::now().instant - started;
@@ -88,11 +101,16 @@ fn refuse(error: &CheckpointError, metrics: &Metrics) -> Option<Bookmark> {
     None
 }
 
-/// All or nothing: the hub is touched once everything has been read.
-async fn restore(stored: Stored, hub: &Hub) -> Result<(), Corrupt> {
+/// All or nothing: the hub is touched once everything has been read. Revocations are kept also if the rest is broken.
+async fn restore(stored: Stored, hub: &Hub, revocations: &Revocations) -> Result<(), Corrupt> {
     let mut reader = hub.image_reader();
     for chunk in stored.chunks {
-        reader.chunk(&chunk)?;
+        // A version that knows none takes such a chunk for a broken one, and reads the whole log instead.
+        if chunk.first() == Some(&REVOCATIONS_CHUNK) {
+            revocations.import(&chunk, clock::now().unix_ms)?;
+        } else {
+            reader.chunk(&chunk)?;
+        }
         // The listeners of operators are open by now.
         tokio::task::yield_now().await;
     }
@@ -190,11 +208,17 @@ async fn replace(
     if requests.send(request).await.is_err() {
         return Ok(Err(CheckpointWrite::NotReady));
     }
-    let Ok(Exported { mut image, bookmark }) = answer.await else { return Ok(Err(CheckpointWrite::NotReady)) };
+    let Ok(Exported { mut image, revocations, bookmark }) = answer.await else {
+        return Ok(Err(CheckpointWrite::NotReady));
+    };
     if newest.is_some_and(|newest| newest.bookmark.cursor == bookmark.cursor) {
         return Ok(Err(CheckpointWrite::NotDue));
     }
     metrics.checkpoint_tasks(image.len());
+    // First: a reader that runs into its limits later knows them.
+    for chunk in &revocations {
+        writer.chunk(chunk).await?;
+    }
     let (chunks, mut encoded) = mpsc::channel(CHUNKS_AHEAD);
     let encoding = tokio::task::spawn_blocking(move || image.encode(|chunk| chunks.blocking_send(chunk)).is_ok());
     while let Some(chunk) = encoded.recv().await {

@@ -12,8 +12,10 @@ use super::{
     checkpoint::{self, ExportRequest, Replay},
     dead_letters::DeadLetters,
     freshness::Freshness,
+    revocations,
 };
 use crate::{
+    auth::Revocations,
     clock,
     hub::{Arrival, Hub},
     input::Publisher,
@@ -37,6 +39,7 @@ pub(super) struct Source {
     pub(super) log: Log,
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) exports: mpsc::Receiver<ExportRequest>,
+    pub(super) revocations: Revocations,
 }
 
 /// Runs until `stop` is cancelled.
@@ -49,20 +52,20 @@ pub(super) async fn run(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let Source { log, checkpoints, mut exports } = source;
+    let Source { log, checkpoints, mut exports, revocations } = source;
     let mut health = log.health();
     let mut freshness = Freshness::new(clock::now());
     let begin = match &checkpoints {
         Some(checkpoints) => tokio::select! {
             () = stop.cancelled() => return,
-            begin = checkpoint::load(checkpoints, &hub, &metrics) => begin,
+            begin = checkpoint::load(checkpoints, &hub, &revocations, &metrics) => begin,
             () = keep_fresh(&mut freshness, &mut health, &hub) => return,
         },
         None => None,
     };
     let mut tail = log.tail_from(begin);
     let mut replay = Replay::new(begin.is_some());
-    let mut decoder = Decoder { metrics: metrics.clone(), dead_letters, complained: None, silent: 0 };
+    let mut decoder = Decoder { metrics: metrics.clone(), revocations, dead_letters, complained: None, silent: 0 };
     let mut listening_ms = None;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -77,7 +80,7 @@ pub(super) async fn run(
             Some(request) = exports.recv() => {
                 // Before the end of the log the state is nobody's; whoever asked hears that by the request's end.
                 if listening_ms.is_some() {
-                    checkpoint::export(&hub, tail.bookmark(), request, &metrics);
+                    checkpoint::export(&hub, &decoder.revocations, tail.bookmark(), request, &metrics);
                 }
             }
             changed = health.changed() => {
@@ -174,6 +177,7 @@ fn judge(hub: &Hub, publisher: &Publisher, tasks: &TaskTracker, listening_ms: u6
 
 struct Decoder {
     metrics: Arc<Metrics>,
+    revocations: Revocations,
     /// `None` where they are not kept.
     dead_letters: Option<DeadLetters>,
     complained: Option<std::time::Instant>,
@@ -190,17 +194,24 @@ impl Decoder {
                 event.timestamp_ms = event.timestamp_ms.map(|ms| ms.min(latest_ms));
                 Some(event)
             }
-            Err(malformed) => {
-                self.metrics.event_malformed(&malformed);
-                self.complain(record.position, &malformed);
-                if let Some(dead_letters) = &self.dead_letters {
-                    dead_letters.put(record, &malformed);
+            Err(no_event) => {
+                let taken = revocations::take(record, no_event, &self.revocations, &self.metrics);
+                if let Err(malformed) = taken {
+                    self.refuse(record, &malformed);
                 }
                 None
             }
         };
         let cursor = Cursor { position: record.position, proof: proof(&record.payload) };
         Arrival { cursor, appended_at_ms: record.appended_at_ms, event }
+    }
+
+    fn refuse(&mut self, record: &Record, malformed: &Malformed) {
+        self.metrics.event_malformed(malformed);
+        self.complain(record.position, malformed);
+        if let Some(dead_letters) = &self.dead_letters {
+            dead_letters.put(record, malformed);
+        }
     }
 
     fn complain(&mut self, position: Position, malformed: &Malformed) {

@@ -11,6 +11,7 @@ mod freshness;
 mod memory;
 mod networks;
 mod operations_token;
+mod revocations;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::checkpoint::ExportRequest;
 use self::dead_letters::DeadLetters;
 use crate::{
-    auth::Verifier,
+    auth::{Revocations, Verifier},
     clock,
     config::Config,
     http::{self, Context},
@@ -62,12 +63,12 @@ impl App {
         let log = Log::open(config.log, metrics.clone())?;
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
-        let verifier = Verifier::new(config.auth)?;
+        let revocations = Revocations::new(config.revocations);
+        let verifier = Verifier::new(config.auth)?.with_revocations(revocations.clone());
         let publisher = Publisher::new(log.clone());
         let limits = Limits::new(config.limits, metrics.clone(), clock::now());
         // Soft: no new connections, and those that are open are ended with a word.
-        let drain = Drain::default();
-        let open = TaskTracker::new();
+        let (drain, open) = (Drain::default(), TaskTracker::new());
         let sessions = Arc::new(Sessions {
             hub: hub.clone(),
             verifier: verifier.clone(),
@@ -124,7 +125,7 @@ impl App {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
         let exports = app.keep_checkpoints(checkpoints.as_ref(), &metrics);
-        let source = feed::Source { log, checkpoints, exports };
+        let source = feed::Source { log, checkpoints, exports, revocations };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
@@ -158,8 +159,10 @@ impl App {
         Ok(Some(acceptor))
     }
 
-    /// A delivery worker for each core.
+    /// A delivery worker for each core; and an end to connections whose token is revoked.
     fn deliver(&self, sessions: &Arc<Sessions>) {
+        let revocations = sessions.verifier.revocations().clone();
+        self.spawn(revocations::run(revocations, sessions.metrics.clone(), self.stop.clone()));
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
             let (sessions, stop) = (sessions.clone(), self.stop.clone());
             self.spawn(async move {

@@ -32,6 +32,21 @@ impl Identity {
         }
     }
 
+    /// Could anything under this topic ever be shown to this caller? A subscription for which the answer is no is of no
+    /// use to anybody.
+    #[must_use]
+    pub fn may_keep(&self, topic: &Topic) -> bool {
+        let rights = &self.rights;
+        let own = rights.own && self.user.is_some();
+        let unnamed = rights.all || own || !rights.roots.is_empty() || !rights.tags.is_empty();
+        match topic {
+            Topic::Task(id) => unnamed || rights.tasks.contains(id),
+            // Any task may be of the group, for all that a right by its own id says.
+            Topic::Root(_) => unnamed || !rights.tasks.is_empty(),
+            Topic::Tag(_) | Topic::Owner(_) | Topic::All => self.may_subscribe(topic),
+        }
+    }
+
     /// What `/ws/tasks/` means to this caller: their own tasks; or, for a token without `own`, everything that it
     /// names.
     #[must_use]
@@ -117,7 +132,7 @@ mod tests {
                 _ => panic!("no such entry: {entry}"),
             }
         }
-        Identity { user: name.map(user), rights, expires_at_ms: None }
+        Identity { user: name.map(user), rights, ..Identity::default() }
     }
 
     #[test]
@@ -160,7 +175,7 @@ mod tests {
         stranger.rights.cancel = true;
         assert!(!stranger.may_watch(&own) && !stranger.may_cancel(&own));
         let rights = Rights { canary: Some(Box::new(id("taskcast:canary:a"))), ..Rights::default() };
-        let loopback = Identity { user: None, rights, expires_at_ms: None };
+        let loopback = Identity { rights, ..Identity::default() };
         assert!(loopback.may_watch(&own) && !loopback.may_watch(&other));
         assert!(!loopback.may_watch(&task(Some("u1"), None, None)));
     }
@@ -181,6 +196,26 @@ mod tests {
             assert_eq!(tag.may_subscribe(&topic), by_tag, "tag: {topic:?}");
             assert!(all.may_subscribe(&topic), "all: {topic:?}");
         }
+    }
+
+    #[test]
+    fn a_subscription_is_kept_as_long_as_anything_could_come_of_it() {
+        let (task, root, tag) = (Topic::Task(id("t1")), Topic::Root(id("r")), Topic::Tag("a".into()));
+        for (watch, of_task, of_root, of_tag) in [
+            (&["own"][..], true, true, false),
+            (&["all"], true, true, true),
+            (&["task:t1"], true, true, false),
+            (&["task:t2"], false, true, false),
+            (&["root:x"], true, true, false),
+            (&["tag:a"], true, true, true),
+            (&[], false, false, false),
+        ] {
+            let caller = caller(Some("u1"), watch);
+            let kept = [&task, &root, &tag].map(|topic| caller.may_keep(topic));
+            assert_eq!(kept, [of_task, of_root, of_tag], "{watch:?}");
+        }
+        assert!(!caller(None, &["own"]).may_keep(&task));
+        assert!(!caller(Some("u1"), &["own"]).may_keep(&Topic::Owner(user("u2"))));
     }
 
     #[test]

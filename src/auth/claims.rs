@@ -1,10 +1,12 @@
 //! What a verified token says: user, rights, from when and until when.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{AuthenticationError, Identity, JwtSettings, PublishRight, Rights};
-use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
+use super::{AuthenticationError, Identity, Issued, JwtSettings, PublishRight, Rights};
+use crate::proto::{AuthenticationErrorCode, TIMESTAMP_MAX_MS, TOKEN_ID_MAX_BYTES, TaskId, UserId};
 
 type Claims = Map<String, Value>;
 
@@ -31,14 +33,17 @@ pub(super) fn identity(claims: &Claims, settings: &JwtSettings, unix_ms: u64) ->
     if valid_from_ms.is_some_and(|from| from > unix_ms.saturating_add(leeway_ms)) {
         return Err(AuthenticationError::invalid("the token is not valid yet: claim `nbf`"));
     }
-    let expires_at_ms = expiry(claims, settings, unix_ms, leeway_ms)?.saturating_add(leeway_ms);
+    // A later moment has no text, and is as good as never.
+    let expires_at_ms = expiry(claims, settings, unix_ms, leeway_ms)?.saturating_add(leeway_ms).min(TIMESTAMP_MAX_MS);
     if expires_at_ms <= unix_ms {
         return Err(AuthenticationError {
             code: AuthenticationErrorCode::ExpiredToken,
             message: "the token has expired".to_owned(),
         });
     }
-    Ok(Identity { user, rights, expires_at_ms: Some(expires_at_ms) })
+    let issued = Issued { token_id: token_id(claims)?, at_ms: issued_at(claims) };
+    let issued = (issued != Issued::default()).then(|| Box::new(issued));
+    Ok(Identity { user, rights, expires_at_ms: Some(expires_at_ms), issued })
 }
 
 /// Is this an entry that `watch` knows, with an identifier that can be one?
@@ -58,7 +63,7 @@ fn rights(claims: &Claims) -> Result<Rights, AuthenticationError> {
         Some(_) => Err(wrong(&format!(": `{name}` must be true or false"))),
     };
     let publish = PublishRight::of(claim.get("publish")).map_err(|why| wrong(&format!(": `publish` {why}")))?;
-    let mut rights = Rights { publish, cancel: flag("cancel")?, ..Rights::default() };
+    let mut rights = Rights { publish, cancel: flag("cancel")?, revoke: flag("revoke")?, ..Rights::default() };
     let not_a_list = || wrong(": `watch` must be an array of strings");
     // With the claim but without `watch` nothing may be watched: a worker's token only publishes.
     let watch = claim.get("watch").map_or(Ok(&[][..]), |w| w.as_array().map(Vec::as_slice).ok_or_else(not_a_list))?;
@@ -83,6 +88,22 @@ fn grant(rights: &mut Rights, entry: &str) -> Result<bool, String> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// `jti`. One that is too long cannot be revoked by it, only with its user.
+fn token_id(claims: &Claims) -> Result<Option<Arc<str>>, AuthenticationError> {
+    let text = match claims.get("jti") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => Arc::from(text.as_str()),
+        Some(Value::Number(number)) => number.to_string().into(),
+        Some(_) => return Err(AuthenticationError::invalid("claim `jti` must be a string")),
+    };
+    Ok(Some(text).filter(|text: &Arc<str>| text.len() <= TOKEN_ID_MAX_BYTES))
+}
+
+/// What cannot be read is as good as absent: a token with `exp` needs it for revocations only.
+fn issued_at(claims: &Claims) -> Option<u64> {
+    numeric_date(claims, "iat").ok().flatten().or_else(|| created_at(claims).ok().flatten())
 }
 
 fn user(claims: &Claims, configured: Option<&str>) -> Result<Option<UserId>, AuthenticationError> {

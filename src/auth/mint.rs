@@ -1,4 +1,5 @@
-//! Development tokens, signed with the configured secret. In production an application's own backend signs them.
+//! Tokens signed with the configured secret: for development, and share links. In production an application's own
+//! back end signs its users' tokens.
 
 use std::time::Duration;
 
@@ -9,13 +10,16 @@ use super::{JwtSettings, Key, claims, keys};
 use crate::proto::UserId;
 
 /// What a token shall say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewToken {
     pub user: Option<UserId>,
     /// `own`, `task:<id>`, `root:<id>`, `tag:<name>`, `all`.
     pub watch: Vec<String>,
     pub publish: bool,
     pub cancel: bool,
+    pub revoke: bool,
+    /// Its `jti`, by which it can be revoked.
+    pub id: Option<String>,
     /// From now to `exp`, in whole seconds.
     pub lifetime: Duration,
 }
@@ -59,7 +63,10 @@ fn claims_of(settings: &JwtSettings, token: &NewToken, unix_seconds: u64) -> Map
     claims.insert("exp".to_owned(), json!(unix_seconds.saturating_add(token.lifetime.as_secs())));
     claims.insert(
         "taskcast".to_owned(),
-        json!({ "watch": token.watch, "publish": token.publish, "cancel": token.cancel }),
+        json!({ "watch": token.watch, "publish": token.publish, "cancel": token.cancel, "revoke": token.revoke }),
     );
+    if let Some(id) = &token.id {
+        claims.insert("jti".to_owned(), json!(id));
+    }
     claims
 }

@@ -5,28 +5,34 @@
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
 //! - `publish`: may this caller publish this event; pure
-//! - `mint`: tokens for development
+//! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
+//! - `mint`: tokens for development, and share links
 //!
 //! Refuses to know: sockets, where a token was found, what time it is (a caller says).
 
 mod access;
 mod claims;
+mod holders;
 mod keys;
 mod mint;
 mod publish;
+mod revocations;
 mod verifier;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
+pub use holders::{Holder, Holders, Place};
 pub use keys::{ALGORITHMS, Family, check_public_key, family};
 pub use mint::{NewToken, mint};
 pub use publish::{Forbidden, Limit, PublishRight};
+pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
 pub use verifier::{TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, named as in the claim")]
 pub struct Rights {
     /// `own`: tasks whose `user_id` is the caller's.
     pub own: bool,
@@ -42,18 +48,31 @@ pub struct Rights {
     pub publish: PublishRight,
     /// May ask to cancel whatever it may watch.
     pub cancel: bool,
+    /// May revoke tokens, its own and others'.
+    pub revoke: bool,
     /// This delivery canary. No token says so: it is for the one session that each replica opens to itself.
     pub canary: Option<Box<TaskId>>,
 }
 
 /// A verified caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `None` only for tokens whose rights do not need one.
     pub user: Option<UserId>,
     pub rights: Rights,
     /// From when on the token is refused, the configured leeway included: milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
+    /// What its token can be revoked by. Boxed: every open connection holds an identity.
+    pub issued: Option<Box<Issued>>,
+}
+
+/// What tells a token from its user's others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Issued {
+    /// `jti`.
+    pub token_id: Option<Arc<str>>,
+    /// `iat`: milliseconds since the Unix epoch.
+    pub at_ms: Option<u64>,
 }
 
 /// Why a token was refused. The message is for the front end's developer and never contains the token.
@@ -64,6 +83,11 @@ pub struct AuthenticationError {
 }
 
 impl AuthenticationError {
+    /// `INVALID_TOKEN`: it was good once, and another like it would not be.
+    pub(crate) fn revoked() -> Self {
+        Self::invalid("the token has been revoked")
+    }
+
     /// `INVALID_TOKEN`, with the reason.
     fn invalid(message: impl Into<String>) -> Self {
         Self { code: AuthenticationErrorCode::InvalidToken, message: message.into() }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jsonwebtoken::{DecodingKey, Validation, decode, errors::ErrorKind};
 use serde_json::{Map, Value};
 
-use super::{AuthenticationError, Identity, JwtSettings, Key, PublishRight, Rights, Settings, claims, keys};
+use super::{
+    AuthenticationError, Identity, Issued, JwtSettings, Key, PublishRight, Revocations, Rights, Settings, claims, keys,
+};
 use crate::proto::{AuthenticationErrorCode, UserId};
 
 /// A longer token is refused unread. Headers and cookies that carry one end at about this size anyway.
@@ -13,7 +15,12 @@ pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
 /// Checks tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Verifier(Arc<Inner>);
+pub struct Verifier(Arc<Parts>);
+
+struct Parts {
+    inner: Arc<Inner>,
+    revocations: Revocations,
+}
 
 enum Inner {
     Jwt(Box<Jwt>),
@@ -33,7 +40,7 @@ impl Verifier {
     /// An algorithm, key or combination that cannot be used, in words for the operator.
     pub fn new(settings: Settings) -> Result<Self, String> {
         let settings = match settings {
-            Settings::None { user } => return Ok(Self(Arc::new(Inner::Open(user)))),
+            Settings::None { user } => return Ok(Self::of(Inner::Open(user))),
             Settings::Jwt(settings) => *settings,
         };
         let family = keys::family(&settings.algorithms)?;
@@ -51,7 +58,23 @@ impl Verifier {
             }
         };
         let validation = validation(&settings)?;
-        Ok(Self(Arc::new(Inner::Jwt(Box::new(Jwt { key, validation, settings })))))
+        Ok(Self::of(Inner::Jwt(Box::new(Jwt { key, validation, settings }))))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(Arc::new(Parts { inner: Arc::new(inner), revocations: Revocations::default() }))
+    }
+
+    /// The same, which refuses what is revoked there.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Revocations) -> Self {
+        Self(Arc::new(Parts { inner: self.0.inner.clone(), revocations }))
+    }
+
+    /// What it refuses although the token is good otherwise.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
     }
 
     /// Who is this? `token` is `None` when the client brought none; `unix_ms` is now, in milliseconds.
@@ -59,16 +82,17 @@ impl Verifier {
     /// # Errors
     /// [`AuthenticationError`] with the code for the client.
     pub fn verify(&self, token: Option<&str>, unix_ms: u64) -> Result<Identity, AuthenticationError> {
-        match &*self.0 {
+        let identity = match &*self.0.inner {
             Inner::Open(user) => everything_for(user.as_ref()),
             Inner::Jwt(jwt) => jwt.verify(token, unix_ms),
-        }
+        }?;
+        if self.0.revocations.is_revoked(&identity) { Err(AuthenticationError::revoked()) } else { Ok(identity) }
     }
 
     /// A caller without a token is refused. Not so in mode `none`, where a token would not be looked at.
     #[must_use]
     pub fn needs_token(&self) -> bool {
-        matches!(*self.0, Inner::Jwt(_))
+        matches!(*self.0.inner, Inner::Jwt(_))
     }
 }
 
@@ -137,7 +161,9 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
                 .to_owned(),
         });
     };
-    let rights =
-        Rights { own: true, all: true, publish: PublishRight::everything(), cancel: true, ..Rights::default() };
-    Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None })
+    let publish = PublishRight::everything();
+    let rights = Rights { own: true, all: true, publish, cancel: true, revoke: true, ..Rights::default() };
+    // Without a token there is none that could be revoked.
+    let issued = Some(Box::new(Issued { token_id: None, at_ms: Some(u64::MAX) }));
+    Ok(Identity { user: Some(user.clone()), rights, expires_at_ms: None, issued })
 }

@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod healthcheck;
 mod publish;
+mod revoke;
 mod serve;
 mod token;
 
@@ -65,7 +66,9 @@ enum Command {
     Publish(publish::Arguments),
     /// Look at what could not be read as an event, and append it again.
     DeadLetters(dead_letters::Arguments),
-    /// Mint a development token, signed with the configured secret.
+    /// Revoke tokens, by way of the configured log.
+    Revoke(revoke::Arguments),
+    /// Mint a token for development or to share a task, signed with the configured secret.
     Token(token::Arguments),
     /// Check the configuration, and show what holds and why.
     CheckConfig(arguments::Common),
@@ -101,6 +104,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Publish(arguments) => publish::run(&arguments).await,
         Command::DeadLetters(arguments) => dead_letters::run(&arguments).await,
+        Command::Revoke(arguments) => revoke::run(&arguments).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::DefaultConfig => {

@@ -43,6 +43,10 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
             max_bytes: layers.number("checkpoint.max_bytes"),
         },
         auth: auth?,
+        revocations: auth::RevocationSettings {
+            max: layers.number("auth.revocations_max") as usize,
+            retain: seconds(layers, "auth.revocations_retain_seconds"),
+        },
         tasks: hub::Settings {
             max: layers.number("tasks.max") as usize,
             max_bytes: memory::tasks_max_bytes(layers, memory_max_bytes) as usize,
@@ -289,6 +293,8 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
         dead_peer_timeout: milliseconds(layers, "sessions.dead_peer_timeout_ms"),
         write_timeout: milliseconds(layers, "sessions.write_timeout_ms"),
         first_frame_timeout: milliseconds(layers, "sessions.first_frame_timeout_ms"),
+        token_expiring_lead: milliseconds(layers, "sessions.token_expiring_lead_ms"),
+        token_grace: milliseconds(layers, "sessions.token_grace_ms"),
         message_max_bytes: layers.number("sessions.message_max_bytes") as usize,
         messages_per_minute: layers.number("sessions.messages_per_minute") as u32,
         bytes_per_minute: layers.number("sessions.bytes_per_minute") as u32,

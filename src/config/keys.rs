@@ -1,5 +1,6 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it. Its part about limits is in `keys_limits`.
+//! file and the texts of mistakes are all read from it. Its parts about tokens and
+//! about limits are in `keys_auth` and `keys_limits`.
 
 use std::sync::LazyLock;
 
@@ -113,17 +114,18 @@ pub(super) const fn number(path: &'static str, min: u64, default: &'static str, 
 /// Makes a secret where a shell reads it; a place that takes it literally has to refuse it, as everybody knows it.
 pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 
-const YEAR_SECONDS: u64 = 366 * 24 * 3600;
+pub(super) const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 pub(super) const HOUR_MS: u64 = 3_600_000;
 
-/// Everything that can be configured, in the order of the file.
+/// All of it, in the order of the file.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    let mut keys = [TABLE, super::keys_limits::LIMITS].concat();
+    let mut keys = [TOP, super::keys_auth::AUTH, REST, super::keys_limits::LIMITS].concat();
     keys.sort_by_key(|key| TABLES.iter().position(|(table, _)| *table == key.split().0));
     keys
 });
 
-static TABLE: &[Key] = &[
+/// The top level.
+static TOP: &[Key] = &[
     set(
         "listen",
         Kind::Address,
@@ -155,75 +157,10 @@ static TABLE: &[Key] = &[
         set("log_format", Kind::Choice(&["text", "json"]), "text", "The form of log lines on stderr."),
         "json",
     ),
-    // [auth]
-    set(
-        "auth.mode",
-        Kind::Choice(&["jwt", "none"]),
-        "jwt",
-        "jwt: every caller brings a token. none: for development only, everyone is auth.user and may do everything.",
-    ),
-    with_example(
-        set(
-            "auth.algorithms",
-            Kind::List,
-            "HS256",
-            "Algorithms that tokens may be signed with, all of one family: HS256, HS384, HS512; RS256; ES256; EdDSA.",
-        ),
-        "HS256,HS512",
-    ),
-    unset(
-        "auth.secret",
-        Kind::Secret,
-        SECRET_EXAMPLE,
-        "The secret of HS256, HS384 and HS512: at least 16 bytes; 32 random ones are recommended (HS384: 48, HS512: 64).",
-    ),
-    unset(
-        "auth.secret_file",
-        Kind::Path,
-        "/run/secrets/taskcast-auth",
-        "A file with the secret, instead of auth.secret.",
-    ),
-    unset(
-        "auth.public_key_file",
-        Kind::Path,
-        "/etc/taskcast/public.pem",
-        "A PEM file with the public key for RS256, ES256 or EdDSA.",
-    ),
-    unset("auth.user_claim", Kind::Text, "user_id", "The claim that names the user. Unset: `sub`, else `user_id`."),
-    with_example(
-        set("auth.audience", Kind::List, "", "One of these must be in a token's `aud`. Empty: `aud` is not looked at."),
-        "taskcast",
-    ),
-    with_example(
-        set("auth.issuer", Kind::List, "", "One of these must be a token's `iss`. Empty: `iss` is not looked at."),
-        "https://id.example.com",
-    ),
-    number(
-        "auth.leeway_seconds",
-        0,
-        "30",
-        3600,
-        "How far the clocks of the tokens' issuer and of this service may differ.",
-    ),
-    with_example(
-        unset(
-            "auth.max_age_without_expiry_seconds",
-            Kind::Integer { min: 1, max: 10 * YEAR_SECONDS },
-            "604800",
-            "How long a token without `exp` is good for after its `created_at` or `iat`. Unset: it is refused.",
-        ),
-        "604800",
-    ),
-    unset("auth.user", Kind::Text, "dev", "Who everyone is with auth.mode = \"none\"."),
-    set(
-        "auth.allow_remote_without_token",
-        Kind::Boolean,
-        "false",
-        "With auth.mode = \"none\": listen on other addresses than loopback and answer to other names than localhost too. \
-         Whoever can connect may do everything.",
-    ),
-    unset("auth.cookie", Kind::Text, "taskcast_token", "The cookie that a token may come in. Unset: none is read."),
-    set("auth.query_token", Kind::Boolean, "true", "Read a token from `?token=` of the address too."),
+];
+
+/// Everything behind the tokens.
+static REST: &[Key] = &[
     // [log]
     with_example(
         set(
@@ -362,6 +299,20 @@ static TABLE: &[Key] = &[
         "3000",
         HOUR_MS,
         "How long a client that connects without a token may take to send one.",
+    ),
+    number(
+        "sessions.token_expiring_lead_ms",
+        0,
+        "60000",
+        HOUR_MS,
+        "How long before its token's end a client is told to send a fresh one (token_expiring). 0: it is not told.",
+    ),
+    number(
+        "sessions.token_grace_ms",
+        0,
+        "10000",
+        HOUR_MS,
+        "How long after its token's end a connection waits for a fresh one. No task is shown meanwhile.",
     ),
     number("sessions.message_max_bytes", 1024, "65536", 16 << 20, "The longest message from a client."),
     number("sessions.bad_messages_max", 1, "20", 1_000_000, "Bad messages in a row until the connection is closed."),

@@ -17,6 +17,7 @@ mod convert;
 mod environment;
 mod file;
 mod keys;
+mod keys_auth;
 mod keys_limits;
 mod layers;
 mod limits;
@@ -47,6 +48,7 @@ pub struct Config {
     pub log: log::Settings,
     pub checkpoint: log::CheckpointSettings,
     pub auth: auth::Settings,
+    pub revocations: auth::RevocationSettings,
     pub tasks: hub::Settings,
     /// Resident memory beyond which nothing new is admitted; `None`: no limit is set and none was found.
     pub memory_max_bytes: Option<u64>,

@@ -71,10 +71,7 @@ where
     let layout = layout(head)?;
     let limit = context.settings.body_max_bytes;
     let reading = timeout(context.settings.header_timeout, read(head, body, limit)).await;
-    let body = reading.map_err(|_| {
-        HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", "The body did not arrive.")
-            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
-    })?;
+    let body = reading.map_err(|_| body_timed_out())?;
     let body = body.inspect_err(|error| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
             context.metrics.limit_refused(Limit::BodyBytes);
@@ -151,8 +148,13 @@ fn layout(head: &Head) -> Result<Layout, HttpError> {
     }
 }
 
+pub(super) fn body_timed_out() -> HttpError {
+    HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", "The body did not arrive.")
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
 /// The whole body, unless it is longer than `limit`; what it claims to be is believed first.
-async fn read<S, B>(head: &Head, body: S, limit: usize) -> Result<Vec<u8>, HttpError>
+pub(super) async fn read<S, B>(head: &Head, body: S, limit: usize) -> Result<Vec<u8>, HttpError>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,

@@ -96,7 +96,7 @@ fn a_list_is_looked_for_where_the_token_reaches() {
         tags: ["nightly".to_owned()].into(),
         ..Rights::default()
     };
-    let identity = Identity { user: Some(user.clone()), rights, expires_at_ms: None };
+    let identity = Identity { user: Some(user.clone()), rights, ..Identity::default() };
     let topics = |query, identity: &Identity| Filter::of(&head(query, &[])).unwrap().topics(identity);
     let own = [Topic::Owner(user), Topic::Task(id("t")), Topic::Root(id("r")), Topic::Tag("nightly".into())];
     assert_eq!(topics("", &identity), own);

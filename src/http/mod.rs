@@ -47,6 +47,7 @@ mod problem;
 mod proxy_protocol;
 mod refusal;
 mod rest;
+mod revocations;
 mod routes;
 mod upgrade;
 

@@ -23,7 +23,7 @@ use super::{
     operations::{self, Access},
     origin, page,
     problem::HttpError,
-    rest,
+    rest, revocations,
     upgrade::{self, Address, Connection, Permit},
 };
 
@@ -58,6 +58,8 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
             .unify()
             .boxed();
     let api = publish(context)
+        .or(revoke(context))
+        .unify()
         .or(read("/api/v1/tasks", warp::path!("api" / "v1" / "tasks").map(String::new), context, |context, head, _| {
             listing::tasks(context, head)
         }))
@@ -206,6 +208,25 @@ fn publish(context: &Context) -> Routes {
                     _ => Err(HttpError::method_not_allowed(PUBLISH_METHODS)),
                 };
                 cors::decorate(&context.settings.origins, &head, answer("/api/v1/events", outcome))
+            }
+        })
+        .boxed()
+}
+
+fn revoke(context: &Context) -> Routes {
+    let context = context.clone();
+    warp::path!("api" / "v1" / "revocations")
+        .and(head())
+        .and(warp::body::stream())
+        .then(move |head: Head, body| {
+            let context = context.clone();
+            async move {
+                let outcome = match head.method {
+                    Method::POST => revocations::revoke(&context, &head, body).await,
+                    Method::OPTIONS => Ok(cors::preflight(PUBLISH_METHODS)),
+                    _ => Err(HttpError::method_not_allowed(PUBLISH_METHODS)),
+                };
+                cors::decorate(&context.settings.origins, &head, answer("/api/v1/revocations", outcome))
             }
         })
         .boxed()

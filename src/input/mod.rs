@@ -1,5 +1,5 @@
 //! What is not a replayable log, normalised to events and appended to the log: today the events of `POST
-//! /api/v1/events`, requests to cancel, and the service's own verdicts.
+//! /api/v1/events`, requests to cancel, revocations, and the service's own verdicts.
 //!
 //! Refuses to know: sessions, HTTP.
 
@@ -7,8 +7,11 @@ use bytes::Bytes;
 
 use crate::{
     log::{AppendError, Log, Outgoing},
-    proto::{Event, Position},
+    proto::{Event, Position, Revocation},
 };
+
+/// Stands where the routing key has a task's id. No task of this name is meant, and nothing reads it.
+const REVOCATION_KEY: &str = "taskcast:revocation";
 
 /// Appends events to the log. Cheap to clone.
 #[derive(Clone)]
@@ -32,5 +35,15 @@ impl Publisher {
             .map(|event| Outgoing { task_id: event.task_id.as_str().to_owned(), payload: Bytes::from(event.to_json()) })
             .collect();
         self.log.append(&outgoing).await
+    }
+
+    /// Appends a revocation and returns once the log has confirmed it.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<Option<Position>, AppendError> {
+        let outgoing = Outgoing { task_id: REVOCATION_KEY.to_owned(), payload: Bytes::from(revocation.to_record()) };
+        let positions = self.log.append(std::slice::from_ref(&outgoing)).await?;
+        Ok(positions.first().copied().flatten())
     }
 }

@@ -14,6 +14,7 @@ mod overload;
 mod publishing;
 mod register;
 mod tls;
+mod tokens;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 pub use self::tls::{Listener, TlsHandshake};
+pub use self::tokens::Refresh;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -69,6 +71,7 @@ pub struct Metrics {
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
     publishing: publishing::Publishing,
+    tokens: tokens::Tokens,
 }
 
 impl Metrics {
@@ -174,6 +177,7 @@ impl Metrics {
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),
             publishing: publishing::Publishing::new(r),
+            tokens: tokens::Tokens::new(r),
             registry,
         };
         metrics.begin_at_zero();
@@ -199,7 +203,9 @@ impl Metrics {
         for reason in Eviction::ALL {
             zero(&self.tasks_evicted, &[reason.label()]);
         }
-        for outcome in ResumeFailure::ALL.map(ResumeFailure::as_str).into_iter().chain(["resumed"]) {
+        // The last one only ever is a reason to start over.
+        let failures = ResumeFailure::ALL.into_iter().filter(|failure| *failure != ResumeFailure::RightsChanged);
+        for outcome in failures.map(ResumeFailure::as_str).chain(["resumed"]) {
             zero(&self.resumes, &[outcome]);
         }
         for code in CloseCode::ALL.map(|code| code.number().to_string()).iter().map(String::as_str) {

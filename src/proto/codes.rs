@@ -15,6 +15,8 @@ pub enum ErrorCode {
     LimitReached,
     /// The service cannot do it now; try again.
     Unavailable,
+    /// The token of `refresh_token` is no good here; the one before goes on to hold.
+    TokenRefused,
 }
 
 /// In the `authentication_error` frame, which is followed by close 4001.
@@ -43,13 +45,14 @@ pub enum CloseCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::InvalidMessage,
         Self::UnknownType,
         Self::InvalidField,
         Self::Forbidden,
         Self::LimitReached,
         Self::Unavailable,
+        Self::TokenRefused,
     ];
 
     #[must_use]
@@ -61,6 +64,7 @@ impl ErrorCode {
             Self::Forbidden => "FORBIDDEN",
             Self::LimitReached => "LIMIT_REACHED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::TokenRefused => "TOKEN_REFUSED",
         }
     }
 }

@@ -19,7 +19,7 @@ pub enum CommandKind {
     GetTaskStatus(TaskId),
     GetActiveTasks,
     CancelTask(TaskId),
-    /// `auth` or `refresh_token`: the token as the first frame.
+    /// `auth` or `refresh_token`: the token as the first frame, or a fresh one.
     Authenticate {
         token: String,
     },
@@ -29,6 +29,14 @@ pub enum CommandKind {
     },
     /// Something that today's front ends send and that needs no answer.
     Ignored,
+}
+
+impl CommandKind {
+    /// It asks for nothing that a token would have to allow.
+    #[must_use]
+    pub fn needs_no_token(&self) -> bool {
+        matches!(self, Self::Authenticate { .. } | Self::Ping { .. } | Self::Ignored)
+    }
 }
 
 impl fmt::Debug for CommandKind {

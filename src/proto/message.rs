@@ -46,7 +46,7 @@ impl RequestId {
     }
 }
 
-/// Why a cursor could not be resumed from. Its wire names are in the contract.
+/// Why a cursor could not be resumed from, or why what the client had is void. Its wire names are in the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResumeFailure {
     /// The text is not a cursor.
@@ -57,10 +57,12 @@ pub enum ResumeFailure {
     AnotherLog,
     /// The replica has not finished reading the log.
     NotReady,
+    /// A fresh token allows other things than the one before. Only as a `reset`.
+    RightsChanged,
 }
 
 impl ResumeFailure {
-    pub const ALL: [Self; 4] = [Self::Malformed, Self::Trimmed, Self::AnotherLog, Self::NotReady];
+    pub const ALL: [Self; 5] = [Self::Malformed, Self::Trimmed, Self::AnotherLog, Self::NotReady, Self::RightsChanged];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -69,6 +71,7 @@ impl ResumeFailure {
             Self::Trimmed => "trimmed",
             Self::AnotherLog => "another_log",
             Self::NotReady => "not_ready",
+            Self::RightsChanged => "rights_changed",
         }
     }
 }
@@ -165,6 +168,16 @@ pub enum ServerMessage {
     ServerDraining {
         reconnect_after_ms: u64,
     },
+    /// The token ends at `token_expires_at_ms`. From then on nothing of any task is sent, until a fresh one comes; the
+    /// connection is closed at `refresh_until_ms`.
+    TokenExpiring {
+        token_expires_at_ms: u64,
+        refresh_until_ms: u64,
+    },
+    TokenRefreshed {
+        token_expires_at_ms: Option<u64>,
+        id: Option<RequestId>,
+    },
     Error {
         error_code: ErrorCode,
         message: String,
@@ -192,6 +205,8 @@ impl ServerMessage {
             Self::SourceDegraded { .. } => "source_degraded",
             Self::SourceRecovered { .. } => "source_recovered",
             Self::ServerDraining { .. } => "server_draining",
+            Self::TokenExpiring { .. } => "token_expiring",
+            Self::TokenRefreshed { .. } => "token_refreshed",
             Self::Error { .. } => "error",
             Self::AuthenticationError { .. } => "authentication_error",
         }
@@ -207,12 +222,14 @@ impl ServerMessage {
             | Self::Subscribed { id, .. }
             | Self::Unsubscribed { id, .. }
             | Self::Pong { id, .. }
+            | Self::TokenRefreshed { id, .. }
             | Self::Error { id, .. } => id.as_ref(),
             Self::ConnectionEstablished(_)
             | Self::TaskRemoved { .. }
             | Self::SourceDegraded { .. }
             | Self::SourceRecovered { .. }
             | Self::ServerDraining { .. }
+            | Self::TokenExpiring { .. }
             | Self::AuthenticationError { .. } => None,
         }
     }

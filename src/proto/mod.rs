@@ -23,6 +23,7 @@ mod message;
 mod native;
 mod position;
 mod protobuf;
+mod revocation;
 mod scalar;
 mod status;
 mod task;
@@ -49,7 +50,8 @@ pub use message::{
     Topic,
 };
 pub use position::{Cursor, CursorError, Position, proof};
+pub use revocation::{Revocation, Revoked, TOKEN_ID_MAX_BYTES};
 pub use status::Status;
 pub use task::Task;
 pub use task_binary::{push_task, read_task, read_task_id};
-pub use timestamp::rfc3339;
+pub use timestamp::{TIMESTAMP_MAX_MS, rfc3339};

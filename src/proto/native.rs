@@ -15,6 +15,7 @@ pub(super) const GREETING: &str = "Connected to task progress updates";
 pub(super) const DEGRADED: &str = "Updates are delayed: the service waits for its event log";
 pub(super) const RECOVERED: &str = "Updates are live again";
 pub(super) const DRAINING: &str = "The service restarts; the connection will be closed, reconnect then";
+pub(super) const EXPIRING: &str = "The token expires soon; send a fresh one in refresh_token";
 
 /// Writes `error` of an event or a task.
 pub(super) fn write_error(object: &mut ObjectWriter<'_>, error: &TaskError) {
@@ -148,6 +149,14 @@ pub(super) fn write_message(object: &mut ObjectWriter<'_>, message: &ServerMessa
         ServerMessage::ServerDraining { reconnect_after_ms } => {
             object.string("message", DRAINING);
             object.integer("reconnect_after_ms", *reconnect_after_ms);
+        }
+        ServerMessage::TokenExpiring { token_expires_at_ms, refresh_until_ms } => {
+            object.string("message", EXPIRING);
+            object.moment("token_expires_at", *token_expires_at_ms);
+            object.moment("refresh_until", *refresh_until_ms);
+        }
+        ServerMessage::TokenRefreshed { token_expires_at_ms, .. } => {
+            object.moment_if("token_expires_at", *token_expires_at_ms);
         }
         ServerMessage::Error { error_code, message, .. } => {
             object.string("error_code", error_code.as_str());

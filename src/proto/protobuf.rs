@@ -9,7 +9,7 @@ use super::{
     ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, UserId,
     command_json::{invalid, selector_of, task_id_of},
     event_protobuf::owned,
-    native::{DEGRADED, DRAINING, GREETING, RECOVERED},
+    native::{DEGRADED, DRAINING, EXPIRING, GREETING, RECOVERED},
     wire::{self, client_message, server_message, topic},
 };
 
@@ -165,6 +165,16 @@ impl From<&ServerMessage> for server_message::Message {
                 message: DRAINING.to_owned(),
                 reconnect_after_ms: *reconnect_after_ms,
             }),
+            ServerMessage::TokenExpiring { token_expires_at_ms, refresh_until_ms } => {
+                Self::TokenExpiring(wire::TokenExpiring {
+                    message: EXPIRING.to_owned(),
+                    token_expires_at_ms: *token_expires_at_ms,
+                    refresh_until_ms: *refresh_until_ms,
+                })
+            }
+            ServerMessage::TokenRefreshed { token_expires_at_ms, .. } => {
+                Self::TokenRefreshed(wire::TokenRefreshed { token_expires_at_ms: *token_expires_at_ms })
+            }
             ServerMessage::Error { error_code, message, .. } => Self::Error(wire::Error {
                 error_code: wire::ErrorCode::from(*error_code).into(),
                 message: message.clone(),
@@ -210,6 +220,7 @@ fn resume_failure(failure: Option<ResumeFailure>) -> wire::ResumeFailure {
         Some(ResumeFailure::Trimmed) => wire::ResumeFailure::Trimmed,
         Some(ResumeFailure::AnotherLog) => wire::ResumeFailure::AnotherLog,
         Some(ResumeFailure::NotReady) => wire::ResumeFailure::NotReady,
+        Some(ResumeFailure::RightsChanged) => wire::ResumeFailure::RightsChanged,
     }
 }
 
@@ -222,6 +233,7 @@ impl From<ErrorCode> for wire::ErrorCode {
             ErrorCode::Forbidden => Self::Forbidden,
             ErrorCode::LimitReached => Self::LimitReached,
             ErrorCode::Unavailable => Self::Unavailable,
+            ErrorCode::TokenRefused => Self::TokenRefused,
         }
     }
 }

@@ -4,7 +4,7 @@
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
-pub(super) const TIMESTAMP_MAX_MS: u64 = 253_402_300_799_999;
+pub const TIMESTAMP_MAX_MS: u64 = 253_402_300_799_999;
 
 /// Numbers above this are milliseconds, others seconds: as seconds it is the year 5138, as milliseconds March 1973.
 const SECONDS_MAX: f64 = 1e11;

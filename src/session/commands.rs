@@ -5,6 +5,7 @@
 use super::{
     machine::{CANCELS_MAX, Cancel, Listing, Session, Stage},
     opening::CELERY_LIST_MAX,
+    refresh::Refresh,
 };
 use crate::{
     clock::Now,
@@ -23,6 +24,11 @@ impl Session {
     /// Obeys, or says why not; the error's code is for the metric.
     pub(super) fn on_command(&mut self, command: Command, now: Now) -> Option<ErrorCode> {
         let id = command.id;
+        if self.term.is_over() && !command.kind.needs_no_token() {
+            let message = "the token has expired; send a fresh one in refresh_token".to_owned();
+            self.reply(&ServerMessage::Error { error_code: ErrorCode::Forbidden, message, id }, now);
+            return Some(ErrorCode::Forbidden);
+        }
         let refusal = match command.kind {
             CommandKind::Subscribe(selector) => self.subscribe(&selector, id.as_ref(), now).err(),
             CommandKind::Unsubscribe(selector) => {
@@ -42,10 +48,7 @@ impl Session {
                 self.reply(&ServerMessage::Pong { client_timestamp, id: id.clone() }, now);
                 None
             }
-            CommandKind::Authenticate { .. } => {
-                let message = "this connection is authenticated; reconnect to use another token";
-                Some((ErrorCode::Unavailable, message.to_owned()))
-            }
+            CommandKind::Authenticate { token } => self.refresh_token(token, id.clone()).err(),
             CommandKind::Ignored => None,
         };
         let (error_code, message) = refusal?;
@@ -153,13 +156,19 @@ impl Session {
             self.reply(&ServerMessage::TaskCancelled { task_id, success: under_way, id }, now);
             return Ok(());
         }
-        if self.cancels.len() >= CANCELS_MAX {
+        if self.waiting.cancels() >= CANCELS_MAX {
             return Err((ErrorCode::LimitReached, format!("{CANCELS_MAX} requests to cancel are waiting for the log")));
         }
         let mut event = Event::new(task_id);
         event.status = Some(Status::Cancelling);
-        self.cancels.push_back(Cancel { event, id });
+        self.waiting.cancel(Cancel { event, id });
         Ok(())
+    }
+
+    /// A fresh token is verified beside everything else, one at a time.
+    fn refresh_token(&mut self, token: String, id: Option<RequestId>) -> Result<(), Refusal> {
+        let is_taken = self.waiting.refresh(Refresh { token, id });
+        is_taken.ok_or_else(|| (ErrorCode::LimitReached, "other tokens are being verified".to_owned()))
     }
 
     /// The log took the request to cancel, or did not.

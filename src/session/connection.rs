@@ -6,8 +6,7 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -16,14 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Drain,
-    machine::{Cancel, Session},
+    errands::Errands,
+    machine::Session,
     pump::{Event, Pump},
     websocket::{Inbound, Violation},
 };
 use crate::{
+    auth::{Holder, Place, Revocations},
     clock::{self, Now},
     hub::{Attendant, Run, Turn},
-    input::Publisher,
     metrics::Tally,
 };
 
@@ -33,6 +33,7 @@ const MARKS_MAX: usize = 64;
 /// One open connection.
 pub(super) struct Connection<S> {
     drain: Drain,
+    revocations: Revocations,
     /// `None` once it is over, but for the farewell.
     state: Mutex<Option<State<S>>>,
 }
@@ -50,12 +51,18 @@ struct State<S> {
 }
 
 /// However the conversation ends: nobody delivers any more, and the socket is gone.
-struct Over<'a, S>(&'a Connection<S>);
+struct Over<'a, S> {
+    connection: &'a Connection<S>,
+    place: Option<Place>,
+}
 
 impl<S> Drop for Over<'_, S> {
     fn drop(&mut self) {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let state = self.connection.lock().take();
         drop(state);
+        if let Some(place) = self.place.take() {
+            self.connection.revocations.let_go_of(place);
+        }
     }
 }
 
@@ -69,16 +76,19 @@ enum Step {
     Wait { idle: bool, is_draining: bool, deadline: Instant },
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
-    pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
-        let drain = session.shared.drain.clone();
-        let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
-        Arc::new(Self { drain, state: Mutex::new(Some(state)) })
-    }
-
+impl<S> Connection<S> {
     /// Nothing that runs under this lock waits.
     fn lock(&self) -> MutexGuard<'_, Option<State<S>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
+    pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
+        let drain = session.shared.drain.clone();
+        let revocations = session.shared.verifier.revocations().clone();
+        let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
+        Arc::new(Self { drain, revocations, state: Mutex::new(Some(state)) })
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State<S>) -> R) -> Option<R> {
@@ -91,9 +101,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// Runs until the connection ends; the close code, if one was agreed.
     pub(super) async fn converse(self: Arc<Self>) -> Option<u16> {
         let mailbox = self.with(|state| state.session.mailbox())?;
-        let _over = Over(&self);
+        let _over = Over { connection: &self, place: Some(self.hold()) };
         mailbox.attend(self.clone());
-        let mut cancelling: Option<Cancelling> = None;
+        let mut errands = Errands::default();
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = None;
         let mut has_read = false;
@@ -103,9 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 tokio::task::yield_now().await;
             }
             self.listen().await?;
-            if cancelling.is_none() {
-                cancelling = self.with(State::cancelling)?;
-            }
+            self.with(|state| errands.send(&mut state.session))?;
             let (idle, is_draining, deadline) = match self.with(State::step)? {
                 // Large, and rare.
                 Step::Close => return Box::pin(self.close()).await,
@@ -128,10 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                     Event::Violated(Violation(code, reason)) => self.with(|state| state.session.close(code, reason))?,
                 },
                 () = mailbox.woken(), if idle => {}
-                (cancel, done) = finished(&mut cancelling) => {
-                    cancelling = None;
-                    self.with(|state| state.session.on_cancelled(cancel, done, clock::now()))?;
-                }
+                done = errands.done() => self.with(|state| state.session.on_done(done, clock::now()))?,
                 () = &mut timer => {
                     armed_for = None;
                     if !self.with(|state| state.on_time(clock::now()))? {
@@ -145,6 +150,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 }
             }
         }
+    }
+
+    /// What was revoked since its token was verified ends it here, what is from now on later.
+    fn hold(self: &Arc<Self>) -> Place {
+        let holder: Weak<Self> = Arc::downgrade(self);
+        let place = self.revocations.hold(holder);
+        self.ask_again(&self.revocations);
+        place
     }
 
     /// Hands what the peer said to the session, as long as it can keep up with the answers.
@@ -189,12 +202,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
         self.session.on_inbound(inbound, clock::now());
         true
-    }
-
-    /// The next request to cancel, on its way.
-    fn cancelling(&mut self) -> Option<Cancelling> {
-        let cancel = self.session.cancels.pop_front()?;
-        Some(Box::pin(append(self.session.shared.publisher.clone(), cancel)))
     }
 
     fn step(&mut self) -> Step {
@@ -311,19 +318,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
     }
 }
 
-/// A request to cancel on its way to the log, which bounds how long that takes.
-type Cancelling = Pin<Box<dyn Future<Output = (Cancel, bool)> + Send>>;
-
-async fn append(publisher: Publisher, cancel: Cancel) -> (Cancel, bool) {
-    let appended = publisher.publish(std::slice::from_ref(&cancel.event)).await;
-    (cancel, appended.is_ok())
-}
-
-/// Never, while there is none.
-async fn finished(cancelling: &mut Option<Cancelling>) -> (Cancel, bool) {
-    match cancelling {
-        Some(appending) => appending.await,
-        None => std::future::pending().await,
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Holder for Connection<S> {
+    fn ask_again(&self, revocations: &Revocations) {
+        let mut state = self.lock();
+        if let Some(state) = state.as_mut()
+            && state.session.end_if_revoked(revocations, clock::now())
+        {
+            state.is_plain = false;
+            state.session.mailbox.wake();
+        }
     }
 }
 

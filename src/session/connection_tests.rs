@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
 use crate::{
-    auth::{Settings as AuthSettings, Verifier},
+    auth::{Identity, Issued, Settings as AuthSettings, Verifier},
     hub::Mailbox,
+    proto::{Revocation, Revoked},
     session::{Deliver, Request, Sessions, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
 };
 
@@ -223,6 +224,37 @@ async fn sessions_are_woken_themselves_when_the_last_worker_has_gone() {
     mailbox.clear();
     world.event("t1", "u1", Some(2.0), None);
     tokio::time::timeout(Duration::from_secs(5), mailbox.woken()).await.expect("woken at once without a worker");
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --lib how_long_it_takes_to_ask -- --ignored --nocapture"]
+#[expect(clippy::print_stdout, reason = "a measurement")]
+fn how_long_it_takes_to_ask_10_000_connections_whether_they_are_revoked() {
+    let world = World::new();
+    let revocations = world.shared.verifier.revocations().clone();
+    let connect = |n: usize| {
+        let issued = Some(Box::new(Issued { token_id: Some(format!("token-{n}").into()), at_ms: Some(1) }));
+        let identity = Identity { issued, ..identity(&format!("u{n}")) };
+        let pump = Pump::new(tokio::io::duplex(64).0, 1_000);
+        Connection::new(pump, Session::open(&world.shared, identity, &mine(), world.now))
+    };
+    let connections: Vec<_> = (0..10_000).map(connect).collect();
+    let _places: Vec<Place> = connections.iter().map(Connection::hold).collect();
+    for n in 0..50_000 {
+        let revoked = Revoked::Token(format!("other-{n}").into());
+        revocations
+            .apply(&Revocation { revoked, expires_at_ms: None }, Some(world.now.unix_ms), world.now.unix_ms)
+            .unwrap();
+    }
+    let began = clock::now().instant;
+    let (holders, _) = revocations.holders().part(0, connections.len());
+    for holder in &holders {
+        holder.ask_again(&revocations);
+    }
+    println!("{} connections, 50,000 revocations: {:?}", holders.len(), clock::now().instant - began);
+    assert!(
+        connections.iter().all(|connection| connection.with(|state| state.session.closing().is_none()) == Some(true))
+    );
 }
 
 /// Beside it an idle connection holds its future, its mailbox and its place in a topic. Allocators round up: the next step

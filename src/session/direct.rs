@@ -15,6 +15,7 @@ impl Session {
         matches!(self.stage, Stage::Live)
             && self.closing.is_none()
             && self.told_stale.is_none()
+            && !self.term.is_over()
             && !self.more
             && self.throttle.is_zero()
             && self.preface.is_empty()

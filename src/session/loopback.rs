@@ -32,7 +32,7 @@ impl Sessions {
     pub async fn loop_back(self: &Arc<Self>, canary: &TaskId, mut heard: impl FnMut(&str)) {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let rights = Rights { canary: Some(Box::new(canary.clone())), ..Rights::default() };
-        let identity = Identity { user: None, rights, expires_at_ms: None };
+        let identity = Identity { rights, ..Identity::default() };
         let request = Request {
             scope: Scope::Topic(Topic::Task(canary.clone())),
             token: None,

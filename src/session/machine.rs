@@ -11,14 +11,16 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Deliver, Request, Sessions, limits::Allowance, watches::Watches, websocket::Inbound};
+use super::{
+    Deliver, Request, Sessions, errands::Waiting, limits::Allowance, term::Term, watches::Watches, websocket::Inbound,
+};
 use crate::{
     auth::Identity,
     clock::Now,
     hub::{Grant, Mailbox, PullOptions, Stale, Walk},
     proto::{
-        AuthenticationErrorCode, CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode,
-        Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
+        CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode, Position, RequestId,
+        ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
     },
 };
 
@@ -116,7 +118,8 @@ pub(super) struct Session {
     pub(super) late_topics: Vec<Topic>,
     /// States to send that are no step forward: of new subscriptions, and answers to `get_active_tasks`.
     pub(super) listings: VecDeque<Listing>,
-    pub(super) cancels: VecDeque<Cancel>,
+    /// What others are to do.
+    pub(super) waiting: Waiting,
     /// Boxed: an open connection has none.
     pub(super) closing: Option<Box<(CloseCode, String)>>,
     bad_in_a_row: u32,
@@ -127,7 +130,7 @@ pub(super) struct Session {
     pub(super) is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
-    expires_at: Option<Instant>,
+    pub(super) term: Term,
     /// When its turn in the drain of this replica comes.
     pub(super) drains_at: Option<Instant>,
     /// What the client was last told of how fresh its states are.
@@ -146,7 +149,7 @@ impl Drop for Session {
 impl Session {
     /// A session that watches nothing yet; `opening` gives it its first words.
     pub(super) fn new(shared: &Arc<Sessions>, identity: Identity, request: &Request, now: Now) -> Self {
-        let expires_at = identity.expires_at_ms.map(|at| now.instant_at(at));
+        let term = Term::begin(identity.expires_at_ms, shared.settings.token_expiring_lead, now);
         Self {
             shared: shared.clone(),
             identity,
@@ -164,7 +167,7 @@ impl Session {
             reply_bytes: 0,
             late_topics: Vec::new(),
             listings: VecDeque::new(),
-            cancels: VecDeque::new(),
+            waiting: Waiting::default(),
             closing: None,
             bad_in_a_row: 0,
             more: false,
@@ -172,7 +175,7 @@ impl Session {
             is_held_back: false,
             heard_at: now.instant,
             ping_at: now.instant + shared.settings.heartbeat_interval,
-            expires_at,
+            term,
             drains_at: None,
             told_stale: None,
             allowance: Allowance::default(),
@@ -217,13 +220,6 @@ impl Session {
             return;
         }
         self.listings.push_back(listing);
-    }
-
-    /// Ends the session the way that a page can understand: the reason in a frame, then 4001.
-    pub(super) fn refuse(&mut self, code: AuthenticationErrorCode, message: &str, now: Now) {
-        self.shared.metrics.authentication_failed(code);
-        self.reply(&ServerMessage::AuthenticationError { error_code: code, message: message.to_owned() }, now);
-        self.close(CloseCode::Authentication, code.as_str());
     }
 
     /// A message arrived.
@@ -282,12 +278,14 @@ impl Session {
     /// is greeted first, then gets the first page of its snapshot, then its answers.
     pub(super) fn output(&mut self, now: Now) -> Output {
         let mut output = Output::default();
-        if self.closing.is_none() {
+        // With a token that is over nothing of a task goes out.
+        let goes_on = self.closing.is_none() && !self.term.is_over();
+        if goes_on {
             self.follow_resets(now);
         }
         output.frames.extend(self.preface.drain(..));
         self.tell_degraded(now);
-        let opening = self.closing.is_none() && !self.is_flowing();
+        let opening = goes_on && !self.is_flowing();
         match &self.stage {
             Stage::Snapshot { .. } if opening => self.snapshot_page(&mut output, now),
             Stage::Missed { .. } if opening => self.send_missed(&mut output, now),
@@ -296,7 +294,7 @@ impl Session {
         }
         output.frames.extend(self.replies.drain(..));
         self.reply_bytes = 0;
-        if self.closing.is_some() || opening || !matches!(self.stage, Stage::Live) {
+        if !goes_on || opening || !matches!(self.stage, Stage::Live) {
             return output;
         }
         for topic in std::mem::take(&mut self.late_topics) {
@@ -323,6 +321,7 @@ impl Session {
     /// Something is left that needs no wake-up.
     pub(super) fn has_more(&self) -> bool {
         let flows = match self.stage {
+            _ if self.term.is_over() => false,
             Stage::Waiting { .. } => false,
             Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
@@ -340,13 +339,7 @@ impl Session {
             // Positions of another log: what was marked before the reset says nothing about the new one, and what is
             // marked from now on is in the snapshot or comes after it.
             self.mailbox.clear();
-            // What a subscription starts from is in the snapshot; what was asked for is answered after it.
-            self.listings.retain(|listing| !listing.with_cursor);
-            for listing in &mut self.listings {
-                listing.left = None;
-            }
-            (self.more, self.is_held_back) = (false, false);
-            self.late_topics.clear();
+            self.forget_what_is_due();
             self.stage = Stage::Waiting { reset: progress.reset };
         }
         if let Stage::Waiting { reset } = self.stage
@@ -354,6 +347,16 @@ impl Session {
         {
             self.begin_snapshot(reset, now);
         }
+    }
+
+    /// What a subscription starts from is in the snapshot to come; what was asked for is answered after it.
+    pub(super) fn forget_what_is_due(&mut self) {
+        self.listings.retain(|listing| !listing.with_cursor);
+        for listing in &mut self.listings {
+            listing.left = None;
+        }
+        (self.more, self.is_held_back) = (false, false);
+        self.late_topics.clear();
     }
 
     fn pull(&mut self, output: &mut Output, now: Now) {
@@ -409,7 +412,7 @@ impl Session {
         // Also when that moment has just passed: what is held back wakes nobody any more.
         let throttled = self.throttled_until().filter(|_| self.is_held_back);
         let drains_at = self.drains_at.filter(|_| self.closing.is_none());
-        let timers = [Some(self.ping_at), Some(dead_at), self.expires_at, drains_at, throttled];
+        let timers = [Some(self.ping_at), Some(dead_at), self.term.due(), drains_at, throttled];
         timers.into_iter().flatten().min().unwrap_or(dead_at)
     }
 
@@ -419,10 +422,7 @@ impl Session {
         if !self.is_backed_up() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
             return false;
         }
-        if self.expires_at.is_some_and(|at| now.instant >= at) {
-            self.expires_at = None;
-            self.refuse(AuthenticationErrorCode::ExpiredToken, "the token has expired", now);
-        }
+        self.on_term(now);
         if self.drains_at.is_some_and(|at| now.instant >= at) {
             self.close(CloseCode::Restart, "the service restarts; reconnect");
         }

@@ -11,6 +11,7 @@ mod direct;
 mod drain;
 #[cfg(test)]
 pub(crate) mod echo;
+mod errands;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
@@ -20,9 +21,11 @@ mod notices;
 mod opening;
 mod paging;
 mod pump;
+mod refresh;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod term;
 #[cfg(test)]
 mod test_world;
 mod watches;
@@ -57,6 +60,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a connection without a token may take to send one as its first frame.
     pub first_frame_timeout: Duration,
+    /// How long before its end a client is told that its token expires. Zero: it is not told.
+    pub token_expiring_lead: Duration,
+    /// How long after its end a fresh token is waited for. Nothing of a task is sent meanwhile.
+    pub token_grace: Duration,
     /// The longest message from a client.
     pub message_max_bytes: usize,
     /// What a connection may send, pings and pongs included. 0: no limit.

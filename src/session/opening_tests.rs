@@ -112,7 +112,7 @@ fn marks_and_listings_from_before_a_reset_do_not_outlive_it() {
 #[test]
 fn a_token_that_may_watch_nothing_is_told_so_and_closed_with_4003() {
     let world = World::new();
-    let nobody = Identity { user: None, rights: Rights::default(), expires_at_ms: None };
+    let nobody = Identity::default();
     let mut session = Session::open(&world.shared, nobody, &mine(), world.now);
     assert_eq!(types(&world.frames(&mut session)), ["error"]);
     assert_eq!(session.closing().map(|(code, _)| code), Some(CloseCode::NotAllowed));
@@ -181,7 +181,7 @@ fn a_celery_snapshot_that_was_cut_short_is_resumed_without_a_gap() {
 /// Sees what carries the tag `x`, and nothing else.
 fn tagged() -> Identity {
     let rights = Rights { tags: ["x".to_owned()].into(), ..Rights::default() };
-    Identity { user: None, rights, expires_at_ms: None }
+    Identity { rights, ..Identity::default() }
 }
 
 fn with_tag(tag: &str, percent: f64) -> Event {

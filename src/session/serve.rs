@@ -58,8 +58,7 @@ where
             if let Some(caller) = &request.caller {
                 sessions.limits.authentication_failed(caller, refusal.code, now);
             }
-            let nobody = Identity { user: None, rights: crate::auth::Rights::default(), expires_at_ms: None };
-            let mut session = Session::new(&sessions, nobody, &request, now);
+            let mut session = Session::new(&sessions, Identity::default(), &request, now);
             session.refuse(refusal.code, &refusal.message, now);
             session
         }

@@ -55,6 +55,8 @@ pub(super) fn sessions() -> Arc<Sessions> {
         dead_peer_timeout: Duration::from_secs(60),
         write_timeout: Duration::from_secs(20),
         first_frame_timeout: Duration::from_secs(3),
+        token_expiring_lead: Duration::from_secs(60),
+        token_grace: Duration::from_secs(10),
         message_max_bytes: 65_536,
         messages_per_minute: 0,
         bytes_per_minute: 0,
@@ -88,7 +90,7 @@ pub(super) fn user(text: &str) -> UserId {
 }
 
 pub(super) fn identity(name: &str) -> Identity {
-    Identity { user: Some(user(name)), rights: Rights { own: true, ..Rights::default() }, expires_at_ms: None }
+    Identity { user: Some(user(name)), rights: Rights { own: true, ..Rights::default() }, ..Identity::default() }
 }
 
 pub(super) fn mine() -> Request {

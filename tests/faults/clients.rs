@@ -167,8 +167,8 @@ pub fn token(user: &str, watch: &str, publish: bool) -> String {
         user: taskcast::proto::UserId::parse(user).ok(),
         watch: vec![watch.to_owned()],
         publish,
-        cancel: false,
         lifetime: Duration::from_secs(24 * 3600),
+        ..NewToken::default()
     };
     auth::mint(&settings(), &new, clock::now().unix_ms).expect("a token")
 }

@@ -249,6 +249,7 @@ pub fn token_for(user: &str, watch: &[&str], publish: bool, lifetime: Duration) 
         publish,
         cancel: publish,
         lifetime,
+        ..NewToken::default()
     };
     auth::mint(&settings(), &new, clock::now().unix_ms).unwrap()
 }

@@ -21,3 +21,4 @@ mod secrets;
 mod storms;
 mod strangers;
 mod tls;
+mod tokens;

@@ -139,9 +139,8 @@ impl Running {
         let new = NewToken {
             user: UserId::parse(&user).ok(),
             watch: vec![watch],
-            publish: false,
-            cancel: false,
             lifetime: TOKEN_LIFETIME,
+            ..NewToken::default()
         };
         // These claims are never refused.
         auth::mint(&self.jwt, &new, clock::now().unix_ms).unwrap_or_default()

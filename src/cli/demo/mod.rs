@@ -87,7 +87,7 @@ fn page_token(loaded: &Loaded) -> Result<String, Failure> {
     };
     let user = UserId::parse(USER).map_err(|why| format!("the demo's user {why}"))?;
     let (user, watch) = (Some(user), vec!["own".to_owned()]);
-    let token = NewToken { user, watch, publish: true, cancel: true, lifetime: TOKEN_LIFETIME };
+    let token = NewToken { user, watch, publish: true, cancel: true, lifetime: TOKEN_LIFETIME, ..NewToken::default() };
     Ok(auth::mint(settings, &token, clock::now().unix_ms)?)
 }
 

@@ -108,7 +108,7 @@ impl Client {
             caller: None,
         };
         Self {
-            identity: Identity { user, rights, expires_at_ms: None },
+            identity: Identity { user, rights, ..Identity::default() },
             sight,
             request,
             topics: [topics].into(),

@@ -1,0 +1,145 @@
+//! A revocation: tokens that hold no longer. It stands in the log as an object whose one key is `revoke`, among the
+//! events, so every replica reads it in its place and reads it again.
+//!
+//! Refuses to know: tokens, and how long a revocation is kept.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Malformed, MalformedReason, UserId, json_writer::ObjectWriter, timestamp};
+
+/// The longest `jti` that can be revoked, in bytes.
+pub const TOKEN_ID_MAX_BYTES: usize = 255;
+
+/// The key of a revocation in the log.
+const KEY: &str = "revoke";
+
+/// Which tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The one with this `jti`.
+    Token(Arc<str>),
+    /// Those of a user that were issued before a moment. `None`: before the log took the revocation.
+    User { user_id: UserId, issued_before_ms: Option<u64> },
+}
+
+/// A record of the log that is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    pub revoked: Revoked,
+    /// When the last of these tokens expires, if that is known: after it the revocation means nothing.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Revocation {
+    /// Reads a record of the log that is no event; `None` when it is no revocation either.
+    #[must_use]
+    pub fn from_record(bytes: &[u8]) -> Option<Result<Self, Malformed>> {
+        let record: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+        let object = record.get(KEY)?;
+        Some(match object {
+            Value::Object(object) => read(object),
+            _ => Err(wrong(MalformedReason::Type, "", "must be an object")),
+        })
+    }
+
+    /// Reads the object by itself.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first rule that is broken.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Malformed> {
+        let object: Map<String, Value> = serde_json::from_slice(bytes)
+            .map_err(|_| Malformed::new(MalformedReason::Syntax, None, "the body is not a JSON object"))?;
+        read(&object)
+    }
+
+    /// The object by itself.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut object = ObjectWriter::begin(&mut out);
+        self.write(&mut object);
+        object.end();
+        out
+    }
+
+    /// As it stands in the log.
+    #[must_use]
+    pub fn to_record(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut object = ObjectWriter::begin(&mut out);
+        object.object(KEY, |object| self.write(object));
+        object.end();
+        out
+    }
+
+    fn write(&self, object: &mut ObjectWriter<'_>) {
+        match &self.revoked {
+            Revoked::Token(id) => object.string("jti", id),
+            Revoked::User { user_id, issued_before_ms } => {
+                object.string("user_id", user_id.as_str());
+                object.moment_if("issued_before", *issued_before_ms);
+            }
+        }
+        object.moment_if("expires_at", self.expires_at_ms);
+    }
+}
+
+fn wrong(reason: MalformedReason, field: &str, detail: impl Into<String>) -> Malformed {
+    let field = if field.is_empty() { KEY.to_owned() } else { format!("{KEY}.{field}") };
+    Malformed::new(reason, Some(&field), detail)
+}
+
+/// Unknown fields are ignored: a later version that adds one must still be obeyed.
+fn read(object: &Map<String, Value>) -> Result<Revocation, Malformed> {
+    let given = |name: &str| object.get(name).filter(|value| !value.is_null());
+    let revoked = match (given("jti"), given("user_id")) {
+        (Some(id), None) => {
+            if given("issued_before").is_some() {
+                return Err(wrong(MalformedReason::Value, "issued_before", "goes with user_id"));
+            }
+            Revoked::Token(token_id(id)?)
+        }
+        (None, Some(user)) => Revoked::User {
+            user_id: user_id(user)?,
+            issued_before_ms: moment("issued_before", given("issued_before"))?,
+        },
+        (Some(_), Some(_)) => return Err(wrong(MalformedReason::Value, "", "names either jti or user_id, not both")),
+        (None, None) => return Err(wrong(MalformedReason::Missing, "", "needs jti or user_id")),
+    };
+    Ok(Revocation { revoked, expires_at_ms: moment("expires_at", given("expires_at"))? })
+}
+
+fn token_id(value: &Value) -> Result<Arc<str>, Malformed> {
+    let Some(id) = value.as_str() else { return Err(wrong(MalformedReason::Type, "jti", "must be a string")) };
+    if id.len() > TOKEN_ID_MAX_BYTES {
+        let detail = format!("has {} bytes, more than {TOKEN_ID_MAX_BYTES}", id.len());
+        return Err(wrong(MalformedReason::TooLarge, "jti", detail));
+    }
+    if id.is_empty() {
+        return Err(wrong(MalformedReason::Value, "jti", "must not be empty"));
+    }
+    Ok(id.into())
+}
+
+fn user_id(value: &Value) -> Result<UserId, Malformed> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        _ => return Err(wrong(MalformedReason::Type, "user_id", "must be a string or an integer")),
+    };
+    UserId::parse(&text).map_err(|error| wrong(MalformedReason::Value, "user_id", error.to_string()))
+}
+
+/// Unlike an event's, a date that cannot be read is a mistake: guessing would let tokens live.
+fn moment(field: &str, value: Option<&Value>) -> Result<Option<u64>, Malformed> {
+    let Some(value) = value else { return Ok(None) };
+    let read = match value {
+        Value::String(text) => timestamp::parse(text),
+        Value::Number(number) => number.as_f64().and_then(timestamp::from_number),
+        _ => None,
+    };
+    let detail = "must be RFC 3339 with an offset, or seconds or milliseconds since 1970";
+    read.map(Some).ok_or_else(|| wrong(MalformedReason::Value, field, detail))
+}
