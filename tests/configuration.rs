@@ -142,14 +142,14 @@ fn the_fixed_names_of_the_environment_work() {
     assert_eq!((jwt.user_claim.as_deref(), &jwt.audience[..]), (Some("uid"), &["a".to_owned(), "b".to_owned()][..]));
     assert_eq!(jwt.issuer, ["i"]);
     assert_eq!(jwt.max_age_without_expiry, Some(Duration::from_hours(7 * 24)));
-    assert!(matches!(jwt.key, auth::Key::Secret(secret) if secret == SECRET.as_bytes()));
+    assert!(jwt.key.signing_secret() == Some(SECRET.as_bytes()));
 }
 
 #[test]
 fn lists_are_arrays_in_the_file_and_text_elsewhere() {
     let of = |toml: &str| match Given::valid().file(toml).config().auth {
         auth::Settings::Jwt(jwt) => jwt.audience,
-        auth::Settings::None { .. } => panic!("not jwt"),
+        _ => panic!("not one issuer"),
     };
     assert_eq!(of("[auth]\naudience = [\"a\", \"b\"]"), ["a", "b"]);
     assert_eq!(of("[auth]\naudience = \"a, b\""), ["a", "b"]);
@@ -221,7 +221,7 @@ fn every_mistake_has_an_example_near_to_what_was_meant() {
     for (given, key, expected, example) in [
         (file("channel_capacity = 100"), "channel_capacity", "known", any),
         (file("[nope]"), "[nope]", "one of the tables [auth]", any),
-        (file("[auth]\njwks = \"https://x\""), "auth.jwks", "not supported", "public_key_file = "),
+        (Given::new().file("[auth]\njwks = \"http://x\""), "auth.jwks", "https://", "jwks = "),
         (file("[log]\nurl = \"amqp://\""), "log.url", "amqp://", "url = \"amqp://user"),
         (file("[log]\nurl = \"amqp://a:1,b:x,c:y\""), "log.url", "host 2: ", "url = \"amqp://user"),
         (file("[log]\nurl = \"amqp://a:1,b:x,c:y\""), "log.url", "host 3: ", "url = \"amqp://user"),
@@ -275,7 +275,9 @@ fn each_example_of_a_mistake_is_one_that_works() {
         let still_wrong = again.err().into_iter().flat_map(|mistakes| mistakes.0);
         // Files named by examples do not exist here, and a second key does not fit the first.
         let own: Vec<_> = still_wrong.filter(|mistake| !mistake.key.ends_with("_file")).collect();
-        let is_secret = ["auth.secret", "auth.public_key_file", "operations.token"].contains(&effective.key);
+        let is_secret =
+            ["auth.secret", "auth.previous_secret", "auth.public_key_file", "auth.jwks", "operations.token"]
+                .contains(&effective.key);
         assert!(own.is_empty() || is_secret, "{example}: {own:?}");
     }
 }
@@ -303,8 +305,26 @@ fn checks_that_need_several_keys() {
             "auth.public_key_file",
             "P-256",
         ),
-        (valid().set("auth.mode", "introspection"), "auth.mode", "not supported by this version"),
-        (valid().variable("TASKCAST_AUTH_JWKS", "https://x"), "TASKCAST_AUTH_JWKS", "not supported by this version"),
+        (valid().set("auth.mode", "introspection"), "auth.introspection_url", "is asked about tokens"),
+        (valid().variable("TASKCAST_AUTH_JWKS", "https://x"), "auth.jwks", "not several"),
+        (Given::new().set("auth.jwks", "http://id.example.com/keys"), "auth.jwks", "https://"),
+        (Given::new().set("auth.jwks", "https://u:p@id.example.com/keys"), "auth.jwks", "without user and password"),
+        (Given::new().set("auth.jwks", "ftp://id.example.com/keys"), "auth.jwks", "https://"),
+        (Given::new().set("auth.jwks", "/no/such/file"), "auth.jwks", "can be read"),
+        (Given::new().set("auth.jwks", "https://x").set("auth.algorithms", "HS256"), "auth.algorithms", "key set"),
+        (Given::new().set("auth.issuers", "[{ issuer = \"a\" }]"), "auth.issuers[0].secret", "secret"),
+        (Given::new().set("auth.issuers", "[{ jwks = \"https://x\" }]"), "auth.issuers[0].issuer", "`iss`"),
+        (
+            Given::new().set("auth.issuers", "[{ issuer = \"a\", jwks = \"https://x\", mode = 1 }]"),
+            "auth.issuers[0].mode",
+            "one of",
+        ),
+        (
+            Given::new().set("auth.issuers", "[{ issuer = \"a\", jwks = \"http://x\" }]"),
+            "auth.issuers[0].jwks",
+            "https://",
+        ),
+        (Given::new().set("auth.issuers", "issuer"), "auth.issuers", "a list of tables"),
         (valid().set("listen", "0.0.0.0:6162"), "operations_listen", "another address"),
         (valid().set("sessions.dead_peer_timeout_ms", "25000"), "sessions.dead_peer_timeout_ms", "more than"),
         (valid().set("sessions.reconnect_max_ms", "499"), "sessions.reconnect_max_ms", "no less than"),
@@ -413,8 +433,7 @@ fn no_mistake_in_how_tokens_are_checked_hides_another() {
     let short = Given::new().set("auth.secret", "short");
     for (given, expected) in [
         (
-            Given::new()
-                .file("[auth]\nmode = \"introspection\"\nalgorithms = [\"HS256\", \"RS256\"]\nsecret = \"short\""),
+            Given::new().file("[auth]\nmode = \"jwks\"\nalgorithms = [\"HS256\", \"RS256\"]\nsecret = \"short\""),
             &[("auth.mode", "introspection"), ("auth.algorithms", "one family"), ("auth.secret", "16 bytes")][..],
         ),
         (Given::new().set("auth.mode", "none").set("auth.algorithms", "x"), &[("auth.algorithms", "`x` is none of")]),
@@ -428,7 +447,7 @@ fn no_mistake_in_how_tokens_are_checked_hides_another() {
         ),
         (short.set("auth.algorithms", "RS256"), &[("auth.secret", "16 bytes"), ("auth.algorithms", "as a secret is")]),
         // What is needed depends on the mode, so that nothing is missing while that is wrong.
-        (Given::new().set("auth.mode", "jwks"), &[("auth.mode", "one of jwt, none")]),
+        (Given::new().set("auth.mode", "jwks"), &[("auth.mode", "one of jwt, introspection, none")]),
         (
             Given::new().with_file("k", b"no").set("auth.public_key_file", "k").set("auth.algorithms", "x"),
             &[("auth.algorithms", "`x` is none of")],
@@ -530,7 +549,7 @@ fn secrets_can_be_in_files() {
     let config = given.config();
     assert!(matches!(&config.log.backend, Backend::Amqp { url } if url == "amqp://guest:hunter2@rabbit/%2f"));
     let auth::Settings::Jwt(jwt) = config.auth else { panic!("not jwt") };
-    assert!(matches!(jwt.key, auth::Key::Secret(secret) if secret == SECRET.as_bytes()));
+    assert!(jwt.key.signing_secret() == Some(SECRET.as_bytes()));
     for (given, key) in [
         (given.clone().variable("TASKCAST_AUTH_SECRET", SECRET), "auth.secret_file"),
         (given.clone().set("log.url", "memory"), "log.url_file"),
@@ -579,6 +598,73 @@ fn secrets_are_in_no_error_no_debug_output_and_no_list_of_settings() {
         let text = Given::valid().variable(name, value).load().unwrap_err().to_string();
         assert!(!text.contains("hunter2"), "{text}");
     }
+}
+
+#[test]
+fn a_secret_before_the_other_needs_the_other() {
+    let previous = Given::new().set("auth.previous_secret", SECRET);
+    assert_eq!(previous.mistakes()[0].key, "auth.previous_secret");
+    let both = Given::valid().set("auth.previous_secret", "another secret of thirty-two bytes");
+    let auth::Settings::Jwt(jwt) = both.config().auth else { panic!("not one issuer") };
+    assert!(matches!(jwt.key, auth::Key::Secrets { previous: Some(_), .. }), "{:?}", jwt.key);
+    // An empty file says that there is none any more; a missing one is a mistake.
+    let file = Given::valid().set("auth.previous_secret_file", "old");
+    assert!(matches!(file.clone().with_file("old", b"\n").config().auth, auth::Settings::Jwt(_)));
+    assert_eq!(file.clone().with_file("old", b"short").mistake().key, "auth.previous_secret");
+    assert_eq!(file.mistake().key, "auth.previous_secret_file");
+}
+
+#[test]
+fn each_issuer_has_a_key_of_its_own_and_what_holds_for_all_unless_it_says() {
+    let toml = "[auth]\naudience = [\"taskcast\"]\n\
+                [[auth.issuers]]\nissuer = \"https://a\"\njwks = \"https://a/jwks\"\n\
+                [[auth.issuers]]\nissuer = [\"b\", \"c\"]\nsecret = \"a secret of thirty-two bytes !!!\"\naudience = [\"b\"]\n";
+    let issuers = |given: &Given| match given.config().auth {
+        auth::Settings::Issuers(issuers) => issuers,
+        other => panic!("{other:?}"),
+    };
+    let two = issuers(&Given::new().file(toml));
+    assert_eq!(
+        (two[0].issuer.clone(), two[1].issuer.clone()),
+        (vec!["https://a".into()], vec!["b".into(), "c".into()])
+    );
+    assert_eq!((two[0].audience.clone(), two[1].audience.clone()), (vec!["taskcast".into()], vec!["b".into()]));
+    assert_eq!(
+        (two[0].algorithms.join(" "), two[1].algorithms.join(" ")),
+        ("RS256 ES256 EdDSA".into(), "HS256".into())
+    );
+    assert_eq!(issuers(&Given::valid().file(toml)).len(), 3, "the key of [auth] itself is for others");
+    let twice = Given::new().file(&format!("{toml}[[auth.issuers]]\nissuer = \"c\"\njwks = \"https://c/jwks\"\n"));
+    assert!(twice.mistake().expected.contains("differ"));
+    let variable = "[{ issuer = \"a\", jwks = \"https://a/jwks\" }]";
+    assert_eq!(issuers(&Given::new().variable("TASKCAST_AUTH_ISSUERS", variable)).len(), 1);
+    for text in ["[1]", "[{", "{}", "[]\nlisten = 1"] {
+        assert_eq!(Given::new().variable("TASKCAST_AUTH_ISSUERS", text).mistakes()[0].key, "auth.issuers", "{text}");
+    }
+    let hidden = Given::new().file(toml).load().unwrap();
+    assert!(!format!("{hidden:?}").contains("thirty-two") && !format!("{hidden:?}").contains("https://a/jwks?"));
+}
+
+#[test]
+fn opaque_tokens_need_somebody_who_knows_them() {
+    let given =
+        || Given::new().set("auth.mode", "introspection").set("auth.introspection_url", "https://id/x?key=hunter2");
+    let asked = |given: Given| match given.config().auth {
+        auth::Settings::Introspection(settings) => settings.question,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(asked(given()), auth::Question::Introspect(auth::Credentials::None)));
+    let secret = given().with_file("s", b"hunter2\n").set("auth.introspection_client_secret_file", "s");
+    assert!(matches!(asked(secret.clone()), auth::Question::Introspect(auth::Credentials::Bearer(_))));
+    let basic = secret.set("auth.introspection_client_id", "taskcast");
+    assert!(matches!(asked(basic.clone()), auth::Question::Introspect(auth::Credentials::Basic { .. })));
+    let plain = given().set("auth.introspection_style", "bearer").set("auth.introspection_scheme", "Token");
+    assert!(matches!(asked(plain.clone()), auth::Question::Present { scheme } if scheme == "Token"));
+    assert_eq!(plain.set("auth.introspection_scheme", "a b").mistake().key, "auth.introspection_scheme");
+    assert_eq!(given().set("auth.introspection_client_id", "x").mistake().key, "auth.introspection_client_secret");
+    assert_eq!(given().set("auth.tls_ca_file", "nowhere").mistake().key, "auth.tls_ca_file");
+    let loaded = format!("{:?}", basic.load().unwrap());
+    assert!(!loaded.contains("hunter2"), "{loaded}");
 }
 
 #[test]
@@ -654,13 +740,29 @@ fn the_defaults_are_these() {
 
 #[test]
 fn each_key_reaches_the_setting_of_its_name() {
-    // Every number set to another value than its default and than all others: a key read for another would show.
-    let mut given = Given::valid().set("listen", "127.0.0.1:7001").set("operations_listen", "127.0.0.1:7002");
+    let listening = |given: Given| given.set("listen", "127.0.0.1:7001").set("operations_listen", "127.0.0.1:7002");
+    // Some numbers mean something in one mode only.
+    let is_of = |key: &str, parts: &[&str]| parts.iter().any(|part| key.starts_with(part));
+    let special = ["auth.introspection_", "auth.jwks_", "auth.request_"];
+    let url = "https://id.example.com/x";
+    let introspection = Given::new().set("auth.mode", "introspection").set("auth.introspection_url", url);
+    each_number_reaches_its_setting(listening(Given::valid()), |key| !is_of(key, &special));
+    each_number_reaches_its_setting(listening(introspection), |key| {
+        is_of(key, &["auth.introspection_", "auth.request_"])
+    });
+    let key_set = Given::new().set("auth.jwks", url);
+    each_number_reaches_its_setting(listening(key_set), |key| is_of(key, &["auth.jwks_", "auth.request_"]));
+}
+
+/// Every number set to another value than its default and than all others: a key read for another would show.
+fn each_number_reaches_its_setting(mut given: Given, is_meant: impl Fn(&str) -> bool) {
     let defaults = given.load().unwrap();
     let before = format!("{:?}", defaults.config);
-    for effective in &defaults.effective {
+    let mut integers = 0;
+    for effective in defaults.effective.iter().filter(|effective| is_meant(effective.key)) {
         let Ok(default) = effective.value.parse::<u64>() else { continue };
         given = given.set(effective.key, &(default + 1).to_string());
+        integers += 1;
     }
     let after = format!("{:?}", given.config());
     let numbers = |text: &str| {
@@ -670,7 +772,6 @@ fn each_key_reaches_the_setting_of_its_name() {
     let (before, after) = (numbers(&before), numbers(&after));
     assert_eq!(before.len(), after.len());
     let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-    let integers = defaults.effective.iter().filter(|effective| effective.value.parse::<u64>().is_ok()).count();
     assert_eq!(changed, integers);
 }
 

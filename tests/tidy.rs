@@ -40,6 +40,11 @@ const DOORS: &[(&str, &str)] = &[
     ("warp", "http"),
     ("hyper", "http"),
     ("hyper_util", "http"),
+    // The way out, to those who know tokens: src/auth/client.rs and what it is asked.
+    ("hyper", "auth"),
+    ("hyper_util", "auth"),
+    ("hyper_rustls", "auth"),
+    ("http_body_util", "auth"),
     ("toml", "config"),
     ("clap", "cli"),
 ];
@@ -240,7 +245,8 @@ fn check_edges_are_documented(architecture: &str, sideways: &[(&str, &str, &str)
 fn check_doors(files: &[File], doors: &[(&str, &str)]) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in files {
-        for &(library, door) in doors.iter().filter(|(_, door)| *door != file.module()) {
+        let is_door = |library: &str| doors.iter().any(|&(name, door)| name == library && door == file.module());
+        for &(library, door) in doors.iter().filter(|(library, _)| !is_door(library)) {
             for offset in words(&file.code, library).filter(|&offset| names_a_crate(&file.code, offset, library)) {
                 complaints.push(format!("{}: `{library}` is named only in src/{door}", file.at(offset)));
             }
@@ -728,6 +734,9 @@ mod the_checks_themselves {
         {
             assert_eq!(check_doors(&file("src/hub/mod.rs", text), &doors).len(), 0, "{text}");
         }
+        let two_doors = [("redis", "log"), ("redis", "hub")];
+        assert_eq!(check_doors(&file("src/hub/mod.rs", "use redis::Client;"), &two_doors).len(), 0);
+        assert_eq!(check_doors(&file("src/http/mod.rs", "use redis::Client;"), &two_doors).len(), 2);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl App {
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
         let revocations = Revocations::new(config.revocations);
-        let verifier = Verifier::new(config.auth)?.with_revocations(revocations.clone());
+        let verifier = Verifier::counted(config.auth, metrics.clone())?.with_revocations(revocations.clone());
         let publisher = Publisher::new(log.clone());
         let limits = Limits::new(config.limits, metrics.clone(), clock::now());
         // Soft: no new connections, and those that are open are ended with a word.
@@ -90,7 +90,7 @@ impl App {
             settings: Arc::new(config.http),
             operations: Arc::new(config.operations),
             hub: hub.clone(),
-            verifier,
+            verifier: verifier.clone(),
             limits: limits.clone(),
             publisher: publisher.clone(),
             sessions: sessions.clone(),
@@ -114,13 +114,11 @@ impl App {
         let tls = [(config.tls, Listener::Public), (config.operations_tls, Listener::Operations)];
         app.listen([public, operations], tls, context)?;
         app.spawn(networks::run(config.networks, limits, metrics.clone(), app.stop.clone()));
+        app.keep_keys_fresh(verifier);
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
-        let dead_letters = log.keeps_dead_letters().then(|| {
-            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
-            app.spawn(writer.run(log.clone(), app.stop.clone()));
-            dead_letters
-        });
+        app.spawn(revocations::run(revocations.clone(), metrics.clone(), app.stop.clone()));
+        let dead_letters = app.keep_dead_letters(&log, &metrics);
         if let Some(canary) = canary {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
@@ -143,6 +141,15 @@ impl App {
         self.spawn(http::serve_public(public, public_tls?, context.clone(), connections.clone(), self.stop.clone()));
         self.spawn(http::serve_operations(operations, operations_tls?, context, connections, self.stop.clone()));
         Ok(())
+    }
+
+    /// Sets aside what is no event, where the log can.
+    fn keep_dead_letters(&self, log: &Log, metrics: &Arc<Metrics>) -> Option<DeadLetters> {
+        log.keeps_dead_letters().then(|| {
+            let (dead_letters, writer) = DeadLetters::new(metrics.clone());
+            self.spawn(writer.run(log.clone(), self.stop.clone()));
+            dead_letters
+        })
     }
 
     /// TLS for a listener, with a certificate that follows its files; `None` without any.
@@ -169,6 +176,14 @@ impl App {
                 let _ = stop.run_until_cancelled(sessions.deliver()).await;
             });
         }
+    }
+
+    /// Fetches keys and reads them again.
+    fn keep_keys_fresh(&self, verifier: Verifier) {
+        let stop = self.stop.clone();
+        self.spawn(async move {
+            let _ = stop.run_until_cancelled(verifier.run()).await;
+        });
     }
 
     /// Writes checkpoints, if any are kept; what it asks the applier for.

@@ -41,7 +41,7 @@ pub(super) fn identity(claims: &Claims, settings: &JwtSettings, unix_ms: u64) ->
             message: "the token has expired".to_owned(),
         });
     }
-    let issued = Issued { token_id: token_id(claims)?, at_ms: issued_at(claims) };
+    let issued = Issued { token_id: token_id(claims)?, at_ms: issued_at(claims), opaque: None };
     let issued = (issued != Issued::default()).then(|| Box::new(issued));
     Ok(Identity { user, rights, expires_at_ms: Some(expires_at_ms), issued })
 }
@@ -63,7 +63,8 @@ fn rights(claims: &Claims) -> Result<Rights, AuthenticationError> {
         Some(_) => Err(wrong(&format!(": `{name}` must be true or false"))),
     };
     let publish = PublishRight::of(claim.get("publish")).map_err(|why| wrong(&format!(": `publish` {why}")))?;
-    let mut rights = Rights { publish, cancel: flag("cancel")?, revoke: flag("revoke")?, ..Rights::default() };
+    let (cancel, revoke) = (flag("cancel")?, flag("revoke")?);
+    let mut rights = Rights { publish, cancel, revoke, ..Rights::default() };
     let not_a_list = || wrong(": `watch` must be an array of strings");
     // With the claim but without `watch` nothing may be watched: a worker's token only publishes.
     let watch = claim.get("watch").map_or(Ok(&[][..]), |w| w.as_array().map(Vec::as_slice).ok_or_else(not_a_list))?;
@@ -124,6 +125,10 @@ fn user(claims: &Claims, configured: Option<&str>) -> Result<Option<UserId>, Aut
 
 /// `exp`, or what stands in for it, in milliseconds and without leeway.
 fn expiry(claims: &Claims, settings: &JwtSettings, unix_ms: u64, leeway_ms: u64) -> Result<u64, AuthenticationError> {
+    // RFC 7519 allows a fraction; but when a token ends must not depend on how somebody rounds.
+    if claims.get("exp").is_some_and(serde_json::Value::is_f64) {
+        return Err(AuthenticationError::invalid("claim `exp` must be a whole number of seconds since 1970"));
+    }
     if let Some(expires) = numeric_date(claims, "exp")? {
         return Ok(expires);
     }

@@ -5,12 +5,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::Revocations;
+use super::{Identity, OpaqueToken, Refusal, Revocations};
 
 /// Somebody with an identity that may have been revoked meanwhile.
 pub trait Holder: Send + Sync {
     /// Looks whether its token still holds.
     fn ask_again(&self, revocations: &Revocations);
+
+    /// Its token, if the provider that knows it is to be asked about it again.
+    fn opaque_token(&self) -> Option<OpaqueToken> {
+        None
+    }
+
+    /// The provider was asked again, or has been silent for too long.
+    fn on_asked(&self, _token: &OpaqueToken, _answer: Result<Identity, Refusal>) {}
 }
 
 /// The list of all holders.

@@ -1,9 +1,20 @@
-//! Algorithms and keys, checked once when the service starts, so that no token meets a key that cannot work.
+//! Algorithms and keys, checked before any token meets them, so that none meets a key that cannot work.
+//!
+//! Refuses to know: tokens, and where keys come from.
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// The names of RFC 7518 that may be configured.
 pub const ALGORITHMS: [&str; 6] = ["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"];
+
+/// Those whose keys anyone may know; the others take a secret.
+pub const PUBLIC_KEY_ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
+
+/// A shorter secret can be guessed; RFC 7518 section 3.2 asks for as many bytes as the hash has.
+pub const SECRET_MIN_BYTES: usize = 16;
+
+/// Keys in one PEM file at most: the one in use and those around a rotation.
+const PEM_KEYS_MAX: usize = 8;
 
 /// What kind of key the algorithms need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +63,17 @@ pub fn family(algorithms: &[String]) -> Result<Family, String> {
 /// # Errors
 /// What is wrong, in words for the operator.
 pub fn check_public_key(algorithms: &[String], pem: &[u8]) -> Result<(), String> {
-    public_key(family(algorithms)?, pem).map(drop)
+    public_keys(family(algorithms)?, pem).map(drop)
+}
+
+/// The secret in a file, which an editor may have ended with a line.
+pub(super) fn secret_of(content: &[u8]) -> Result<&[u8], String> {
+    let text = std::str::from_utf8(content).map_err(|_| "not UTF-8 text".to_owned())?;
+    let secret = text.trim_end_matches(['\n', '\r']);
+    if secret.len() < SECRET_MIN_BYTES {
+        return Err(format!("a secret has at least {SECRET_MIN_BYTES} bytes"));
+    }
+    Ok(secret.as_bytes())
 }
 
 /// An RSA public key of 2048 bits has a modulus of 256 bytes; the cryptography refuses shorter ones at each token.
@@ -61,7 +82,22 @@ const RSA_DER_MIN_BYTES: usize = 256;
 /// An uncompressed point of the curve P-256.
 const P256_POINT_BYTES: usize = 65;
 
-pub(super) fn public_key(family: Family, pem: &[u8]) -> Result<DecodingKey, String> {
+/// Every key of a PEM file, in its order.
+pub(super) fn public_keys(family: Family, pem: &[u8]) -> Result<Vec<DecodingKey>, String> {
+    let begins = b"-----BEGIN ";
+    let starts: Vec<usize> =
+        pem.windows(begins.len()).enumerate().filter(|(_, w)| w == begins).map(|(at, _)| at).collect();
+    if starts.len() > PEM_KEYS_MAX {
+        return Err(format!("more than {PEM_KEYS_MAX} keys in one file"));
+    }
+    let ends = starts.iter().skip(1).copied().chain([pem.len()]);
+    let parts: Vec<&[u8]> = starts.iter().zip(ends).map(|(&start, end)| &pem[start..end]).collect();
+    // What has no such line is no PEM, and told so.
+    let parts = if parts.is_empty() { vec![pem] } else { parts };
+    parts.into_iter().map(|part| public_key(family, part)).collect()
+}
+
+fn public_key(family: Family, pem: &[u8]) -> Result<DecodingKey, String> {
     if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
         return Err("this is a private key; the service needs, and should have, only the public one".to_owned());
     }

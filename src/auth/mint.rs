@@ -6,7 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 
-use super::{JwtSettings, Key, claims, keys};
+use super::{JwtSettings, claims, keys};
 use crate::proto::UserId;
 
 /// What a token shall say.
@@ -29,7 +29,7 @@ pub struct NewToken {
 /// # Errors
 /// Settings without a secret, a watch entry that means nothing, or `own` without a user, in words for the caller.
 pub fn mint(settings: &JwtSettings, token: &NewToken, unix_ms: u64) -> Result<String, String> {
-    let Key::Secret(secret) = &settings.key else {
+    let Some(secret) = settings.key.signing_secret() else {
         return Err("tokens can be minted with a secret (HS256, HS384, HS512) only; whoever holds the private key of \
                     this service's public key must sign"
             .to_owned());

@@ -1,34 +1,55 @@
 //! Who is this, and may they see this task: a token verifier and a pure access function.
 //!
-//! - `keys`: algorithms and key files, checked when the service starts
-//! - `verifier`: a token's signature, then its claims
+//! - `keys`: algorithms and keys; `key_set`: the keys that an issuer's tokens may be signed with
+//! - `issuer`: one issuer, its keys and what its tokens must say; `published`: keys that it publishes (JWKS)
+//! - `verifier`: a token's signature, then its claims; of opaque tokens, the provider's word
+//! - `provider`: asks about opaque tokens (RFC 7662); `answers`: what was answered, for a while; `breaker`; `asking`:
+//!   again, while somebody holds what was answered
 //! - `claims`: what a verified token says: user, rights, expiry
 //! - `access`: may this caller watch this task; pure
 //! - `publish`: may this caller publish this event; pure
 //! - `revocations`: which tokens hold no longer; `holders`: who has to be asked again then
 //! - `mint`: tokens for development, and share links
+//! - `client`: the way out, to issuers and providers; `files`: keys in files that change
 //!
-//! Refuses to know: sockets, where a token was found, what time it is (a caller says).
+//! Refuses to know: who connects and how, where a token was found. Checking a token with a key that is known reads no
+//! clock (a caller says what time it is) and waits for nothing.
 
 mod access;
+mod answers;
+mod asking;
+mod breaker;
 mod claims;
+mod client;
+mod files;
 mod holders;
+mod issuer;
+mod key_set;
 mod keys;
 mod mint;
+mod provider;
 mod publish;
+mod published;
+mod reading;
 mod revocations;
+mod settings;
 mod verifier;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
 pub use holders::{Holder, Holders, Place};
-pub use keys::{ALGORITHMS, Family, check_public_key, family};
+pub use key_set::check_key_set;
+pub use keys::{ALGORITHMS, Family, PUBLIC_KEY_ALGORITHMS, SECRET_MIN_BYTES, check_public_key, family};
 pub use mint::{NewToken, mint};
 pub use publish::{Forbidden, Limit, PublishRight};
 pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
-pub use verifier::{TOKEN_MAX_BYTES, Verifier};
+pub use settings::{
+    Address, AnswerSettings, ClientSettings, Credentials, IntrospectionSettings, JwtSettings, Key, KeySetPlace,
+    KeySetSettings, Question, Secret, Settings,
+};
+pub use verifier::{Health, TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +94,25 @@ pub struct Issued {
     pub token_id: Option<Arc<str>>,
     /// `iat`: milliseconds since the Unix epoch.
     pub at_ms: Option<u64>,
+    /// The token itself, if its provider has to be asked about it again.
+    pub opaque: Option<OpaqueToken>,
+}
+
+/// A token that means something to its provider alone. It is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OpaqueToken(Arc<str>);
+
+impl OpaqueToken {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for OpaqueToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpaqueToken(…)")
+    }
 }
 
 /// Why a token was refused. The message is for the front end's developer and never contains the token.
@@ -102,48 +142,23 @@ impl std::fmt::Display for AuthenticationError {
 
 impl std::error::Error for AuthenticationError {}
 
-/// Where the key is.
-#[derive(Clone)]
-pub enum Key {
-    /// For HS256, HS384, HS512.
-    Secret(Vec<u8>),
-    /// PEM: for RS256, ES256, `EdDSA`.
-    PublicKeyFile(PathBuf),
+/// Why a caller was not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The token is not good; the same one will not be later either.
+    Token(AuthenticationError),
+    /// Nobody can tell now whether it is: the issuer's keys, or the provider that knows, are out of reach. The caller
+    /// shall come back.
+    Unavailable,
 }
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Secret(_) => "Secret(…)",
-            Self::PublicKeyFile(_) => "PublicKeyFile(…)",
-        })
+impl Refusal {
+    /// For the caller, who need not know what is out of reach; the log says it to the operator.
+    pub const UNAVAILABLE: &str = "tokens cannot be checked at the moment; try again";
+}
+
+impl From<AuthenticationError> for Refusal {
+    fn from(error: AuthenticationError) -> Self {
+        Self::Token(error)
     }
-}
-
-/// How tokens are checked; every field has a key in the configuration's `[auth]` table.
-#[derive(Clone, Debug)]
-pub enum Settings {
-    Jwt(Box<JwtSettings>),
-    /// Development only: everyone is this user and may do everything; without one, everyone is refused.
-    None {
-        user: Option<UserId>,
-    },
-}
-
-/// The `[auth]` table for `mode = "jwt"`.
-#[derive(Clone, Debug)]
-pub struct JwtSettings {
-    pub key: Key,
-    /// Names as in RFC 7518, all of one family: `HS256`, `HS384`, `HS512`, `RS256`, `ES256`, `EdDSA`.
-    pub algorithms: Vec<String>,
-    /// `None`: `sub`, else `user_id`.
-    pub user_claim: Option<String>,
-    /// One of these must be in `aud`. Empty: `aud` is not looked at.
-    pub audience: Vec<String>,
-    /// One of these must be `iss`. Empty: `iss` is not looked at.
-    pub issuer: Vec<String>,
-    /// How far the clocks of who issued a token and of this service may be apart.
-    pub leeway: Duration,
-    /// For tokens without `exp`: `created_at` (or `iat`) plus this. `None`: such tokens are refused.
-    pub max_age_without_expiry: Option<Duration>,
 }

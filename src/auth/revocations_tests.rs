@@ -19,7 +19,7 @@ fn tokens_of(name: &str, issued_before_ms: Option<u64>) -> Revocation {
 }
 
 fn caller(name: &str, token_id: Option<&str>, issued_at_ms: Option<u64>) -> Identity {
-    let issued = Issued { token_id: token_id.map(Into::into), at_ms: issued_at_ms };
+    let issued = Issued { token_id: token_id.map(Into::into), at_ms: issued_at_ms, opaque: None };
     Identity { user: Some(user(name)), issued: Some(Box::new(issued)), ..Identity::default() }
 }
 

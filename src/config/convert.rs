@@ -6,16 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, LogFormat, keys::SECRET_EXAMPLE, layers::Layers, memory, tls};
+use super::{Config, LogFormat, introspection, issuers, keys::SECRET_EXAMPLE, layers::Layers, memory, tls};
 use crate::{
-    auth::{self, Family},
+    auth::{self, Family, PUBLIC_KEY_ALGORITHMS, SECRET_MIN_BYTES},
     http, hub, log,
     proto::UserId,
     session,
 };
-
-/// Fewer bytes than this can be guessed; RFC 7518 section 3.2 asks for as many as the hash has.
-const SECRET_MIN_BYTES: usize = 16;
 
 /// For HS256, and while nobody knows the algorithm.
 const SECRET_RECOMMENDED_BYTES: usize = 32;
@@ -78,7 +75,7 @@ pub(super) fn seconds(layers: &Layers<'_>, path: &'static str) -> Duration {
     Duration::from_secs(layers.number(path))
 }
 
-fn milliseconds(layers: &Layers<'_>, path: &'static str) -> Duration {
+pub(super) fn milliseconds(layers: &Layers<'_>, path: &'static str) -> Duration {
     Duration::from_millis(layers.number(path))
 }
 
@@ -115,25 +112,52 @@ fn must_be_local(layers: &Layers<'_>) -> bool {
 pub(super) fn auth(layers: &mut Layers<'_>) -> Option<auth::Settings> {
     let mode = layers.text("auth.mode").filter(|_| !layers.is_mistaken("auth.mode"));
     // Each on its own, whatever the mode and the others are: one run tells all that is wrong.
-    let family = family(layers);
-    let secret = secret(layers, family);
-    let public_key = public_key(layers, family);
+    let several = issuers::of(layers);
+    let introspection = introspection::settings(layers, mode.as_deref() == Some("introspection"));
+    let is_key_needed = mode.as_deref() == Some("jwt") && several.is_empty() && !layers.is_mistaken("auth.issuers");
+    let one = jwt(layers, is_key_needed);
     if mode.as_deref() == Some("none") {
         return open(layers);
     }
-    check_fit(layers, family, mode.is_some());
     if layers.is_given("auth.user") {
         layers.warnings.push("auth.user has no effect: it is for auth.mode = \"none\"".to_owned());
     }
-    Some(auth::Settings::Jwt(Box::new(auth::JwtSettings {
-        key: secret.or(public_key)?,
-        algorithms: layers.list("auth.algorithms"),
+    if mode.as_deref() == Some("introspection") {
+        return introspection.map(|settings| auth::Settings::Introspection(Box::new(settings)));
+    }
+    if several.is_empty() {
+        return one.map(|settings| auth::Settings::Jwt(Box::new(settings)));
+    }
+    several.into_iter().chain(one.map(Some)).collect::<Option<_>>().map(auth::Settings::Issuers)
+}
+
+/// One issuer; `None` without a key, and after a mistake was noted.
+pub(super) fn jwt(layers: &mut Layers<'_>, is_key_needed: bool) -> Option<auth::JwtSettings> {
+    let algorithms = algorithms(layers);
+    let family = family(layers, &algorithms);
+    let secrets = issuers::secrets(layers, family);
+    let public_key = public_key(layers, family);
+    check_fit(layers, family, is_key_needed);
+    let mut settings = auth::JwtSettings {
+        key: auth::Key::Secret(Vec::new()),
+        algorithms,
         user_claim: layers.text("auth.user_claim"),
         audience: layers.list("auth.audience"),
         issuer: layers.list("auth.issuer"),
         leeway: seconds(layers, "auth.leeway_seconds"),
         max_age_without_expiry: layers.integer("auth.max_age_without_expiry_seconds").map(Duration::from_secs),
-    })))
+    };
+    let key_set = issuers::key_set(layers, &settings);
+    settings.key = secrets.or(public_key).or(key_set)?;
+    Some(settings)
+}
+
+/// A key set says of each key what it is for, so all that may be are let in unless it is said.
+fn algorithms(layers: &Layers<'_>) -> Vec<String> {
+    if layers.is_given("auth.jwks") && !layers.is_given("auth.algorithms") {
+        return PUBLIC_KEY_ALGORITHMS.map(str::to_owned).to_vec();
+    }
+    layers.list("auth.algorithms")
 }
 
 fn open(layers: &mut Layers<'_>) -> Option<auth::Settings> {
@@ -156,18 +180,25 @@ fn open(layers: &mut Layers<'_>) -> Option<auth::Settings> {
     }
 }
 
-/// The family of the algorithms; `None` after a mistake in them was noted.
-fn family(layers: &mut Layers<'_>) -> Option<Family> {
+/// The family of the algorithms; `None` after a mistake in them was noted, and for a key set, which may mix them.
+fn family(layers: &mut Layers<'_>, algorithms: &[String]) -> Option<Family> {
     if layers.is_mistaken("auth.algorithms") {
         return None;
     }
-    auth::family(&layers.list("auth.algorithms")).map_err(|why| layers.refuse("auth.algorithms", why)).ok()
+    let is_public = |name: &String| PUBLIC_KEY_ALGORITHMS.contains(&name.as_str());
+    if layers.is_given("auth.jwks") && !algorithms.is_empty() && algorithms.iter().all(is_public) {
+        return None;
+    }
+    auth::family(algorithms).map_err(|why| layers.refuse("auth.algorithms", why)).ok()
 }
 
-/// Exactly one key, and of the algorithms' family. Without a mode nobody knows whether a key is needed.
+/// Exactly one key, and of the algorithms' family.
 fn check_fit(layers: &mut Layers<'_>, family: Option<Family>, is_key_needed: bool) {
     let has_secret = layers.is_given("auth.secret") || layers.is_given("auth.secret_file");
     let has_public_key = layers.is_given("auth.public_key_file");
+    if layers.is_given("auth.jwks") {
+        return issuers::check_fit(layers, family, has_secret || has_public_key);
+    }
     match (has_secret, has_public_key, family) {
         (true, true, _) => {
             layers.refuse("auth.public_key_file", "either a public key or a secret (auth.secret), not both");
@@ -175,13 +206,14 @@ fn check_fit(layers: &mut Layers<'_>, family: Option<Family>, is_key_needed: boo
         (false, false, _) if !is_key_needed => {}
         (false, false, Some(Family::Secret { .. }) | None) => layers.missing(
             "auth.secret",
-            "the secret that tokens are signed with (HS256); or auth.public_key_file with auth.algorithms RS256, \
-             ES256 or EdDSA; or auth.mode = \"none\", for development on one machine",
+            "the secret that tokens are signed with (HS256); or auth.jwks, the key set of who issues them; or \
+             auth.public_key_file with auth.algorithms RS256, ES256 or EdDSA; or auth.mode = \"introspection\" for opaque \
+             tokens; or auth.mode = \"none\", for development on one machine",
             "TASKCAST_AUTH_SECRET=$(openssl rand -hex 32)",
         ),
         (false, false, Some(_)) => layers.missing(
             "auth.public_key_file",
-            "the PEM file with the public key that tokens of auth.algorithms are checked with",
+            "the PEM file with the public key that tokens of auth.algorithms are checked with; or auth.jwks",
             "TASKCAST_AUTH_PUBLIC_KEY_FILE=/etc/taskcast/public.pem",
         ),
         (false, true, Some(Family::Secret { .. })) => {
@@ -194,28 +226,29 @@ fn check_fit(layers: &mut Layers<'_>, family: Option<Family>, is_key_needed: boo
     }
 }
 
-fn secret(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::Key> {
-    let secret = layers.text("auth.secret")?;
+/// A secret that tokens are signed with.
+pub(super) fn secret(layers: &mut Layers<'_>, path: &'static str, family: Option<Family>) -> Option<Vec<u8>> {
+    let secret = layers.text(path)?;
     let recommended_bytes = match family {
         Some(Family::Secret { recommended_bytes }) => recommended_bytes,
         _ => SECRET_RECOMMENDED_BYTES,
     };
     if secret.contains(SECRET_EXAMPLE) {
-        layers.refuse("auth.secret", format!("what {SECRET_EXAMPLE} prints in a shell, not these very words"));
+        layers.refuse(path, format!("what {SECRET_EXAMPLE} prints in a shell, not these very words"));
         return None;
     }
     if secret.len() < SECRET_MIN_BYTES {
         let expected = format!("at least {SECRET_MIN_BYTES} bytes; {recommended_bytes} random ones are recommended");
-        layers.refuse("auth.secret", expected);
+        layers.refuse(path, expected);
         return None;
     }
     if secret.len() < recommended_bytes {
         layers.warnings.push(format!(
-            "auth.secret has {} bytes: with these algorithms it should have {recommended_bytes} (RFC 7518 section 3.2)",
+            "{path} has {} bytes: with these algorithms it should have {recommended_bytes} (RFC 7518 section 3.2)",
             secret.len()
         ));
     }
-    Some(auth::Key::Secret(secret.into_bytes()))
+    Some(secret.into_bytes())
 }
 
 fn public_key(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::Key> {
@@ -232,7 +265,7 @@ fn public_key(layers: &mut Layers<'_>, family: Option<Family>) -> Option<auth::K
     Some(auth::Key::PublicKeyFile(path))
 }
 
-fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read(layers: &mut Layers<'_>, key: &'static str, path: &Path) -> Option<Vec<u8>> {
     match (layers.sources.read)(path) {
         Ok(content) => Some(content),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! The environment: `TASKCAST_…` variables, and those that Kubernetes puts there for services of such a name.
 
 use super::{
-    keys::{self, KEYS, LATER},
+    keys::{self, KEYS},
     layers::Layers,
     mistake::{self, EXAMPLE_OF_NOTHING_KNOWN, Mistake, Source},
     value::Raw,
@@ -58,8 +58,8 @@ fn path_of(name: &str) -> String {
         return (*path).to_owned();
     }
     let rest = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-    let by_rule = KEYS.iter().map(|key| key.path).chain(LATER.iter().map(|(path, ..)| *path));
-    if let Some(path) = by_rule.into_iter().find(|path| keys::variable_by_rule(path) == name) {
+    let mut by_rule = KEYS.iter().map(|key| key.path);
+    if let Some(path) = by_rule.find(|path| keys::variable_by_rule(path) == name) {
         return path.to_owned();
     }
     let table = keys::TABLES

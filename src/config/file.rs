@@ -158,6 +158,13 @@ fn unknown_table(layers: &mut Layers<'_>, name: &str, source: Source) {
     });
 }
 
+/// An array as it would stand in the file; `None`: the text is no TOML.
+pub(super) fn array(text: &str) -> Option<Raw> {
+    let document = format!("array = {text}");
+    let table = DeTable::parse(&document).ok()?;
+    table.get_ref().iter().next().filter(|_| table.get_ref().len() == 1).map(|(_, value)| raw(value.get_ref()))
+}
+
 fn raw(value: &DeValue<'_>) -> Raw {
     match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
@@ -172,6 +179,8 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Array(items) => Raw::Array(items.iter().map(|item| raw(item.get_ref())).collect()),
         DeValue::Float(number) => Raw::Other("a number with a fraction", number.to_string()),
         DeValue::Datetime(date) => Raw::Other("a date", date.to_string()),
-        DeValue::Table(_) => Raw::Other("a table", "{…}".to_owned()),
+        DeValue::Table(table) => {
+            Raw::Table(table.iter().map(|(name, value)| (name.get_ref().to_string(), raw(value.get_ref()))).collect())
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it. Its parts about tokens and
-//! about limits are in `keys_auth` and `keys_limits`.
+//! file and the texts of mistakes are all read from it. Its part `[auth]` is in
+//! `keys_auth`, that about limits in `keys_limits`.
+//!
+//! Refuses to know: what the settings do.
 
 use std::sync::LazyLock;
 
@@ -23,6 +25,12 @@ pub(super) enum Kind {
     List,
     Choice(&'static [&'static str]),
     Path,
+    /// An address that begins with `https://` or `http://`; what may be a secret in it is never shown.
+    HttpUrl,
+    /// The same, or the path of a file.
+    HttpUrlOrPath,
+    /// A TOML array of tables, elsewhere too. Never shown: secrets may be in them.
+    Tables,
     /// A level or a filter of tracing-subscriber.
     LogLevel,
 }
@@ -43,7 +51,10 @@ pub(super) struct Key {
 /// The tables of the file, in its order. The first is the top level.
 pub(super) const TABLES: [(&str, &str); 11] = [
     ("", ""),
-    ("auth", "Who may connect: JSON Web Tokens, checked with one secret or one public key."),
+    (
+        "auth",
+        "Who may connect: JSON Web Tokens, checked with a secret, a public key or an issuer's key set; or opaque tokens.",
+    ),
     ("log", "Where events are kept and read from."),
     ("checkpoint", "The state of all tasks, kept beside the log, so that a start need not read the whole log."),
     ("tasks", "How many tasks are held, and for how long."),
@@ -54,20 +65,6 @@ pub(super) const TABLES: [(&str, &str); 11] = [
     ("operations", "TLS and the token of the operators' listener."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
-
-/// Keys that a later version brings, the key to use until then, and so in words.
-pub(super) const LATER: [(&str, &str, &str); 1] = [(
-    "auth.jwks",
-    "auth.public_key_file",
-    "nothing: key sets are not supported by this version; use auth.public_key_file",
-)];
-
-/// Values that a later version brings, and what to use until then.
-pub(super) const LATER_VALUES: [(&str, &str, &str); 1] = [(
-    "auth.mode",
-    "introspection",
-    "jwt or none: introspection is not supported by this version; let the application sign JSON Web Tokens",
-)];
 
 impl Key {
     /// The table and the name within it.
@@ -159,7 +156,7 @@ static TOP: &[Key] = &[
     ),
 ];
 
-/// Everything behind the tokens.
+/// The tables behind `[auth]`.
 static REST: &[Key] = &[
     // [log]
     with_example(

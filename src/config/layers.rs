@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     environment, file,
-    keys::{self, Key, LATER, LATER_VALUES},
+    keys::{self, Key},
     mistake::{self, EXAMPLE_OF_NOTHING_KNOWN, Mistake, Mistakes, Source},
     suggest,
     value::{self, Raw, Value},
@@ -72,10 +72,51 @@ impl<'a> Layers<'a> {
         for flag in &sources.flags {
             layers.take_flag(flag);
         }
-        layers.take_secret_file("auth.secret", "auth.secret_file");
+        layers.take_secret_files();
         layers.take_secret_file("log.url", "log.url_file");
         layers.take_secret_file("operations.token", "operations.token_file");
         layers
+    }
+
+    /// The settings of one of several issuers: those of its table, and of `inherited` where it says nothing.
+    pub(super) fn of_issuer(&self, table: &[(String, Raw)], inherited: &[&'static str]) -> Self {
+        let mut part = Self {
+            sources: self.sources,
+            entries: BTreeMap::new(),
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            mistaken: BTreeSet::new(),
+            file_is_broken: false,
+        };
+        for path in inherited {
+            if let Some(Entry { value, source }) = self.entries.get(path) {
+                part.entries.insert(path, Entry { value: value.clone(), source: source.clone() });
+            }
+        }
+        let source = self.entries.get("auth.issuers").map_or(Source::Default, |entry| entry.source.clone());
+        for (name, raw) in table {
+            let path = format!("auth.{name}");
+            match keys::find(&path) {
+                Some(key) => part.take(key, raw, source.clone()),
+                None => part.unknown(&path, &path, raw, source.clone()),
+            }
+        }
+        part.take_secret_files();
+        part
+    }
+
+    fn take_secret_files(&mut self) {
+        self.take_secret_file("auth.secret", "auth.secret_file");
+        self.take_previous_secret_file();
+        self.take_secret_file("auth.introspection_client_secret", "auth.introspection_client_secret_file");
+    }
+
+    /// As the others; but an empty one says that there is none any more.
+    fn take_previous_secret_file(&mut self) {
+        let file = self.text("auth.previous_secret_file").and_then(|path| (self.sources.read)(Path::new(&path)).ok());
+        if !file.is_some_and(|content| content.trim_ascii().is_empty()) {
+            self.take_secret_file("auth.previous_secret", "auth.previous_secret_file");
+        }
     }
 
     /// Applies one setting over those before it.
@@ -84,13 +125,7 @@ impl<'a> Layers<'a> {
             Ok(value) => {
                 self.entries.insert(key.path, Entry { value, source });
             }
-            Err(mut expected) => {
-                let later = |(path, value, _): &&(&str, &str, &str)| {
-                    *path == key.path && matches!(raw, Raw::Untyped(text) | Raw::Text(text) if text == value)
-                };
-                if let Some((_, _, instead)) = LATER_VALUES.iter().find(later) {
-                    (*instead).clone_into(&mut expected);
-                }
+            Err(expected) => {
                 self.mistaken.insert(key.path);
                 let mut mistake = Mistake::of(key, raw.shown(key.kind), source.clone(), expected);
                 if let (keys::Kind::LogUrl, Raw::Untyped(text) | Raw::Text(text)) = (key.kind, raw) {
@@ -105,12 +140,6 @@ impl<'a> Layers<'a> {
     pub(super) fn unknown(&mut self, path: &str, name: &str, raw: &Raw, source: Source) {
         let example = |key: &'static Key| mistake::example(key, &source);
         let (key, hidden) = (name.to_owned(), "(hidden)".to_owned());
-        if let Some((_, instead, expected)) = LATER.iter().find(|(later, ..)| *later == path) {
-            let (value, expected) = (Some(hidden), (*expected).to_owned());
-            let example = keys::find(instead).map_or(EXAMPLE_OF_NOTHING_KNOWN.to_owned(), example);
-            self.mistakes.push(Mistake { key, value, source: Some(source), expected, example });
-            return;
-        }
         if let Some(first) = keys::KEYS.iter().find(|key| key.split().0 == path) {
             // Only of numbers it is plain that they are no secrets.
             let value = match raw {
@@ -224,6 +253,7 @@ impl<'a> Layers<'a> {
             Value::Boolean(flag) => flag.to_string(),
             Value::List(items) => mistake::cut(&value::to_toml(key.kind, &items.join(","))),
             Value::Address(address) => address.to_string(),
+            Value::Tables(tables) => format!("[{}]", vec!["{…}"; tables.len().min(16)].join(", ")),
         };
         (shown, entry.source.clone())
     }
@@ -272,6 +302,13 @@ impl<'a> Layers<'a> {
     pub(super) fn list(&self, path: &'static str) -> Vec<String> {
         match self.value(path) {
             Some(Value::List(items)) => items,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn tables(&self, path: &'static str) -> Vec<Vec<(String, Raw)>> {
+        match self.value(path) {
+            Some(Value::Tables(tables)) => tables,
             _ => Vec::new(),
         }
     }

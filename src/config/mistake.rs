@@ -121,7 +121,8 @@ const SHOWN_MAX_CHARACTERS: usize = 120;
 /// A value as it may be shown: secrets and credentials hidden, and not endless.
 pub(super) fn shown(kind: Kind, text: &str) -> String {
     match kind {
-        Kind::Secret => "(hidden)".to_owned(),
+        Kind::Secret | Kind::Tables => "(hidden)".to_owned(),
+        Kind::HttpUrl | Kind::HttpUrlOrPath if text.contains("//") => cut(&one_without_credentials(text)),
         Kind::LogUrl => cut(&without_credentials(text)),
         _ => cut(text),
     }

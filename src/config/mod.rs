@@ -6,6 +6,7 @@
 //! - `layers`, `file`, `environment`, `suggest`: what was given, where, and what of it is unknown
 //! - `convert`: from values to the settings of the modules, and the checks that need several keys
 //! - `keys_limits`, `limits`: the part of the table, and the conversion, that is about limits
+//! - `issuers`, `introspection`: who knows tokens
 //! - `tls`: certificates, and the operators' listener
 //! - `memory`: how much memory there is, as the container says
 //! - `mistake`: what is told, and what of it is hidden
@@ -16,6 +17,8 @@
 mod convert;
 mod environment;
 mod file;
+mod introspection;
+mod issuers;
 mod keys;
 mod keys_auth;
 mod keys_limits;

@@ -6,13 +6,14 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
+    file,
     keys::Kind,
     mistake::{cut, shown},
 };
 use crate::log::{self, check_redis_address, check_sentinel_address};
 
 /// A value before its key's [`Kind`] was applied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Raw {
     /// From the environment, a flag or a secret's file: everything is text there.
     Untyped(String),
@@ -21,6 +22,8 @@ pub(super) enum Raw {
     Integer(String),
     Boolean(bool),
     Array(Vec<Raw>),
+    /// By name, in no order.
+    Table(Vec<(String, Raw)>),
     /// What no key takes: TOML's name of the type, and the text.
     Other(&'static str, String),
 }
@@ -33,13 +36,14 @@ pub(super) enum Value {
     Boolean(bool),
     List(Vec<String>),
     Address(SocketAddr),
+    Tables(Vec<Vec<(String, Raw)>>),
 }
 
 impl Raw {
     /// As it may be shown for a key of this kind.
     pub(super) fn shown(&self, kind: Kind) -> String {
         match self {
-            _ if matches!(kind, Kind::Secret) => "(hidden)".to_owned(),
+            _ if matches!(kind, Kind::Secret | Kind::Tables) => "(hidden)".to_owned(),
             Self::Untyped(text) => shown(kind, text),
             Self::Text(text) => format!("\"{}\"", shown(kind, text)),
             Self::Integer(digits) => cut(digits),
@@ -48,6 +52,7 @@ impl Raw {
                 let items: Vec<String> = items.iter().take(16).map(|item| item.shown(kind)).collect();
                 cut(&format!("[{}]", items.join(", ")))
             }
+            Self::Table(_) => "{…}".to_owned(),
             Self::Other(_, text) => cut(text),
         }
     }
@@ -59,6 +64,7 @@ impl Raw {
             Self::Integer(_) => "a number",
             Self::Boolean(_) => "true or false",
             Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
             Self::Other(name, _) => name,
         }
     }
@@ -95,7 +101,21 @@ pub(super) fn parse(kind: Kind, raw: &Raw) -> Result<Value, String> {
         (Kind::List, Raw::Untyped(text) | Raw::Text(text)) => {
             Ok(Value::List(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()))
         }
-        (Kind::Integer { .. } | Kind::Boolean | Kind::List, _) => wrong_type(expected(kind)),
+        (Kind::Tables, Raw::Array(items)) => {
+            let tables: Option<Vec<_>> = items
+                .iter()
+                .map(|item| match item {
+                    Raw::Table(entries) => Some(entries.clone()),
+                    _ => None,
+                })
+                .collect();
+            tables.map(Value::Tables).ok_or_else(|| expected(kind))
+        }
+        (Kind::Tables, Raw::Untyped(text)) => {
+            let array = file::array(text).filter(|array| matches!(array, Raw::Array(_)));
+            array.ok_or_else(|| expected(kind)).and_then(|array| parse(kind, &array))
+        }
+        (Kind::Integer { .. } | Kind::Boolean | Kind::List | Kind::Tables, _) => wrong_type(expected(kind)),
         (_, Raw::Untyped(text) | Raw::Text(text)) => parse_text(kind, text),
         _ => wrong_type(expected(kind)),
     }
@@ -114,6 +134,8 @@ fn parse_text(kind: Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Choice(names) if !names.contains(&text) => Err(expected(kind)),
         Kind::LogLevel if !is_filter(text) => Err(expected(kind)),
+        Kind::HttpUrl => check_http_url(text).map(|()| Value::Text(text.to_owned())),
+        Kind::HttpUrlOrPath if text.contains("://") => check_http_url(text).map(|()| Value::Text(text.to_owned())),
         Kind::LogUrl => check_log_url(text).map(|()| Value::Text(text.to_owned())),
         _ => Ok(Value::Text(text.to_owned())),
     }
@@ -132,6 +154,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::List => "a list of texts".to_owned(),
         Kind::Choice(names) => format!("one of {}", names.join(", ")),
         Kind::Path => "the path of a file".to_owned(),
+        Kind::HttpUrl => "an address that begins with https://".to_owned(),
+        Kind::HttpUrlOrPath => "an address that begins with https://, or the path of a file".to_owned(),
+        Kind::Tables => "a list of tables".to_owned(),
         Kind::LogLevel => "off, error, warn, info, debug, trace, or a filter such as info,taskcast=debug".to_owned(),
     }
 }
@@ -147,6 +172,17 @@ fn is_filter(text: &str) -> bool {
         None => is_level(part),
     });
     parts_fit && text.parse::<EnvFilter>().is_ok()
+}
+
+fn check_http_url(text: &str) -> Result<(), String> {
+    let url = Url::parse(text).map_err(|why| format!("{} ({why})", expected(Kind::HttpUrl)))?;
+    if !["https", "http"].contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
+        return Err(expected(Kind::HttpUrl));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("an address without user and password".to_owned());
+    }
+    Ok(())
 }
 
 fn check_log_url(text: &str) -> Result<(), String> {
@@ -205,7 +241,7 @@ fn check_address(scheme: &str, text: &str) -> Result<(), String> {
 /// A value in the form of the environment, as TOML.
 pub(super) fn to_toml(kind: Kind, text: &str) -> String {
     match kind {
-        Kind::Integer { .. } | Kind::Boolean => text.to_owned(),
+        Kind::Integer { .. } | Kind::Boolean | Kind::Tables => text.to_owned(),
         Kind::List => {
             let items = text.split(',').filter(|item| !item.is_empty()).map(|item| toml::Value::from(item).to_string());
             format!("[{}]", items.collect::<Vec<_>>().join(", "))

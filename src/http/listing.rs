@@ -10,7 +10,6 @@ use super::{
     Context,
     head::Head,
     problem::{HttpError, respond},
-    rest,
 };
 use crate::{
     auth::Identity,
@@ -43,12 +42,11 @@ enum StatusFilter {
 /// Answers one request.
 ///
 /// # Errors
-/// 400 for an option with an impossible value, and as [`rest::identify`].
-pub(super) fn tasks(context: &Context, head: &Head) -> Result<Response, HttpError> {
-    let identity = rest::identify(context, head)?;
+/// 400 for an option with an impossible value.
+pub(super) fn tasks(context: &Context, head: &Head, identity: &Identity) -> Result<Response, HttpError> {
     let filter = Filter::of(head)?;
     let wanted = |frame: &TaskFrame| filter.admits(&frame.task) && identity.may_watch(&frame.task);
-    let newest = context.hub.newest(&filter.topics(&identity), filter.skipped(), filter.limit, wanted);
+    let newest = context.hub.newest(&filter.topics(identity), filter.skipped(), filter.limit, wanted);
     let body = filter.render(&newest, |frame| payload(&frame.bytes(Encoding::Json)));
     Ok(respond(StatusCode::OK, "application/json", body))
 }

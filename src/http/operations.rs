@@ -145,6 +145,9 @@ pub(super) fn ready(context: &Context) -> Response {
     let canary = context.canary.as_ref().map(|canary| canary.health(clock::now().instant));
     let mut readiness = readiness(&health, canary.as_ref(), context.draining.is_cancelled());
     // Ready all the same: every replica holds the same tasks, so one after the other would be taken out of service.
+    // Ready without keys too: whoever is connected is served, and an issuer that is down must not stop a rollout.
+    let authentication = context.verifier.health();
+    readiness["authentication"] = json!({ "ok": authentication.ok, "detail": authentication.detail });
     readiness["overloaded"] = json!(*context.overloaded.borrow());
     answer_of(&readiness)
 }

@@ -9,13 +9,13 @@ use warp::{
 };
 
 use super::{
-    Context, cors,
+    Context, RETRY_AFTER_SECONDS, cors,
     head::Head,
     problem::{HttpError, respond},
     upgrade::task_id,
 };
 use crate::{
-    auth::{AuthenticationError, Identity},
+    auth::{AuthenticationError, Identity, Refusal},
     clock,
     proto::{Encoding, payload},
 };
@@ -23,27 +23,38 @@ use crate::{
 /// Who is asking.
 ///
 /// # Errors
-/// 401 without a good token; 403 when another site made the browser ask.
-pub(super) fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
-    identify_with_token(context, head).map(|(identity, _)| identity)
+/// 401 without a good token; 403 when another site made the browser ask; 503 when tokens cannot be checked now.
+pub(super) async fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
+    identify_with_token(context, head).await.map(|(identity, _)| identity)
 }
 
 /// As [`identify`], with the token that said so.
 ///
 /// # Errors
 /// Likewise.
-pub(super) fn identify_with_token(context: &Context, head: &Head) -> Result<(Identity, Option<String>), HttpError> {
+pub(super) async fn identify_with_token(
+    context: &Context,
+    head: &Head,
+) -> Result<(Identity, Option<String>), HttpError> {
     let settings = &context.settings;
     let now = clock::now();
     let credential = cors::credential(settings, head, context.verifier.needs_token()).inspect_err(|_| {
         settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), now);
     })?;
-    let identity = context.verifier.verify(credential.token.as_deref(), now.unix_ms).map_err(|error| {
-        context.metrics.authentication_failed(error.code);
-        if let Some(client) = head.client {
-            context.limits.authentication_failed(&client.caller, error.code, now);
+    let identified = context.verifier.identify(credential.token.as_deref(), now).await;
+    let identity = identified.map_err(|refusal| match refusal {
+        Refusal::Token(error) => {
+            context.metrics.authentication_failed(error.code);
+            if let Some(client) = head.client {
+                context.limits.authentication_failed(&client.caller, error.code, now);
+            }
+            unauthenticated(&error, credential.token.is_some())
         }
-        unauthenticated(&error, credential.token.is_some())
+        Refusal::Unavailable => {
+            let title = "Tokens cannot be checked";
+            HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "authentication-unavailable", title, Refusal::UNAVAILABLE)
+                .with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+        }
     })?;
     Ok((identity, credential.token))
 }
@@ -61,8 +72,7 @@ fn unauthenticated(error: &AuthenticationError, had_token: bool) -> HttpError {
 ///
 /// # Errors
 /// 404, the same for a task that does not exist and for one that the caller may not see.
-pub(super) fn task(context: &Context, head: &Head, segment: &str) -> Result<Response, HttpError> {
-    let identity = identify(context, head)?;
+pub(super) fn task(context: &Context, _head: &Head, segment: &str, identity: &Identity) -> Result<Response, HttpError> {
     let frame = context.hub.task(&task_id(segment)?).filter(|frame| identity.may_watch(&frame.task));
     let frame = frame.ok_or_else(HttpError::not_found)?;
     Ok(respond(StatusCode::OK, "application/json", payload(&frame.bytes(Encoding::Json))))

@@ -26,6 +26,7 @@ use super::{
     rest, revocations,
     upgrade::{self, Address, Connection, Permit},
 };
+use crate::auth::Identity;
 
 /// The pattern of the route that answered, in the response's extensions: the label of the metrics.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +61,12 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
     let api = publish(context)
         .or(revoke(context))
         .unify()
-        .or(read("/api/v1/tasks", warp::path!("api" / "v1" / "tasks").map(String::new), context, |context, head, _| {
-            listing::tasks(context, head)
-        }))
+        .or(read(
+            "/api/v1/tasks",
+            warp::path!("api" / "v1" / "tasks").map(String::new),
+            context,
+            |context, head, _, identity| listing::tasks(context, head, identity),
+        ))
         .unify()
         .or(read("/api/v1/tasks/{task_id}", warp::path!("api" / "v1" / "tasks" / String), context, rest::task))
         .unify()
@@ -171,25 +175,28 @@ where
         .boxed()
 }
 
-/// A route of the API that only reads; `segment` is empty for paths without one.
-fn read<P>(
-    route: &'static str,
-    path: P,
-    context: &Context,
-    handler: fn(&Context, &Head, &str) -> Result<Response, HttpError>,
-) -> Routes
+/// What answers a request of a caller who is known; the third is a segment of the path.
+type Reader = fn(&Context, &Head, &str, &Identity) -> Result<Response, HttpError>;
+
+/// A route of the API that only reads; the segment is empty for paths without one.
+fn read<P>(route: &'static str, path: P, context: &Context, handler: Reader) -> Routes
 where
     P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
     let context = context.clone();
     path.and(head())
-        .map(move |segment: String, head: Head| {
-            let outcome = match head.method {
-                Method::GET | Method::HEAD => handler(&context, &head, &segment),
-                Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),
-                _ => Err(HttpError::method_not_allowed(READ_METHODS)),
-            };
-            cors::decorate(&context.settings.origins, &head, answer(route, outcome))
+        .then(move |segment: String, head: Head| {
+            let context = context.clone();
+            async move {
+                let outcome = match head.method {
+                    Method::GET | Method::HEAD => rest::identify(&context, &head)
+                        .await
+                        .and_then(|identity| handler(&context, &head, &segment, &identity)),
+                    Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),
+                    _ => Err(HttpError::method_not_allowed(READ_METHODS)),
+                };
+                cors::decorate(&context.settings.origins, &head, answer(route, outcome))
+            }
         })
         .boxed()
 }

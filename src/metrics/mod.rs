@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod authentication;
 mod canary;
 mod checkpoint;
 mod dead_letters;
@@ -23,6 +24,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use self::authentication::{Introspection, KeyRefresh, KeySource};
 pub use self::canary::Leg;
 pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
@@ -67,6 +69,7 @@ pub struct Metrics {
     delivery: delivery::Delivery,
     limits: limits::LimitMetrics,
     overload: Overload,
+    authentication: authentication::AuthenticationMetrics,
     canary: canary::Canary,
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
@@ -173,6 +176,7 @@ impl Metrics {
             delivery: delivery::Delivery::new(r, &seconds, &sizes),
             limits: limits::LimitMetrics::new(r),
             overload: Overload::new(r),
+            authentication: authentication::AuthenticationMetrics::new(r, &seconds),
             canary: canary::Canary::new(r, &seconds),
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),

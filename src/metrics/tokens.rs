@@ -16,16 +16,19 @@ pub enum Refresh {
     /// The verifier did not take it.
     Refused,
     AnotherUser,
+    /// It could not be verified at the moment.
+    Unavailable,
 }
 
 impl Refresh {
-    const ALL: [Self; 3] = [Self::Refreshed, Self::Refused, Self::AnotherUser];
+    const ALL: [Self; 4] = [Self::Refreshed, Self::Refused, Self::AnotherUser, Self::Unavailable];
 
     fn label(self) -> &'static str {
         match self {
             Self::Refreshed => "refreshed",
             Self::Refused => "refused",
             Self::AnotherUser => "another_user",
+            Self::Unavailable => "unavailable",
         }
     }
 }

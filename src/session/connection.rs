@@ -21,7 +21,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{Holder, Place, Revocations},
+    auth::{Holder, Identity, OpaqueToken, Place, Refusal, Revocations},
     clock::{self, Now},
     hub::{Attendant, Run, Turn},
     metrics::Tally,
@@ -326,6 +326,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Holder for Connection<S> {
         {
             state.is_plain = false;
             state.session.mailbox.wake();
+        }
+    }
+
+    fn opaque_token(&self) -> Option<OpaqueToken> {
+        self.lock().as_ref().and_then(|state| state.session.opaque_token())
+    }
+
+    fn on_asked(&self, token: &OpaqueToken, answer: Result<Identity, Refusal>) {
+        let mut state = self.lock();
+        if let Some(state) = state.as_mut() {
+            state.is_plain = false;
+            state.session.on_asked(token, answer, clock::now());
         }
     }
 }

@@ -233,7 +233,8 @@ fn how_long_it_takes_to_ask_10_000_connections_whether_they_are_revoked() {
     let world = World::new();
     let revocations = world.shared.verifier.revocations().clone();
     let connect = |n: usize| {
-        let issued = Some(Box::new(Issued { token_id: Some(format!("token-{n}").into()), at_ms: Some(1) }));
+        let issued =
+            Some(Box::new(Issued { token_id: Some(format!("token-{n}").into()), at_ms: Some(1), opaque: None }));
         let identity = Identity { issued, ..identity(&format!("u{n}")) };
         let pump = Pump::new(tokio::io::duplex(64).0, 1_000);
         Connection::new(pump, Session::open(&world.shared, identity, &mine(), world.now))

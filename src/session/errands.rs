@@ -15,7 +15,7 @@ use super::{
     refresh::Refresh,
 };
 use crate::{
-    auth::{AuthenticationError, Identity, Verifier},
+    auth::{Identity, Refusal, Verifier},
     clock::{self, Now},
     input::Publisher,
     proto::RequestId,
@@ -69,7 +69,7 @@ impl Waiting {
 }
 
 type Errand<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
-type Verified = Result<Identity, AuthenticationError>;
+type Verified = Result<Identity, Refusal>;
 
 /// What is under way. Boxed: an idle connection has none.
 #[derive(Default)]
@@ -154,7 +154,6 @@ async fn append(publisher: Publisher, cancel: Cancel) -> (Box<Cancel>, bool) {
     (Box::new(cancel), appended.is_ok())
 }
 
-#[expect(clippy::unused_async, reason = "who verifies may have to ask others")]
 async fn verify(verifier: Verifier, refresh: Refresh) -> (Option<RequestId>, Box<Verified>) {
-    (refresh.id, Box::new(verifier.verify(Some(&refresh.token), clock::now().unix_ms)))
+    (refresh.id, Box::new(verifier.identify(Some(&refresh.token), clock::now()).await))
 }

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know: HTTP, brokers.
 
+mod asking;
 mod canary;
 mod commands;
 mod connection;

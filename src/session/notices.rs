@@ -6,7 +6,10 @@
 use std::time::Instant;
 
 use super::machine::{Output, Session};
-use crate::{clock::Now, proto::ServerMessage};
+use crate::{
+    clock::Now,
+    proto::{CloseCode, ErrorCode, ServerMessage},
+};
 
 impl Session {
     /// This replica is about to end: the client is told when its turn comes, and served until then.
@@ -15,6 +18,14 @@ impl Session {
         let left = turn.saturating_duration_since(now.instant);
         let reconnect_after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         self.reply(&ServerMessage::ServerDraining { reconnect_after_ms }, now);
+    }
+
+    /// Nobody can tell now whether the token is good. The client keeps it and comes back, so this is no
+    /// `authentication_error`, at which a page may sign its user out.
+    pub(super) fn put_off(&mut self, message: &str, now: Now) {
+        let error = ServerMessage::Error { error_code: ErrorCode::Unavailable, message: message.to_owned(), id: None };
+        self.reply(&error, now);
+        self.close(CloseCode::TryAgainLater, message);
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -8,7 +8,7 @@ use super::{
     term::{Term, Turn},
 };
 use crate::{
-    auth::{AuthenticationError, Identity, Revocations},
+    auth::{AuthenticationError, Identity, Refusal, Revocations},
     clock::Now,
     hub::Grant,
     metrics::Refresh as Outcome,
@@ -53,12 +53,7 @@ impl Session {
     }
 
     /// The token was verified, or refused. Whatever comes of it, the connection goes on as long as the one before allows.
-    pub(super) fn on_verified(
-        &mut self,
-        id: Option<RequestId>,
-        verified: Result<Identity, AuthenticationError>,
-        now: Now,
-    ) {
+    pub(super) fn on_verified(&mut self, id: Option<RequestId>, verified: Result<Identity, Refusal>, now: Now) {
         if self.closing().is_some() {
             return;
         }
@@ -71,9 +66,15 @@ impl Session {
                 (Outcome::Refused, "the token has been revoked".to_owned())
             }
             Ok(identity) => return self.adopt(identity, id, now),
-            Err(error) => {
+            Err(Refusal::Token(error)) => {
                 self.shared.metrics.authentication_failed(error.code);
                 (Outcome::Refused, error.message)
+            }
+            // Of the token nothing is known: the client sends it again.
+            Err(Refusal::Unavailable) => {
+                let (error_code, message) = (ErrorCode::Unavailable, Refusal::UNAVAILABLE.to_owned());
+                self.shared.metrics.token_refresh(Outcome::Unavailable);
+                return self.reply(&ServerMessage::Error { error_code, message, id }, now);
             }
         };
         self.shared.metrics.token_refresh(outcome);

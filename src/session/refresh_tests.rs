@@ -130,7 +130,7 @@ fn a_token_of_another_user_or_a_bad_one_is_refused_and_changes_nothing() {
     let expired = AuthenticationError { code: expired, message: "the token has expired".to_owned() };
     let nobody = Identity { user: None, ..fresh(&world) };
     for refused in [Err(expired), Ok(Identity { user: Some(user("u2")), ..fresh(&world) }), Ok(nobody)] {
-        session.on_verified(id(), refused, world.now);
+        session.on_verified(id(), refused.map_err(crate::auth::Refusal::Token), world.now);
         let told = world.frames(&mut session);
         assert_eq!((types(&told), &told[0]["error_code"]), (vec!["error"], &json!("TOKEN_REFUSED")), "{told:?}");
         assert_eq!(told[0]["id"], 7);
@@ -242,7 +242,7 @@ fn a_session_whose_token_is_revoked_ends_and_others_do_not() {
     let world = World::new();
     let revocations = world.shared.verifier.revocations().clone();
     let issued = |id: &str| {
-        let issued = Issued { token_id: Some(id.into()), at_ms: Some(world.now.unix_ms) };
+        let issued = Issued { token_id: Some(id.into()), at_ms: Some(world.now.unix_ms), opaque: None };
         Identity { issued: Some(Box::new(issued)), ..fresh(&world) }
     };
     let named = issued("a");

@@ -15,7 +15,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{AuthenticationError, Identity},
+    auth::{Identity, Refusal},
     clock,
     proto::{Command, CommandKind, Encoding},
 };
@@ -55,11 +55,14 @@ where
         },
         Err(refusal) => {
             let now = clock::now();
-            if let Some(caller) = &request.caller {
-                sessions.limits.authentication_failed(caller, refusal.code, now);
+            if let (Some(caller), Refusal::Token(error)) = (&request.caller, &refusal) {
+                sessions.limits.authentication_failed(caller, error.code, now);
             }
             let mut session = Session::new(&sessions, Identity::default(), &request, now);
-            session.refuse(refusal.code, &refusal.message, now);
+            match refusal {
+                Refusal::Token(error) => session.refuse(error.code, &error.message, now),
+                Refusal::Unavailable => session.put_off(Refusal::UNAVAILABLE, now),
+            }
             session
         }
     };
@@ -81,11 +84,7 @@ where
 }
 
 /// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
-async fn authenticate<S>(
-    sessions: &Sessions,
-    pump: &mut Pump<S>,
-    request: &Request,
-) -> Result<Identity, AuthenticationError>
+async fn authenticate<S>(sessions: &Sessions, pump: &mut Pump<S>, request: &Request) -> Result<Identity, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -96,7 +95,7 @@ where
         first_frame = waited.await.ok().flatten();
         token = first_frame.as_deref();
     }
-    sessions.verifier.verify(token, clock::now().unix_ms)
+    sessions.verifier.identify(token, clock::now()).await
 }
 
 async fn first_token<S>(pump: &mut Pump<S>, encoding: Encoding) -> Option<String>

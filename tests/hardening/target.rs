@@ -23,6 +23,10 @@ const WITHOUT: [&str; 4] = [
 
 pub const MB: u64 = 1_000_000;
 
+/// Settings beside which a secret has no place.
+const OTHER_KEYS: [&str; 3] =
+    ["TASKCAST_AUTH_PUBLIC_KEY_FILE", "TASKCAST_AUTH_JWKS", "TASKCAST_AUTH_INTROSPECTION_URL"];
+
 /// Tests that measure have the machine for themselves; the others run side by side.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
@@ -70,11 +74,17 @@ impl Target {
             for limit in WITHOUT {
                 command.env(limit, "0");
             }
-            if !environment.iter().any(|(name, _)| *name == "TASKCAST_AUTH_PUBLIC_KEY_FILE") {
+            if !environment.iter().any(|(name, _)| OTHER_KEYS.contains(name)) {
                 command.env("TASKCAST_AUTH_SECRET", SECRET);
             }
             command.env("TASKCAST_LOG_LEVEL", "warn").env("TASKCAST_LISTEN", format!("127.0.0.1:{port}"));
             command.env("TASKCAST_OPERATIONS_LISTEN", format!("127.0.0.1:{operations_port}"));
+            // An attacker with many addresses and tokens meets none of these.
+            for limit in
+                ["LIMITS_HANDSHAKES_PER_MINUTE_PER_USER", "SESSIONS_MESSAGES_PER_MINUTE", "SESSIONS_BYTES_PER_MINUTE"]
+            {
+                command.env(format!("TASKCAST_{limit}"), "0");
+            }
             command.envs(environment.iter().copied());
         });
         let secrets = vec![SECRET.to_owned()];

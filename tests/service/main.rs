@@ -15,6 +15,7 @@ mod harness;
 mod limits;
 mod lives;
 mod overload;
+mod providers;
 mod publishing;
 mod resuming;
 mod secrets;

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test's set-up fails by panicking, with words")]
 
 pub mod brokers;
+pub mod identity_provider;
 
 const SOMETHING_IS_UNUSED: () = ();
 
