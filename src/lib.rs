@@ -17,6 +17,7 @@ pub mod proto;
 pub mod metrics;
 pub mod tls;
 
+pub mod limits;
 pub mod log;
 
 pub mod hub;

@@ -918,3 +918,42 @@ fn the_limit_of_memory_is_a_share_of_the_containers_unless_it_is_given() {
     assert_eq!(limits(&modern.set("tasks.max_bytes", "0")), (Some(800_000_000), 0));
     assert_eq!(bare.set("tasks.max_per_owner", "7").config().tasks.max_per_owner, 7);
 }
+
+#[test]
+fn limits_and_proxies_are_read_with_the_files_that_networks_are_listed_in() {
+    let given = Given::valid()
+        .variable("TASKCAST_LIMITS_DENY_NETWORKS", "192.0.2.0/24")
+        .variable("TASKCAST_LIMITS_DENY_NETWORKS_FILE", "deny.txt")
+        .with_file("deny.txt", b"# ours\n198.51.100.7\n")
+        .variable("TASKCAST_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8::/32")
+        .variable("TASKCAST_HTTP_FORWARDED_HEADER", "forwarded")
+        .variable("TASKCAST_HTTP_PROXY_PROTOCOL", "true");
+    let config = given.config();
+    let is_denied = |address: &str| config.limits.lists.deny.contains(address.parse().unwrap());
+    assert!(is_denied("192.0.2.9") && is_denied("198.51.100.7") && !is_denied("198.51.100.8"));
+    assert!(config.limits.exempt.contains("127.0.0.1".parse().unwrap()));
+    assert!(config.limits.lists.allow.is_empty());
+    assert!(config.http.trusted_proxies.contains("10.1.2.3".parse().unwrap()) && config.http.proxy_protocol);
+    assert_eq!(config.http.forwarded_header, taskcast::http::ForwardedHeader::Forwarded);
+    assert_eq!(config.networks.deny.unwrap().0, PathBuf::from("deny.txt"));
+}
+
+#[test]
+fn a_limit_that_would_refuse_everybody_or_nobody_is_a_mistake() {
+    for (variable, value, expected) in [
+        ("TASKCAST_LIMITS_ALLOW_NETWORKS", "10.0.0.0/33", "networks such as 10.0.0.0/8"),
+        ("TASKCAST_LIMITS_EXEMPT_NETWORKS", "localhost", "`localhost` is no network"),
+        ("TASKCAST_HTTP_TRUSTED_PROXIES", "proxy.example.com", "`proxy.example.com` is no network"),
+        ("TASKCAST_LIMITS_DENY_NETWORKS_FILE", "missing.txt", "a file with a network in each line"),
+        ("TASKCAST_LIMITS_ALLOW_NETWORKS_FILE", "bad.txt", "line 2: `nowhere` is no network"),
+        ("TASKCAST_HTTP_PROXY_PROTOCOL", "true", "http.trusted_proxies beside it"),
+        ("TASKCAST_LIMITS_EVENTS_PER_MINUTE_PER_TOKEN", "999", "no less than http.events_per_request_max (1000)"),
+        ("TASKCAST_SESSIONS_BYTES_PER_MINUTE", "60000", "no less than sessions.message_max_bytes (65536)"),
+        ("TASKCAST_LIMITS_KEYS_MAX", "0", "a whole number from 1000"),
+        ("TASKCAST_LIMITS_BAN_SECONDS", "0", "a whole number from 1"),
+    ] {
+        let given = Given::valid().with_file("bad.txt", b"10.0.0.0/8\nnowhere\n").variable(variable, value);
+        let mistake = given.mistake();
+        assert!(mistake.expected.contains(expected), "{variable}: {}", mistake.expected);
+    }
+}

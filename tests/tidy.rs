@@ -13,7 +13,7 @@ use std::{
 /// The modules of src/, lowest first. `crate::` points only to a lower layer.
 const LAYERS: &[&[&str]] = &[
     &["clock", "proto", "metrics", "tls"],
-    &["log", "auth", "hub"],
+    &["log", "auth", "hub", "limits"],
     &["input", "session"],
     &["http"],
     &["config", "telemetry", "lifecycle", "app"],
@@ -33,6 +33,8 @@ const DOORS: &[(&str, &str)] = &[
     ("lapin", "log"),
     ("redis", "log"),
     ("jsonwebtoken", "auth"),
+    ("governor", "limits"),
+    ("ipnet", "limits"),
     ("prometheus", "metrics"),
     ("prost", "proto"),
     ("warp", "http"),

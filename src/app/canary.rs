@@ -3,7 +3,7 @@
 //!
 //! Refuses to know: what a canary proves.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is cancelled.
-pub(super) async fn run(canary: Canary, sessions: Sessions, health: watch::Receiver<Health>, stop: CancellationToken) {
+pub(super) async fn run(
+    canary: Canary,
+    sessions: Arc<Sessions>,
+    health: watch::Receiver<Health>,
+    stop: CancellationToken,
+) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = listen(&canary, &sessions) => {}
@@ -31,7 +36,7 @@ pub(super) async fn run(canary: Canary, sessions: Sessions, health: watch::Recei
     }
 }
 
-async fn listen(canary: &Canary, sessions: &Sessions) {
+async fn listen(canary: &Canary, sessions: &Arc<Sessions>) {
     loop {
         sessions.loop_back(canary.id(), |message| canary.heard(message, clock::now().instant)).await;
         tracing::warn!("the loopback session of the delivery canary ended; opening another");

@@ -9,6 +9,7 @@ mod dead_letters;
 mod feed;
 mod freshness;
 mod memory;
+mod networks;
 mod operations_token;
 mod revocations;
 
@@ -26,6 +27,7 @@ use crate::{
     http::{self, Context},
     hub::Hub,
     input::Publisher,
+    limits::Limits,
     log::{Backend, Checkpoints, Log},
     metrics::{Listener, Metrics},
     proto::TaskId,
@@ -64,17 +66,19 @@ impl App {
         let revocations = Revocations::new(config.revocations);
         let verifier = Verifier::counted(config.auth, metrics.clone())?.with_revocations(revocations.clone());
         let publisher = Publisher::new(log.clone());
+        let limits = Limits::new(config.limits, metrics.clone(), clock::now());
         // Soft: no new connections, and those that are open are ended with a word.
         let (drain, open) = (Drain::default(), TaskTracker::new());
-        let sessions = Sessions {
+        let sessions = Arc::new(Sessions {
             hub: hub.clone(),
             verifier: verifier.clone(),
+            limits: limits.clone(),
             publisher: publisher.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(config.sessions),
             drain: drain.clone(),
             open: open.clone(),
-        };
+        });
         let canary = config.canary.map(|settings| {
             let id = TaskId::canary(clock::unique_id());
             Canary::new(id, settings, hub.clone(), metrics.clone(), clock::now().instant)
@@ -87,6 +91,7 @@ impl App {
             operations: Arc::new(config.operations),
             hub: hub.clone(),
             verifier: verifier.clone(),
+            limits: limits.clone(),
             publisher: publisher.clone(),
             sessions: sessions.clone(),
             metrics: metrics.clone(),
@@ -106,12 +111,9 @@ impl App {
             failed: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
-        let connections = app.tasks.clone();
-        let tls = app.tls(config.tls, Listener::Public, &metrics)?;
-        app.spawn(http::serve_public(public, tls, context.clone(), connections.clone(), app.stop.clone()));
-        app.spawn(operations_token::run(context.operations.clone(), app.stop.clone()));
-        let tls = app.tls(config.operations_tls, Listener::Operations, &metrics)?;
-        app.spawn(http::serve_operations(operations, tls, context, connections, app.stop.clone()));
+        let tls = [(config.tls, Listener::Public), (config.operations_tls, Listener::Operations)];
+        app.listen([public, operations], tls, context)?;
+        app.spawn(networks::run(config.networks, limits, metrics.clone(), app.stop.clone()));
         app.keep_keys_fresh(verifier);
         app.spawn(memory::run(config.memory_max_bytes, overload, metrics.clone(), app.stop.clone()));
         app.deliver(&sessions);
@@ -124,6 +126,21 @@ impl App {
         let source = feed::Source { log, checkpoints, exports, revocations };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
+    }
+
+    /// Serves both listeners, the public one first.
+    fn listen(
+        &self,
+        [public, operations]: [TcpListener; 2],
+        tls: [(Option<Files>, Listener); 2],
+        context: Context,
+    ) -> Result<(), String> {
+        let connections = self.tasks.clone();
+        let [public_tls, operations_tls] = tls.map(|(files, listener)| self.tls(files, listener, &context.metrics));
+        self.spawn(operations_token::run(context.operations.clone(), self.stop.clone()));
+        self.spawn(http::serve_public(public, public_tls?, context.clone(), connections.clone(), self.stop.clone()));
+        self.spawn(http::serve_operations(operations, operations_tls?, context, connections, self.stop.clone()));
+        Ok(())
     }
 
     /// Sets aside what is no event, where the log can.
@@ -150,7 +167,7 @@ impl App {
     }
 
     /// A delivery worker for each core; and an end to connections whose token is revoked.
-    fn deliver(&self, sessions: &Sessions) {
+    fn deliver(&self, sessions: &Arc<Sessions>) {
         let revocations = sessions.verifier.revocations().clone();
         self.spawn(revocations::run(revocations, sessions.metrics.clone(), self.stop.clone()));
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {

@@ -24,11 +24,13 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let log = log(layers);
     let sessions = sessions(layers);
     let http = http(layers, listen);
+    let limits = super::limits::limits(layers);
     let tls = tls::files(layers, "http.tls_certificate_file", "http.tls_key_file");
     let operations = tls::operations(layers);
     let operations_tls = tls::files(layers, "operations.tls_certificate_file", "operations.tls_key_file");
     let memory_max_bytes = memory::max_bytes(layers);
     let canary = canary(layers);
+    let limits = limits?;
     Some(Config {
         listen: listen?,
         operations_listen: operations_listen?,
@@ -52,6 +54,8 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
             resume_window: layers.number("tasks.resume_window") as usize,
         },
         memory_max_bytes,
+        limits: limits.0,
+        networks: limits.1,
         sessions,
         http: http?,
         tls,
@@ -325,6 +329,8 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
         token_expiring_lead: milliseconds(layers, "sessions.token_expiring_lead_ms"),
         token_grace: milliseconds(layers, "sessions.token_grace_ms"),
         message_max_bytes: layers.number("sessions.message_max_bytes") as usize,
+        messages_per_minute: layers.number("sessions.messages_per_minute") as u32,
+        bytes_per_minute: layers.number("sessions.bytes_per_minute") as u32,
         bad_messages_max: layers.number("sessions.bad_messages_max") as u32,
         subscriptions_max: layers.number("sessions.subscriptions_max") as usize,
         page_max_bytes: layers.number("sessions.page_max_bytes") as usize,
@@ -335,6 +341,10 @@ fn sessions(layers: &mut Layers<'_>) -> session::Settings {
         let expected =
             format!("more than sessions.heartbeat_interval_ms ({})", settings.heartbeat_interval.as_millis());
         layers.refuse("sessions.dead_peer_timeout_ms", expected);
+    }
+    if settings.bytes_per_minute > 0 && (settings.bytes_per_minute as usize) < settings.message_max_bytes {
+        let expected = format!("0, or no less than sessions.message_max_bytes ({})", settings.message_max_bytes);
+        layers.refuse("sessions.bytes_per_minute", expected);
     }
     if settings.reconnect_max < settings.reconnect_min {
         let expected = format!("no less than sessions.reconnect_min_ms ({})", settings.reconnect_min.as_millis());
@@ -375,8 +385,13 @@ fn http(layers: &mut Layers<'_>, listen: Option<SocketAddr>) -> Option<http::Set
         let expected = format!("no less than http.header_timeout_ms ({})", header_timeout.as_millis());
         layers.refuse("http.keep_alive_timeout_ms", expected);
     }
+    let (trusted_proxies, forwarded_header, proxy_protocol) = super::limits::proxies(layers)?;
     Some(http::Settings {
         origins,
+        trusted_proxies,
+        forwarded_header,
+        proxy_protocol,
+        header_max_bytes: layers.number("http.header_max_bytes") as usize,
         query_token: layers.boolean("auth.query_token"),
         cookie: layers.text("auth.cookie"),
         connections_max: layers.number("http.connections_max") as usize,

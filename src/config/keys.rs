@@ -1,5 +1,6 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
-//! file and the texts of mistakes are all read from it. Its part `[auth]` is in `keys_auth`.
+//! file and the texts of mistakes are all read from it. Its part `[auth]` is in
+//! `keys_auth`, that about limits in `keys_limits`.
 //!
 //! Refuses to know: what the settings do.
 
@@ -48,7 +49,7 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 10] = [
+pub(super) const TABLES: [(&str, &str); 11] = [
     ("", ""),
     (
         "auth",
@@ -60,6 +61,7 @@ pub(super) const TABLES: [(&str, &str); 10] = [
     ("memory", "When the service refuses what is new, before it runs out of memory."),
     ("sessions", "Timers and limits of WebSocket connections."),
     ("http", "TLS and limits of the public listener."),
+    ("limits", "Who may come, how often, and how many at a time. Each replica counts for itself."),
     ("operations", "TLS and the token of the operators' listener."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
@@ -110,10 +112,14 @@ pub(super) const fn number(path: &'static str, min: u64, default: &'static str, 
 pub(super) const SECRET_EXAMPLE: &str = "$(openssl rand -hex 32)";
 
 pub(super) const YEAR_SECONDS: u64 = 366 * 24 * 3600;
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
-/// Everything that can be configured, in the order of the file.
-pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [TOP, super::keys_auth::AUTH, REST].concat());
+/// All of it, in the order of the file.
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys = [TOP, super::keys_auth::AUTH, REST, super::keys_limits::LIMITS].concat();
+    keys.sort_by_key(|key| TABLES.iter().position(|(table, _)| *table == key.split().0));
+    keys
+});
 
 /// The top level.
 static TOP: &[Key] = &[
@@ -334,23 +340,6 @@ static REST: &[Key] = &[
         ),
         "deny",
     ),
-    number("http.connections_max", 1, "20000", 10_000_000, "Connections at most, WebSockets and others together."),
-    number(
-        "http.header_timeout_ms",
-        10,
-        "10000",
-        HOUR_MS,
-        "How long a new connection may take to bring its first request's headers, and any request its body.",
-    ),
-    number(
-        "http.keep_alive_timeout_ms",
-        10,
-        "75000",
-        HOUR_MS,
-        "How long a connection may wait for its next request. More than what a reverse proxy keeps it for (often 60 s).",
-    ),
-    number("http.body_max_bytes", 1024, "1048576", 1 << 30, "The longest body of a request."),
-    number("http.events_per_request_max", 1, "1000", 1_000_000, "Events of one POST /api/v1/events at most."),
     // [operations]
     unset(
         "operations.token",

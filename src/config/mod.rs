@@ -5,6 +5,7 @@
 //! - `value`: texts and TOML to values
 //! - `layers`, `file`, `environment`, `suggest`: what was given, where, and what of it is unknown
 //! - `convert`: from values to the settings of the modules, and the checks that need several keys
+//! - `keys_limits`, `limits`: the part of the table, and the conversion, that is about limits
 //! - `issuers`, `introspection`: who knows tokens
 //! - `tls`: certificates, and the operators' listener
 //! - `memory`: how much memory there is, as the container says
@@ -20,7 +21,9 @@ mod introspection;
 mod issuers;
 mod keys;
 mod keys_auth;
+mod keys_limits;
 mod layers;
+mod limits;
 mod memory;
 mod mistake;
 mod suggest;
@@ -36,6 +39,8 @@ pub use layers::{Flag, Sources};
 pub use mistake::{Mistake, Mistakes, Source};
 pub use template::default_config;
 
+pub use limits::{NetworkFiles, read_networks};
+
 use layers::Layers;
 
 /// A configuration that can be run: every value checked. Only [`Config::load`] makes one.
@@ -50,6 +55,9 @@ pub struct Config {
     pub tasks: hub::Settings,
     /// Resident memory beyond which nothing new is admitted; `None`: no limit is set and none was found.
     pub memory_max_bytes: Option<u64>,
+    pub limits: crate::limits::Settings,
+    /// Files with networks, read again when they change.
+    pub networks: NetworkFiles,
     pub sessions: session::Settings,
     pub http: http::Settings,
     /// Of the public listener; `None`: plain.

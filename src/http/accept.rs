@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper_util::{
@@ -19,9 +19,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{AcquireError, Notify, Semaphore, SemaphorePermit},
+    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,14 +29,23 @@ use tracing::Instrument;
 use warp::{
     filters::BoxedFilter,
     http::Request,
-    hyper::{body::Incoming, server::conn::http1, service::Service},
+    hyper::{self, body::Incoming, server::conn::http1, service::Service},
     reply::Response,
 };
 
-use super::{Peer, RETRY_AFTER_SECONDS, handshake::Handshakes, routes::Route, upgrade::Permit};
+use super::{
+    Peer, RETRY_AFTER_SECONDS,
+    entrance::{Entrance, Visitor},
+    handshake::Handshakes,
+    problem::HttpError,
+    refusal,
+    routes::Route,
+    upgrade::Permit,
+};
 use crate::{
     clock,
-    metrics::{Handshake, Metrics},
+    limits::Refusal,
+    metrics::{Handshake, Limit, Metrics},
 };
 
 /// Connections that wait in the kernel to be accepted. The usual 128 are full in a few milliseconds when everyone comes
@@ -48,14 +57,8 @@ const BACKLOG: u32 = 16 * 1024;
 /// wait without being scheduled, so that the reader of the log, sessions and probes find a short queue before them.
 const TURNS: usize = 64;
 
-/// The longest head of a request, in bytes: a long token in several places at once, and no more.
-const HEAD_MAX_BYTES: usize = 64 * 1024;
-
 /// Refusals of connections over the limit that are said politely at the same time; others are just closed.
 const REFUSALS_MAX: usize = 64;
-
-/// How long a refused connection may take to read its refusal.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A peer that takes nothing of a response for this long is dropped.
 const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -66,10 +69,12 @@ const UNSENT_MAX_BYTES: u32 = 16 * 1024;
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections, and how patiently.
-#[derive(Clone, Copy, Debug)]
+/// Who is let in, how many connections, and how patiently.
 pub(super) struct Limits {
+    pub entrance: Entrance,
     pub connections_max: usize,
+    /// The longest head of a request, in bytes.
+    pub header_max_bytes: usize,
     /// From accepting a connection to the end of its first request's head: who opens connections and says nothing
     /// keeps no place for long.
     pub header_timeout: Duration,
@@ -122,21 +127,33 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        if let Ok(permit) = places.clone().try_acquire_owned() {
-            prepare(&stream);
-            let permit = Permit::new(permit);
-            tracker.spawn(serve_connection(stream, Peer(address), permit, shared.clone()).in_current_span());
-        } else {
-            metrics.handshake(Handshake::OverCapacity);
-            if let Ok(permit) = refusals.clone().try_acquire_owned() {
-                tracker.spawn(async move {
-                    // A peer that does not even read its refusal is no loss.
-                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
-                    drop(permit);
-                });
+        let admitted = match places.clone().try_acquire_owned() {
+            Ok(place) => shared.limits.entrance.greet(address, clock::now()).map(|visitor| (place, visitor)),
+            Err(_) => Err(over_capacity(&metrics)),
+        };
+        match admitted {
+            Ok((place, visitor)) => {
+                prepare(&stream);
+                tracker.spawn(serve_connection(stream, visitor, place, shared.clone()).in_current_span());
+            }
+            Err(refused) => {
+                // Over TLS nothing can be said without the work that is to be saved.
+                if let (Ok(permit), None) = (refusals.clone().try_acquire_owned(), &shared.tls) {
+                    tracker.spawn(async move {
+                        refusal::say(stream, refusal::of(refused)).await;
+                        drop(permit);
+                    });
+                }
             }
         }
     }
+}
+
+/// All places of the listener are taken.
+fn over_capacity(metrics: &Metrics) -> Refusal {
+    metrics.handshake(Handshake::OverCapacity);
+    metrics.limit_refused(Limit::Connections);
+    Refusal { limit: Limit::Connections, retry_after: Some(Duration::from_secs(RETRY_AFTER_SECONDS.into())) }
 }
 
 /// Errors of one connection that died in the backlog are nothing; others last a while and would spin the loop.
@@ -188,7 +205,20 @@ fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
 
 /// Serves a connection from its first byte on. Until then it costs next to nothing, however many there are: hyper takes
 /// 16 KiB for its buffers as soon as it looks at one.
-async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+async fn serve_connection(
+    mut stream: TcpStream,
+    mut visitor: Visitor,
+    place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+) {
+    if visitor.must_introduce {
+        // Boxed, as few do.
+        match Box::pin(shared.introduce(&mut stream, visitor)).await {
+            Ok(introduced) => visitor = introduced,
+            Err(Some(error)) if shared.tls.is_none() => return Box::pin(refusal::say(stream, error)).await,
+            Err(_) => return,
+        }
+    }
     let asked = Arc::new(Notify::new());
     let mut silence = pin!(silence(&asked, shared.limits.header_timeout));
     let mut first_byte = [0];
@@ -196,24 +226,28 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
         biased;
         // Not `readable`, which may say so when there is nothing to read yet.
         peeked = stream.peek(&mut first_byte) => matches!(peeked, Ok(1..)),
-        () = silence.as_mut() => false,
+        () = silence.as_mut() => {
+            shared.metrics.limit_refused(Limit::HeaderTime);
+            false
+        }
         // A browser opens connections that it may never use.
         () = shared.stop.cancelled() => false,
     };
     if !has_begun {
-        tracing::debug!(peer = %peer.0, "a connection ended before it brought anything");
+        tracing::debug!(peer = %visitor.peer, "a connection ended before it brought anything");
         return;
     }
-    let requests = |permit| Requests {
+    let permit = Permit::new(place, visitor.place.take());
+    let requests = |visitor, permit| Requests {
         routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
         asked: asked.clone(),
-        metrics: shared.metrics.clone(),
-        peer,
+        shared: shared.clone(),
+        visitor,
         permit,
     };
     let Some(tls) = &shared.tls else {
         let turn = shared.turns.acquire().await;
-        return begin(Box::pin(serve_requests(stream, requests(permit), &shared, silence)), turn).await;
+        return begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
     };
     // Boxed: larger than what a plain connection takes until its first byte.
     Box::pin(async {
@@ -228,7 +262,7 @@ async fn serve_connection(stream: TcpStream, peer: Peer, permit: Permit, shared:
         };
         if let Some(stream) = shaken {
             let turn = shared.turns.acquire().await;
-            begin(Box::pin(serve_requests(stream, requests(permit), &shared, silence)), turn).await;
+            begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
         }
     })
     .await;
@@ -243,6 +277,25 @@ async fn begin(mut serving: Pin<Box<impl Future<Output = ()>>>, turn: Result<Sem
     drop(turn);
     if first.is_pending() {
         serving.await;
+    }
+}
+
+impl Shared {
+    /// Waits for what a trusted proxy has to say first.
+    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<HttpError>> {
+        let introduction = self.limits.entrance.introduce(stream, visitor, self.limits.header_timeout, clock::now);
+        let introduced = self.stop.run_until_cancelled(introduction).await.ok_or(None)?;
+        introduced.map_err(|refused| refused.map(refusal::of))
+    }
+
+    /// Resets, timeouts and malformed requests: the peer's doing.
+    fn ended_early(&self, error: &hyper::Error, peer: SocketAddr) {
+        if error.is_parse_too_large() {
+            self.metrics.limit_refused(Limit::HeaderBytes);
+        } else if error.is_timeout() {
+            self.metrics.limit_refused(Limit::HeaderTime);
+        }
+        tracing::debug!(%error, %peer, "a connection ended early");
     }
 }
 
@@ -269,9 +322,12 @@ async fn serve_requests<S>(
 ) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>,
 {
-    let peer = requests.peer;
+    let peer = requests.visitor.peer;
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.limits.keep_alive_timeout).max_buf_size(HEAD_MAX_BYTES);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.keep_alive_timeout)
+        .max_buf_size(shared.limits.header_max_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests).with_upgrades());
     let mut stopping = false;
     let ended = loop {
@@ -282,14 +338,14 @@ async fn serve_requests<S>(
                 connection.as_mut().graceful_shutdown();
             }
             () = silence.as_mut() => {
-                tracing::debug!(peer = %peer.0, "a connection brought no request in time");
+                shared.metrics.limit_refused(Limit::HeaderTime);
+                tracing::debug!(%peer, "a connection brought no request in time");
                 return;
             }
         }
     };
     if let Err(error) = ended {
-        // Resets, timeouts and malformed requests: the peer's doing.
-        tracing::debug!(%error, peer = %peer.0, "a connection ended early");
+        shared.ended_early(&error, peer);
     }
 }
 
@@ -300,13 +356,15 @@ async fn silence(asked: &Notify, limit: Duration) {
     }
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
 /// hyper's service for one connection: tells each request where it came from, and times and counts each response.
 struct Requests<S> {
     routes: S,
     /// Told of each request.
     asked: Arc<Notify>,
-    metrics: Arc<Metrics>,
-    peer: Peer,
+    shared: Arc<Shared>,
+    visitor: Visitor,
     permit: Permit,
 }
 
@@ -316,50 +374,54 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let started = clock::now().instant;
+        let now = clock::now();
+        let started = now.instant;
         self.asked.notify_one();
+        let client = match self.shared.limits.entrance.client(&self.visitor, request.headers(), now) {
+            Ok(client) => client,
+            Err(refused) => return self.refuse(refused, started),
+        };
         // The path only: the query may hold a token.
         let span = tracing::debug_span!(
             "request",
             method = %request.method(),
             path = request.uri().path(),
-            peer = %self.peer.0
+            peer = %self.visitor.peer,
+            client = %client.caller.address()
         );
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(Peer(self.visitor.peer));
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
         let answer = self.routes.call(request);
-        let metrics = self.metrics.clone();
+        let metrics = self.shared.metrics.clone();
         let reported = async move {
             let response = answer.await?;
-            let route = response.extensions().get::<Route>().map_or("unknown", |route| route.0);
-            let status = response.status().as_u16();
-            let took = clock::now().instant.saturating_duration_since(started);
-            metrics.http_request(route, status, took);
-            tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
+            report(&response, started, &metrics);
             Ok(response)
         };
         Box::pin(reported.instrument(span))
     }
 }
 
-/// Says 503 on a connection that was never given to hyper. Reading what the peer sent comes first of closing, or the
-/// kernel would answer it with a reset that overtakes the refusal.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    let body = r#"{"detail":"The limit of connections is reached; try again.","status":503,"title":"The service is full","type":"urn:taskcast:problem:over-capacity"}"#;
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         retry-after: {RETRY_AFTER_SECONDS}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut unread = [0; 512];
-    while stream.read(&mut unread).await? > 0 {}
-    Ok(())
+impl<S> Requests<S> {
+    /// Answers without asking what it is that they want.
+    fn refuse(&self, refused: Refusal, started: Instant) -> Answer {
+        let mut response = refusal::of(refused).into_response();
+        response.extensions_mut().insert(Route("refused"));
+        report(&response, started, &self.shared.metrics);
+        Box::pin(future::ready(Ok(response)))
+    }
+}
+
+fn report(response: &Response, started: Instant, metrics: &Metrics) {
+    let route = response.extensions().get::<Route>().map_or("unknown", |route| route.0);
+    let status = response.status().as_u16();
+    let took = clock::now().instant.saturating_duration_since(started);
+    metrics.http_request(route, status, took);
+    tracing::debug!(route, status, took_ms = took.as_millis(), "answered");
 }
 
 #[cfg(test)]

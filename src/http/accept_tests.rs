@@ -1,7 +1,7 @@
 //! The accept loop over real sockets, with routes of its own.
 
 use tokio::io::BufReader;
-use tokio::io::{AsyncBufReadExt, AsyncRead};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::yield_now;
 use warp::Filter;
 
@@ -14,6 +14,17 @@ struct Server {
     tracker: TaskTracker,
     stop: CancellationToken,
     release: CancellationToken,
+}
+
+/// Everybody is let in.
+fn limits(
+    metrics: &Arc<Metrics>,
+    connections_max: usize,
+    header_timeout: Duration,
+    keep_alive_timeout: Duration,
+) -> Limits {
+    let entrance = Entrance::open(metrics.clone(), clock::now());
+    Limits { entrance, connections_max, header_max_bytes: 65_536, header_timeout, keep_alive_timeout }
 }
 
 impl Server {
@@ -36,7 +47,7 @@ impl Server {
             }
         });
         let routes = peer.or(slow).unify().boxed();
-        let limits = Limits { connections_max, header_timeout, keep_alive_timeout };
+        let limits = limits(&metrics, connections_max, header_timeout, keep_alive_timeout);
         tracker.spawn(serve(listener, None, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
         Self { address, metrics, tracker, stop, release }
     }
@@ -133,12 +144,12 @@ async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
     let address = listener.local_addr().unwrap();
     let (stream, permit) = (TcpStream::connect(address).await.unwrap(), Arc::new(Semaphore::new(1)));
     let routes = warp::any().map(|| Response::new(String::new().into())).boxed();
-    let limits = Limits { connections_max: 1, header_timeout: PATIENT, keep_alive_timeout: PATIENT };
     let metrics = Arc::new(Metrics::new("memory"));
+    let limits = limits(&metrics, 1, PATIENT, PATIENT);
     let turns = Semaphore::new(1);
     let shared = Arc::new(Shared { routes, limits, metrics, turns, tls: None, stop: CancellationToken::new() });
-    let permit = Permit::new(permit.try_acquire_owned().unwrap());
-    let bytes = size_of_val(&serve_connection(stream, Peer(address), permit, shared));
+    let visitor = shared.limits.entrance.greet(address, clock::now()).unwrap();
+    let bytes = size_of_val(&serve_connection(stream, visitor, permit.try_acquire_owned().unwrap(), shared));
     assert!(bytes < 1024, "{bytes} bytes before hyper sees it");
 }
 
@@ -172,8 +183,8 @@ async fn whoever_else_has_work_waits_for_a_few_requests_and_not_for_a_storm() {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Response::new(String::new().into())
     });
-    let limits = Limits { connections_max: clients.len(), header_timeout: PATIENT, keep_alive_timeout: PATIENT };
     let (metrics, tracker, stop) = (Arc::new(Metrics::new("memory")), TaskTracker::new(), CancellationToken::new());
+    let limits = limits(&metrics, clients.len(), PATIENT, PATIENT);
     tokio::spawn(serve(listener, None, routes.boxed(), limits, metrics, tracker.clone(), stop));
     while tracker.len() < clients.len() {
         yield_now().await;

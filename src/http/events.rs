@@ -18,13 +18,14 @@ use super::{
     Context, RETRY_AFTER_SECONDS,
     head::Head,
     problem::{HttpError, respond},
-    rest,
+    refusal, rest,
 };
 use crate::{
     auth::{Forbidden, PublishRight},
+    clock,
     hub::Hub,
     log::AppendError,
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     proto::{ContentType, Event, Malformed, MalformedReason, Position, TaskId},
 };
 
@@ -45,14 +46,15 @@ enum Layout {
 /// Answers one request.
 ///
 /// # Errors
-/// 401 and 403 for callers without the right to publish, or to publish this, 400, 413 and 415 for what cannot be read, all with nothing
-/// appended; 503 when memory is short, or when the log did not take it, saying how many it took.
+/// 401 and 403 for callers without the right to publish, or to publish this, 429 for those who publish too much, 400, 413
+/// and 415 for what cannot be read, all with nothing appended; 503 when memory is short, or when the log did not take it,
+/// saying how many it took.
 pub(super) async fn publish<S, B>(context: &Context, head: &Head, body: S) -> Result<Response, HttpError>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let identity = rest::identify(context, head).await?;
+    let (identity, token) = rest::identify_with_token(context, head).await?;
     let right = identity.rights.publish;
     if right.is_nothing() {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";
@@ -64,19 +66,33 @@ where
     if right.needs_owners() && !context.health.borrow().caught_up {
         return Err(unread());
     }
+    // One to begin with: who has none left need not send a body.
+    charge(context, token.as_deref(), 1)?;
     let layout = layout(head)?;
     let limit = context.settings.body_max_bytes;
     let reading = timeout(context.settings.header_timeout, read(head, body, limit)).await;
-    let body = reading.map_err(|_| body_timed_out())??;
+    let body = reading.map_err(|_| body_timed_out())?;
+    let body = body.inspect_err(|error| {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            context.metrics.limit_refused(Limit::BodyBytes);
+        }
+    })?;
     let events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
     allowed(&right, &events, &context.hub, &context.metrics)?;
     if events.is_empty() {
         return Ok(accepted(&[]));
     }
+    charge(context, token.as_deref(), events.len() - 1)?;
     match context.publisher.publish(&events).await {
         Ok(positions) => Ok(accepted(&positions)),
         Err(error) => Err(unavailable(&error, events.len())),
     }
+}
+
+/// Takes so many from what a token may publish.
+fn charge(context: &Context, token: Option<&str>, count: usize) -> Result<(), HttpError> {
+    let charged = token.map_or(Ok(()), |token| context.limits.publish(token, count, clock::now()));
+    charged.map_err(refusal::of)
 }
 
 /// All of them, or what is forbidden about each that is.
@@ -170,6 +186,7 @@ fn decode(layout: Layout, body: &[u8], events_max: usize, metrics: &Metrics) -> 
     let parts = parts(layout, body, metrics)?;
     if parts.len() > events_max {
         let count = parts.len();
+        metrics.limit_refused(Limit::EventsPerRequest);
         return Err(HttpError::too_large(format!("A request has at most {events_max} events; this one has {count}.")));
     }
     let content_type = match layout {

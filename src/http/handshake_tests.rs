@@ -10,6 +10,8 @@ use warp::{Filter, reply::Response};
 
 use super::*;
 use crate::{
+    clock,
+    http::entrance::Entrance,
     http::{Peer, accept},
     tls::{Certificate, Files},
 };
@@ -48,7 +50,10 @@ impl Server {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let routes = warp::path!("peer").and(warp::ext::get::<Peer>());
         let routes = routes.map(|peer: Peer| Response::new(peer.0.port().to_string().into())).boxed();
-        let limits = accept::Limits { connections_max: 100, header_timeout, keep_alive_timeout: PATIENT };
+        let entrance = Entrance::open(metrics.clone(), clock::now());
+        let (connections_max, keep_alive_timeout) = (100, PATIENT);
+        let limits =
+            accept::Limits { entrance, connections_max, header_max_bytes: 65_536, header_timeout, keep_alive_timeout };
         let handshakes = Handshakes::new(acceptor, Listener::Public, metrics.clone());
         let serving =
             accept::serve(listener, Some(handshakes), routes, limits, metrics.clone(), tracker.clone(), stop.clone());

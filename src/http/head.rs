@@ -7,13 +7,17 @@ use std::{borrow::Cow, fmt};
 use url::form_urlencoded;
 use warp::http::{HeaderMap, HeaderName, Method, header};
 
-/// Method, path, query and headers of one request.
+use super::entrance::Client;
+
+/// Method, query and headers of one request, and who makes it.
 #[derive(Clone)]
 pub(super) struct Head {
     pub method: Method,
     /// Raw and without the `?`. It may hold a token, so nothing ever prints it.
     pub query: String,
     pub headers: HeaderMap,
+    /// `None` only where nobody stands at the door, as in tests.
+    pub client: Option<Client>,
 }
 
 /// Without the query and the headers, which may hold secrets.
@@ -67,7 +71,7 @@ pub(super) mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Head { method: Method::GET, query: query.to_owned(), headers: map }
+        Head { method: Method::GET, query: query.to_owned(), headers: map, client: None }
     }
 
     #[test]

@@ -20,8 +20,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Verifier,
+    clock,
     hub::Hub,
     input::Publisher,
+    limits::{Limits, Networks},
     log::Health,
     metrics::{self, Metrics},
     session::{Canary, Sessions},
@@ -31,7 +33,9 @@ use crate::{
 mod accept;
 mod cors;
 mod credentials;
+mod entrance;
 mod events;
+mod forwarded;
 mod handshake;
 mod head;
 mod listing;
@@ -40,11 +44,15 @@ mod options;
 mod origin;
 mod page;
 mod problem;
+mod proxy_protocol;
+mod refusal;
 mod rest;
 mod revocations;
 mod routes;
 mod upgrade;
 
+use entrance::Entrance;
+pub use forwarded::ForwardedHeader;
 use handshake::Handshakes;
 pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
@@ -65,6 +73,12 @@ pub struct Settings {
     pub cookie: Option<String>,
     /// Connections at most, WebSocket ones and others together.
     pub connections_max: usize,
+    /// Those who may say for whom they come.
+    pub trusted_proxies: Networks,
+    pub forwarded_header: ForwardedHeader,
+    /// They say it in the PROXY protocol, first of all.
+    pub proxy_protocol: bool,
+    pub header_max_bytes: usize,
     /// For the head of a connection's first request, and for each body.
     pub header_timeout: Duration,
     /// For the head of each later request, the idle time before it included.
@@ -88,6 +102,10 @@ impl fmt::Debug for Settings {
             query_token,
             cookie,
             connections_max,
+            trusted_proxies,
+            forwarded_header,
+            proxy_protocol,
+            header_max_bytes,
             header_timeout,
             keep_alive_timeout,
             body_max_bytes,
@@ -100,6 +118,10 @@ impl fmt::Debug for Settings {
             .field("query_token", query_token)
             .field("cookie", cookie)
             .field("connections_max", connections_max)
+            .field("trusted_proxies", trusted_proxies)
+            .field("forwarded_header", forwarded_header)
+            .field("proxy_protocol", proxy_protocol)
+            .field("header_max_bytes", header_max_bytes)
             .field("header_timeout", header_timeout)
             .field("keep_alive_timeout", keep_alive_timeout)
             .field("body_max_bytes", body_max_bytes)
@@ -117,8 +139,9 @@ pub struct Context {
     pub operations: Arc<OperationsSettings>,
     pub hub: Hub,
     pub verifier: Verifier,
+    pub limits: Limits,
     pub publisher: Publisher,
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     pub health: tokio::sync::watch::Receiver<Health>,
     /// Memory is short: what would take more of it is refused with 503.
@@ -146,8 +169,9 @@ pub async fn serve_public(
     tracker: TaskTracker,
     stop: CancellationToken,
 ) {
-    let limits = limits(&context.settings, context.settings.connections_max);
     let metrics = context.metrics.clone();
+    let entrance = Entrance::new(&context.settings, context.limits.clone(), metrics.clone());
+    let limits = limits(&context.settings, context.settings.connections_max, entrance);
     let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Public, metrics.clone()));
     let routes = routes::public(&context, &tracker);
     accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
@@ -161,19 +185,20 @@ pub async fn serve_operations(
     tracker: TaskTracker,
     stop: CancellationToken,
 ) {
-    let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX);
     let metrics = context.metrics.clone();
+    let entrance = Entrance::open(metrics.clone(), clock::now());
+    let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX, entrance);
     let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Operations, metrics.clone()));
     let routes = routes::operations(&context);
     accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
-fn limits(settings: &Settings, connections_max: usize) -> accept::Limits {
-    let Settings { header_timeout, keep_alive_timeout, .. } = *settings;
-    accept::Limits { connections_max, header_timeout, keep_alive_timeout }
+fn limits(settings: &Settings, connections_max: usize, entrance: Entrance) -> accept::Limits {
+    let Settings { header_max_bytes, header_timeout, keep_alive_timeout, .. } = *settings;
+    accept::Limits { entrance, connections_max, header_max_bytes, header_timeout, keep_alive_timeout }
 }
 
-/// The address of the peer, put into each request's extensions by the accept loop.
+/// The address of the peer, or of whom it came for in the PROXY protocol, put into each request's extensions by the accept loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 

@@ -53,6 +53,13 @@ impl HttpError {
             .with_header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// As [`HttpError::with_retry_after`], with a time of its own.
+    #[must_use]
+    pub fn with_retry_after_seconds(self, seconds: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood", detail)
     }
@@ -107,7 +114,6 @@ impl HttpError {
         Self::internal()
     }
 
-    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -119,6 +125,23 @@ impl HttpError {
         members.insert("status".into(), json!(self.0.status.as_u16()));
         members.insert("detail".into(), json!(self.0.detail));
         Value::Object(members).to_string()
+    }
+
+    /// The whole response as it goes over the wire, for a connection that ends with it.
+    pub fn into_http1(self) -> String {
+        let body = self.body();
+        let mut text = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\n",
+            self.0.status,
+            body.len()
+        );
+        for (name, value) in &self.0.headers {
+            if let Ok(value) = value.to_str() {
+                text.extend([name.as_str(), ": ", value, "\r\n"]);
+            }
+        }
+        text.extend(["\r\n", &body]);
+        text
     }
 
     pub fn into_response(self) -> Response {

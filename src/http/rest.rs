@@ -25,14 +25,29 @@ use crate::{
 /// # Errors
 /// 401 without a good token; 403 when another site made the browser ask; 503 when tokens cannot be checked now.
 pub(super) async fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
+    identify_with_token(context, head).await.map(|(identity, _)| identity)
+}
+
+/// As [`identify`], with the token that said so.
+///
+/// # Errors
+/// Likewise.
+pub(super) async fn identify_with_token(
+    context: &Context,
+    head: &Head,
+) -> Result<(Identity, Option<String>), HttpError> {
     let settings = &context.settings;
+    let now = clock::now();
     let credential = cors::credential(settings, head, context.verifier.needs_token()).inspect_err(|_| {
-        settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), clock::now());
+        settings.origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), now);
     })?;
-    let identified = context.verifier.identify(credential.token.as_deref(), clock::now()).await;
-    identified.map_err(|refusal| match refusal {
+    let identified = context.verifier.identify(credential.token.as_deref(), now).await;
+    let identity = identified.map_err(|refusal| match refusal {
         Refusal::Token(error) => {
             context.metrics.authentication_failed(error.code);
+            if let Some(client) = head.client {
+                context.limits.authentication_failed(&client.caller, error.code, now);
+            }
             unauthenticated(&error, credential.token.is_some())
         }
         Refusal::Unavailable => {
@@ -40,7 +55,8 @@ pub(super) async fn identify(context: &Context, head: &Head) -> Result<Identity,
             HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "authentication-unavailable", title, Refusal::UNAVAILABLE)
                 .with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
         }
-    })
+    })?;
+    Ok((identity, credential.token))
 }
 
 /// 401 as in RFC 6750 section 3: `error` only when there was a token to be wrong.

@@ -15,7 +15,9 @@ use warp::{
 };
 
 use super::{
-    Context, cors, events,
+    Context, cors,
+    entrance::Client,
+    events,
     head::Head,
     listing,
     operations::{self, Access},
@@ -142,7 +144,13 @@ fn head() -> BoxedFilter<(Head,)> {
     warp::method()
         .and(query)
         .and(warp::header::headers_cloned())
-        .map(|method: Method, query: String, headers: HeaderMap| Head { method, query, headers })
+        .and(warp::ext::optional::<Client>())
+        .map(|method: Method, query: String, headers: HeaderMap, client: Option<Client>| Head {
+            method,
+            query,
+            headers,
+            client,
+        })
         .boxed()
 }
 

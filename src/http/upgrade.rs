@@ -1,6 +1,6 @@
 //! The WebSocket handshake (RFC 6455 section 4.2), server side: everything is decided before the 101, and then the bare
 //! socket goes to a session. The order: address, is it a handshake at all, draining or overloaded, origin,
-//! options.
+//! options; before all of it, whether its address comes too often.
 //!
 //! A bad token is not refused here: a browser cannot read the status of a refused handshake, so the session accepts,
 //! says `authentication_error` and closes with 4001.
@@ -27,24 +27,26 @@ use super::{
     options::Options,
     origin::Allowed,
     problem::HttpError,
+    refusal,
 };
 use crate::{
     clock,
+    limits::Place,
     metrics::Handshake,
     proto::{TaskId, Topic},
     session::{Request, Scope, Sessions},
     tls::Encrypted,
 };
 
-/// The connection's place under the limit. Whoever holds a clone keeps the place.
+/// The connection's places: under the limit of all, and of its address. Whoever holds a clone keeps them.
 #[derive(Clone, Debug)]
 pub(super) struct Permit {
-    _place: Arc<OwnedSemaphorePermit>,
+    _places: Arc<(OwnedSemaphorePermit, Option<Place>)>,
 }
 
 impl Permit {
-    pub fn new(place: OwnedSemaphorePermit) -> Self {
-        Self { _place: Arc::new(place) }
+    pub fn new(place: OwnedSemaphorePermit, of_address: Option<Place>) -> Self {
+        Self { _places: Arc::new((place, of_address)) }
     }
 }
 
@@ -80,28 +82,39 @@ pub(super) fn upgrade(
     } else {
         context.overloaded.borrow().then_some(Handshake::Overloaded)
     };
-    let accepted = handshake(&context.settings, closed, head, address, connection.on_upgrade.is_some());
+    let now = clock::now();
+    let place = head.client.map_or(Ok(None), |client| client.handshake(&context.limits, now));
+    let accepted = place.map_err(|refused| (Handshake::Limited, refusal::of(refused))).and_then(|place| {
+        let (request, response) = handshake(&context.settings, closed, head, address, connection.on_upgrade.is_some())?;
+        Ok((request, response, place))
+    });
     let outcome = accepted.as_ref().map_or_else(|(outcome, _)| *outcome, |_| Handshake::Accepted);
     context.metrics.handshake(outcome);
     if outcome == Handshake::OriginRefused {
         let origins = &context.settings.origins;
-        origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), clock::now());
+        origins.log_refusal(head.origin().as_deref(), head.host().as_deref(), now);
     }
-    let (request, response) = accepted.map_err(|(_, error)| error)?;
+    let (request, response, place) = accepted.map_err(|(_, error)| error)?;
     if let Some(on_upgrade) = connection.on_upgrade {
-        tracker.spawn(serve(on_upgrade, connection.permit, context.sessions.clone(), request));
+        let places = (connection.permit, place);
+        tracker.spawn(serve(on_upgrade, places, context.sessions.clone(), request));
     }
     Ok(response)
 }
 
-async fn serve(on_upgrade: OnUpgrade, permit: Option<Permit>, sessions: Sessions, request: Request) {
+async fn serve(
+    on_upgrade: OnUpgrade,
+    places: (Option<Permit>, Option<Place>),
+    sessions: Arc<Sessions>,
+    request: Request,
+) {
     match bare_socket(on_upgrade).await {
         Some((Socket::Plain(socket), early)) => sessions.serve(socket, early, request).await,
         // Boxed, so that a plain connection does not take the room of this one.
         Some((Socket::Encrypted(socket), early)) => Box::pin(sessions.serve(socket, early, request)).await,
         None => {}
     }
-    drop(permit);
+    drop(places);
 }
 
 /// What a connection is once it has left HTTP.
@@ -163,7 +176,8 @@ fn handshake(
     let scope = topic.map_or(Scope::Mine { everything: options.everything }, Scope::Topic);
     let token = Credential::of(head, settings, allowed != Allowed::Anyone).token;
     let Options { deliver, throttle, cursor, .. } = options;
-    let request = Request { scope, token, encoding, deliver, throttle, cursor };
+    let caller = head.client.map(|client| client.caller);
+    let request = Request { scope, token, encoding, deliver, throttle, cursor, caller };
     Ok((request, switching_protocols(key, subprotocols.selected)))
 }
 

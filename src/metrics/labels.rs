@@ -9,14 +9,23 @@ pub enum Handshake {
     BadRequest,
     OriginRefused,
     OverCapacity,
+    /// By a limit of its address; `taskcast_limit_refusals_total` says which.
+    Limited,
     /// Memory is short.
     Overloaded,
     Draining,
 }
 
 impl Handshake {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Accepted, Self::BadRequest, Self::OriginRefused, Self::OverCapacity, Self::Overloaded, Self::Draining];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::BadRequest,
+        Self::OriginRefused,
+        Self::OverCapacity,
+        Self::Limited,
+        Self::Overloaded,
+        Self::Draining,
+    ];
 
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -24,6 +33,7 @@ impl Handshake {
             Self::BadRequest => "bad_request",
             Self::OriginRefused => "origin_refused",
             Self::OverCapacity => "over_capacity",
+            Self::Limited => "limited",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
         }

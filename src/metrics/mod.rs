@@ -9,6 +9,7 @@ mod checkpoint;
 mod dead_letters;
 mod delivery;
 mod labels;
+mod limits;
 mod log_faults;
 mod overload;
 mod publishing;
@@ -29,6 +30,7 @@ pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
 pub use self::delivery::Tally;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
+pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 pub use self::tls::{Listener, TlsHandshake};
@@ -65,6 +67,7 @@ pub struct Metrics {
     http_request_seconds: HistogramVec,
     dead_letters: DeadLetterMetrics,
     delivery: delivery::Delivery,
+    limits: limits::LimitMetrics,
     overload: Overload,
     authentication: authentication::AuthenticationMetrics,
     canary: canary::Canary,
@@ -171,6 +174,7 @@ impl Metrics {
             ),
             dead_letters: DeadLetterMetrics::new(r),
             delivery: delivery::Delivery::new(r, &seconds, &sizes),
+            limits: limits::LimitMetrics::new(r),
             overload: Overload::new(r),
             authentication: authentication::AuthenticationMetrics::new(r, &seconds),
             canary: canary::Canary::new(r, &seconds),

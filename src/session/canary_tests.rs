@@ -24,7 +24,7 @@ impl World {
         let settings = CanarySettings { interval: 10 * SECOND, timeout: 30 * SECOND };
         let id = test_world::task_id("taskcast:canary:own");
         let canary = Canary::new(id, settings, shared.hub.clone(), shared.metrics.clone(), now);
-        Self { canary, hub: shared.hub, now, at: 0 }
+        Self { canary, hub: shared.hub.clone(), now, at: 0 }
     }
 
     /// With a log that can be used, and a canary that came back just now.

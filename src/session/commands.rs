@@ -10,6 +10,7 @@ use super::{
 use crate::{
     clock::Now,
     hub::Hub,
+    limits::Limit,
     proto::{
         Command, CommandKind, Encoding, ErrorCode, Event, RequestId, Selector, ServerMessage, Status, Task, TaskFrame,
         TaskId, Topic,
@@ -72,6 +73,7 @@ impl Session {
             let is_new = !self.watches.contains(&topic);
             let limit = self.shared.settings.subscriptions_max;
             if is_new && self.watches.len() >= limit {
+                self.shared.metrics.limit_refused(Limit::Subscriptions);
                 let message = format!("a connection may hold {limit} subscriptions (subscriptions_max)");
                 return Err((ErrorCode::LimitReached, message));
             }

@@ -191,6 +191,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         if self.session.is_backed_up() {
             return false;
         }
+        let read = std::mem::take(&mut self.pump.read);
+        if read > 0 {
+            self.session.on_bytes(read, clock::now());
+        }
         let Some(inbound) = self.pump.inbox.pop_front() else { return false };
         if let Inbound::Close(code) = inbound {
             self.pump.peer_closed = true;

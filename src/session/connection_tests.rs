@@ -18,14 +18,15 @@ use crate::{
 const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A client of somebody whose snapshot has some 300 kB, and the connection's end.
-fn connect() -> (DuplexStream, tokio::task::JoinHandle<()>, Sessions) {
+fn connect() -> (DuplexStream, tokio::task::JoinHandle<()>, Arc<Sessions>) {
     let mut world = World::new();
     for n in 0..600 {
         world.event(&format!("t{n}"), "u1", Some(1.0), None);
     }
     let mut sessions = world.shared.clone();
-    sessions.verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
-    sessions.settings = Arc::new(Settings { write_timeout: WRITE_TIMEOUT, ..(*sessions.settings).clone() });
+    Arc::make_mut(&mut sessions).verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
+    Arc::make_mut(&mut sessions).settings =
+        Arc::new(Settings { write_timeout: WRITE_TIMEOUT, ..(*sessions.settings).clone() });
     let (client, server) = tokio::io::duplex(64);
     let serving = sessions.clone();
     let connection = tokio::spawn(async move { serving.serve(server, Bytes::new(), mine()).await });
@@ -171,7 +172,7 @@ async fn whoever_takes_a_step_no_frame_comes_twice_or_out_of_order_and_the_end_c
     const EVENTS: u64 = 2_000;
     let mut world = World::new();
     let mut sessions = world.shared.clone();
-    sessions.verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
+    Arc::make_mut(&mut sessions).verifier = Verifier::new(AuthSettings::None { user: Some(user("u1")) }).unwrap();
     let workers: Vec<_> = (0..2).map(|_| tokio::spawn(sessions.clone().deliver())).collect();
     let clients: Vec<_> = (0..8)
         .map(|number| {

@@ -3,6 +3,8 @@
 //!
 //! Refuses to know: how a session takes its step.
 
+use std::sync::Arc;
+
 use super::Sessions;
 use crate::clock;
 
@@ -15,7 +17,7 @@ const CLOCK_EVERY: usize = 16;
 
 impl Sessions {
     /// Runs until it is dropped. Any number may run side by side.
-    pub async fn deliver(self) {
+    pub async fn deliver(self: Arc<Self>) {
         let worker = self.hub.worker();
         let mut turn = self.hub.turn(clock::now());
         let mut due = Vec::with_capacity(PIECE);

@@ -29,7 +29,7 @@ const PONG: [u8; 6] = [0x80 | Opcode::Pong as u8, 0x80, 0, 0, 0, 0];
 
 impl Sessions {
     /// Watches one canary until the session ends; `heard` gets the message of each state that is delivered.
-    pub async fn loop_back(&self, canary: &TaskId, mut heard: impl FnMut(&str)) {
+    pub async fn loop_back(self: &Arc<Self>, canary: &TaskId, mut heard: impl FnMut(&str)) {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let rights = Rights { canary: Some(Box::new(canary.clone())), ..Rights::default() };
         let identity = Identity { rights, ..Identity::default() };
@@ -40,13 +40,14 @@ impl Sessions {
             deliver: Deliver::Latest,
             throttle: Duration::ZERO,
             cursor: None,
+            caller: None,
         };
-        let uncounted = Self {
+        let uncounted = Arc::new(Self {
             metrics: Arc::new(Metrics::new("loopback")),
             drain: Drain::default(),
             open: TaskTracker::new(),
-            ..self.clone()
-        };
+            ..Self::clone(self)
+        });
         let connection = serve::open_as(&uncounted, far, identity, &request);
         tokio::select! {
             _ = connection.converse() => {}

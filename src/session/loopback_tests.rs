@@ -116,7 +116,7 @@ async fn it_answers_pings_so_that_it_is_not_taken_for_dead() {
     let mut world = world();
     let mut settings = (*world.shared.settings).clone();
     (settings.heartbeat_interval, settings.dead_peer_timeout) = (Duration::from_millis(20), Duration::from_millis(200));
-    world.shared.settings = Arc::new(settings);
+    Arc::make_mut(&mut world.shared).settings = Arc::new(settings);
     beside(world, |mut world, heard| async move {
         // Several times as long as a silent peer may live.
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Deliver, Request, Sessions, errands::Waiting, term::Term, watches::Watches, websocket::Inbound};
+use super::{
+    Deliver, Request, Sessions, errands::Waiting, limits::Allowance, term::Term, watches::Watches, websocket::Inbound,
+};
 use crate::{
     auth::Identity,
     clock::Now,
@@ -94,7 +96,7 @@ pub(super) enum Stage {
 
 /// One client.
 pub(super) struct Session {
-    pub(super) shared: Sessions,
+    pub(super) shared: Arc<Sessions>,
     pub(super) identity: Identity,
     pub(super) encoding: Encoding,
     pub(super) deliver: Deliver,
@@ -133,6 +135,7 @@ pub(super) struct Session {
     pub(super) drains_at: Option<Instant>,
     /// What the client was last told of how fresh its states are.
     pub(super) told_stale: Option<Stale>,
+    pub(super) allowance: Allowance,
 }
 
 impl Drop for Session {
@@ -145,7 +148,7 @@ impl Drop for Session {
 
 impl Session {
     /// A session that watches nothing yet; `opening` gives it its first words.
-    pub(super) fn new(shared: &Sessions, identity: Identity, request: &Request, now: Now) -> Self {
+    pub(super) fn new(shared: &Arc<Sessions>, identity: Identity, request: &Request, now: Now) -> Self {
         let term = Term::begin(identity.expires_at_ms, shared.settings.token_expiring_lead, now);
         Self {
             shared: shared.clone(),
@@ -175,6 +178,7 @@ impl Session {
             term,
             drains_at: None,
             told_stale: None,
+            allowance: Allowance::default(),
         }
     }
 
@@ -221,7 +225,7 @@ impl Session {
     /// A message arrived.
     pub(super) fn on_inbound(&mut self, inbound: Inbound, now: Now) {
         self.heard_at = now.instant;
-        if self.closing.is_some() {
+        if self.closing.is_some() || !self.may_speak(now) {
             return;
         }
         let command = match (inbound, self.encoding) {
@@ -231,14 +235,7 @@ impl Session {
                 let echoed = CloseCode::ALL.into_iter().find(|known| Some(known.number()) == code);
                 return self.close(echoed.unwrap_or(CloseCode::Normal), "");
             }
-            (Inbound::TooLong(bytes), _) => Err(CommandError {
-                code: ErrorCode::InvalidMessage,
-                message: format!(
-                    "the message has {bytes} bytes, more than {} (message_max_bytes)",
-                    self.shared.settings.message_max_bytes
-                ),
-                id: None,
-            }),
+            (Inbound::TooLong(bytes), _) => Err(self.too_long(bytes)),
             (Inbound::Binary(bytes), Encoding::Protobuf) => Command::from_protobuf(&bytes),
             (Inbound::Binary(_), _) => {
                 return self

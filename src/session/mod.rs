@@ -15,6 +15,7 @@ pub(crate) mod echo;
 mod errands;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod limits;
 mod loopback;
 mod machine;
 mod notices;
@@ -44,6 +45,7 @@ use crate::{
     auth::Verifier,
     hub::Hub,
     input::Publisher,
+    limits::{Caller, Limits},
     metrics::Metrics,
     proto::{Encoding, Topic},
 };
@@ -65,6 +67,9 @@ pub struct Settings {
     pub token_grace: Duration,
     /// The longest message from a client.
     pub message_max_bytes: usize,
+    /// What a connection may send, pings and pongs included. 0: no limit.
+    pub messages_per_minute: u32,
+    pub bytes_per_minute: u32,
     /// Bad messages in a row before the connection is closed with 1008.
     pub bad_messages_max: u32,
     pub subscriptions_max: usize,
@@ -105,6 +110,8 @@ pub struct Request {
     pub throttle: Duration,
     /// `cursor`, unparsed: a bad one must not refuse the handshake.
     pub cursor: Option<String>,
+    /// From where it came; `None` for this replica itself.
+    pub caller: Option<Caller>,
 }
 
 impl std::fmt::Debug for Request {
@@ -119,6 +126,7 @@ impl std::fmt::Debug for Request {
 pub struct Sessions {
     pub hub: Hub,
     pub verifier: Verifier,
+    pub limits: Limits,
     pub publisher: Publisher,
     pub metrics: Arc<Metrics>,
     pub settings: Arc<Settings>,
@@ -130,7 +138,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// Serves one upgraded connection until it ends. `early` is what the client sent together with its handshake.
-    pub fn serve<S>(&self, socket: S, early: bytes::Bytes, request: Request) -> impl Future<Output = ()> + Send
+    pub fn serve<S>(
+        self: &Arc<Self>,
+        socket: S,
+        early: bytes::Bytes,
+        request: Request,
+    ) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

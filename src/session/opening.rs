@@ -2,7 +2,7 @@
 //!
 //! Refuses to know: what comes after.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use super::{
     Request, Scope, Sessions,
@@ -24,7 +24,7 @@ pub(super) const CELERY_LIST_MAX: usize = 20;
 
 impl Session {
     /// Greets an authenticated client and decides between resuming and a snapshot.
-    pub(super) fn open(shared: &Sessions, identity: Identity, request: &Request, now: Now) -> Self {
+    pub(super) fn open(shared: &Arc<Sessions>, identity: Identity, request: &Request, now: Now) -> Self {
         let mut session = Self::new(shared, identity, request, now);
         let topics = session.topics_of(&request.scope);
         if topics.is_empty() {

@@ -61,6 +61,8 @@ pub(super) struct Pump<S> {
     pub(super) peer_closed: bool,
     pub(super) peer_code: Option<u16>,
     pub(super) written: u64,
+    /// Bytes that were read and not accounted for.
+    pub(super) read: usize,
     /// When the peer last had taken enough, or everything; and what it has taken since.
     pub(super) progress_at: Instant,
     taken: usize,
@@ -78,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             peer_closed: false,
             peer_code: None,
             written: 0,
+            read: 0,
             progress_at: clock::now().instant,
             taken: 0,
         }
@@ -181,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     }
 
     pub(super) fn feed(&mut self, mut input: &[u8]) -> Event {
+        self.read += input.len();
         loop {
             match self.reader.read(&mut input) {
                 Ok(Some(inbound)) => self.inbox.push_back(inbound),

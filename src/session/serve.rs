@@ -23,9 +23,12 @@ use crate::{
 /// How long a connection with a cursor waits for this replica to have read as far as the cursor.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a connection may send until its first frame, the one with the token, is there; pings, for one.
+const BEFORE_TOKEN_MAX_BYTES: usize = 64 * 1024;
+
 /// Lets somebody in; or the code that the connection was closed with. `early` is what came behind the handshake.
 pub(super) async fn open<S>(
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     socket: S,
     early: Bytes,
     request: Request,
@@ -38,13 +41,23 @@ where
         pump.close(code, reason).await;
         return Err(Some(code.number()));
     }
-    let session = match authenticate(&sessions, &mut pump, &request).await {
-        Ok(identity) => {
-            wait_for_cursor(&sessions, request.cursor.as_deref()).await;
-            Session::open(&sessions, identity, &request, clock::now())
-        }
+    let authenticated = authenticate(&sessions, &mut pump, &request).await;
+    pump.read = 0;
+    let session = match authenticated {
+        Ok(identity) => match sessions.sign_in(&identity, clock::now()) {
+            Ok(place) => {
+                wait_for_cursor(&sessions, request.cursor.as_deref()).await;
+                let mut session = Session::open(&sessions, identity, &request, clock::now());
+                session.allowance.place = place;
+                session
+            }
+            Err(refusal) => Session::refused(&sessions, identity, &request, refusal, clock::now()),
+        },
         Err(refusal) => {
             let now = clock::now();
+            if let (Some(caller), Refusal::Token(error)) = (&request.caller, &refusal) {
+                sessions.limits.authentication_failed(caller, error.code, now);
+            }
             let mut session = Session::new(&sessions, Identity::default(), &request, now);
             match refusal {
                 Refusal::Token(error) => session.refuse(error.code, &error.message, now),
@@ -57,7 +70,12 @@ where
 }
 
 /// Somebody who is known already.
-pub(super) fn open_as<S>(sessions: &Sessions, socket: S, identity: Identity, request: &Request) -> Arc<Connection<S>>
+pub(super) fn open_as<S>(
+    sessions: &Arc<Sessions>,
+    socket: S,
+    identity: Identity,
+    request: &Request,
+) -> Arc<Connection<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -97,7 +115,7 @@ where
                 _ => None,
             };
         }
-        if !matches!(pump.turn().await, Event::Read) {
+        if pump.read > BEFORE_TOKEN_MAX_BYTES || !matches!(pump.turn().await, Event::Read) {
             return None;
         }
     }

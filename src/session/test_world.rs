@@ -10,6 +10,7 @@ use crate::{
     clock::{self, Now},
     hub::{Arrival, Hub, Settings as HubSettings},
     input::Publisher,
+    limits::{Limits, Settings as LimitSettings},
     log::{Backend, Log, Settings as LogSettings},
     metrics::Metrics,
     proto::{Cursor, Encoding, Event, Position, Status, TaskId, UserId, payload},
@@ -17,12 +18,12 @@ use crate::{
 
 /// A hub, a session on it, and a clock that only moves when told.
 pub(super) struct World {
-    pub(super) shared: Sessions,
+    pub(super) shared: Arc<Sessions>,
     pub(super) now: Now,
     pub(super) at: u64,
 }
 
-pub(super) fn sessions() -> Sessions {
+pub(super) fn sessions() -> Arc<Sessions> {
     let metrics = Arc::new(Metrics::new("memory"));
     let log = LogSettings {
         backend: Backend::Memory,
@@ -57,6 +58,8 @@ pub(super) fn sessions() -> Sessions {
         token_expiring_lead: Duration::from_secs(60),
         token_grace: Duration::from_secs(10),
         message_max_bytes: 65_536,
+        messages_per_minute: 0,
+        bytes_per_minute: 0,
         bad_messages_max: 3,
         subscriptions_max: 4,
         page_max_bytes: 2_000,
@@ -66,15 +69,16 @@ pub(super) fn sessions() -> Sessions {
     let log = Log::open(log, metrics.clone()).unwrap();
     let hub = Hub::new(hub, metrics.clone());
     hub.set_replayed(true);
-    Sessions {
+    Arc::new(Sessions {
         hub,
         verifier: Verifier::new(AuthSettings::None { user: None }).unwrap(),
         publisher: Publisher::new(log),
+        limits: Limits::new(LimitSettings::default(), metrics.clone(), clock::now()),
         metrics,
         settings: Arc::new(settings),
         drain: super::Drain::default(),
         open: tokio_util::task::TaskTracker::new(),
-    }
+    })
 }
 
 pub(super) fn task_id(text: &str) -> TaskId {
@@ -97,6 +101,7 @@ pub(super) fn mine() -> Request {
         deliver: Deliver::Latest,
         throttle: Duration::ZERO,
         cursor: None,
+        caller: None,
     }
 }
 

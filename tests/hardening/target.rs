@@ -13,6 +13,14 @@ use crate::{
     support::brokers::{Kennel, free_port},
 };
 
+/// Limits that are off, unless a test turns them on.
+const WITHOUT: [&str; 4] = [
+    "TASKCAST_SESSIONS_MESSAGES_PER_MINUTE",
+    "TASKCAST_SESSIONS_BYTES_PER_MINUTE",
+    "TASKCAST_LIMITS_HANDSHAKES_PER_MINUTE_PER_USER",
+    "TASKCAST_LIMITS_EVENTS_PER_MINUTE_PER_TOKEN",
+];
+
 pub const MB: u64 = 1_000_000;
 
 /// Settings beside which a secret has no place.
@@ -62,6 +70,10 @@ impl Target {
                 command.env_remove(name);
             }
             command.arg("serve").env("TASKCAST_DRAIN_SECONDS", "0");
+            // What holds must hold without the limits that would end an attack early; those have tests of their own.
+            for limit in WITHOUT {
+                command.env(limit, "0");
+            }
             if !environment.iter().any(|(name, _)| OTHER_KEYS.contains(name)) {
                 command.env("TASKCAST_AUTH_SECRET", SECRET);
             }

@@ -12,6 +12,7 @@ mod checkpoints;
 mod conformance;
 mod dead_letters;
 mod harness;
+mod limits;
 mod lives;
 mod overload;
 mod providers;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -104,6 +105,7 @@ impl Client {
             deliver: random.pick(&[Deliver::Latest, Deliver::Latest, Deliver::Every]),
             throttle: Duration::from_millis(random.pick(&[0, 0, 0, 700])),
             cursor: None,
+            caller: None,
         };
         Self {
             identity: Identity { user, rights, ..Identity::default() },
@@ -134,7 +136,7 @@ impl Client {
         self.cursor.map(|cursor| cursor.position)
     }
 
-    pub(super) fn connect(&mut self, (replica, shared): (usize, &Sessions), now: Now) {
+    pub(super) fn connect(&mut self, (replica, shared): (usize, &Arc<Sessions>), now: Now) {
         // A cursor accounts for what the connection watched. Whoever gave up what the address names begins anew.
         if self.has_given_up {
             self.cursor = None;

@@ -6,6 +6,7 @@
 use std::{
     cell::RefCell,
     pin::pin,
+    sync::Arc,
     task::{Context, Waker},
 };
 
@@ -39,7 +40,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(replica: usize, shared: &Sessions, identity: Identity, request: &Request, now: Now) -> Self {
+    pub(super) fn open(
+        replica: usize,
+        shared: &Arc<Sessions>,
+        identity: Identity,
+        request: &Request,
+        now: Now,
+    ) -> Self {
         let applied = shared.hub.progress().applied;
         Self {
             replica,

@@ -60,7 +60,7 @@ impl Limits {
 }
 
 pub(super) struct Replica {
-    pub(super) shared: Sessions,
+    pub(super) shared: Arc<Sessions>,
     limits: Limits,
     identity: u32,
     /// The entry of the log that is read next, and where the end was when the reader connected.
@@ -80,7 +80,8 @@ pub(super) struct Batch {
 
 impl Replica {
     pub(super) fn new(limits: Limits) -> Self {
-        let mut shared = test_world::sessions();
+        let mut sessions = test_world::sessions();
+        let shared = Arc::make_mut(&mut sessions);
         let settings = Settings {
             max: limits.tasks_max,
             max_bytes: 0,
@@ -96,7 +97,7 @@ impl Replica {
         of_sessions.subscriptions_max = 16;
         shared.settings = Arc::new(of_sessions);
         Self {
-            shared,
+            shared: sessions,
             limits,
             identity: 0,
             next: 0,

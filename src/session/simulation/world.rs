@@ -4,6 +4,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +29,7 @@ pub(super) struct World {
     limits: Limits,
     log: SimulatedLog,
     replicas: Vec<Replica>,
-    doors: Vec<Sessions>,
+    doors: Vec<Arc<Sessions>>,
     clients: Vec<Client>,
     now: Now,
     tells: bool,
