@@ -121,7 +121,7 @@ async fn who_sends_no_fresh_token_is_closed_with_4001() {
 #[tokio::test]
 async fn a_token_beyond_the_year_9999_is_as_good_as_any() {
     let service = Service::start(&[]).await;
-    for exp in [json!(u64::MAX), json!(1e300), json!(400_000_000_000_u64)] {
+    for exp in [json!(u64::MAX), json!(9_999_999_999_999_u64), json!(400_000_000_000_u64)] {
         let mut client = connect(&service, "/ws/tasks/", &sign(&json!({"sub": "u1", "exp": exp}))).await;
         assert_eq!(client.next().await["token_expires_at"], "9999-12-31T23:59:59.999Z");
         client.until("active_tasks").await;
