@@ -60,7 +60,7 @@ impl Taskcast {
             ("TASKCAST_LISTEN", address.to_string()),
             ("TASKCAST_OPERATIONS_LISTEN", operations.to_string()),
             ("TASKCAST_LOG_LEVEL", "warn".to_owned()),
-            ("TASKCAST_HTTP_CONNECTIONS_MAX", (place.watchers_max + 100).to_string()),
+            ("TASKCAST_HTTP_CONNECTIONS_MAX", (2 * place.watchers_max + 100).to_string()),
             // What waits for a watcher that wants every frame must still be held.
             ("TASKCAST_TASKS_RING_FRAMES", place.events_waiting_max.max(EVENTS_WAITING_DEFAULT).to_string()),
         ];

@@ -45,9 +45,9 @@ const PATIENCE_MAX: Duration = Duration::from_secs(40);
 
 /// When the next question may be put that follows one of `asked_at`, whose answer brought so many records of `count`.
 /// `None`: now.
-fn gather_until(asked_at: Instant, records: usize, count: u16) -> Option<Instant> {
+fn gather_until(asked_at: Instant, records: usize, count: u16, now: Instant) -> Option<Instant> {
     let until = asked_at + GATHER;
-    (records < usize::from(count) && clock::now().instant < until).then_some(until)
+    (records < usize::from(count) && now < until).then_some(until)
 }
 
 /// Why a connection is left.
@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
                 handed_over.await;
                 break nothing_left;
             }
-            let gather_until = gather_until(asked_at, records_read, self.count);
+            let gather_until = gather_until(asked_at, records_read, self.count, clock::now().instant);
             let next = async {
                 if let Some(until) = gather_until {
                     tokio::time::sleep_until(until.into()).await;
@@ -395,5 +395,20 @@ impl RedisLog {
     fn unreadable(&self) -> Leave {
         let address = self.place.address();
         Leave::Trouble(Trouble::Lost(format!("{address} answers in a way that Redis does not")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_gather_for_a_moment_but_neither_slow_ones_nor_a_replay_wait() {
+        let asked_at = clock::now().instant;
+        let soon = asked_at + GATHER / 2;
+        assert_eq!(gather_until(asked_at, 1, 100, soon), Some(asked_at + GATHER));
+        assert_eq!(gather_until(asked_at, 99, 100, soon), Some(asked_at + GATHER));
+        assert_eq!(gather_until(asked_at, 100, 100, soon), None, "a full answer: there is more");
+        assert_eq!(gather_until(asked_at, 1, 100, asked_at + GATHER), None, "that long ago it asked");
     }
 }
