@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{NetworkFiles, read_networks},
+    config::{NOBODY, NetworkFiles, read_networks},
     limits::{Limits, Lists, Networks},
     metrics::Metrics,
 };
@@ -21,13 +21,19 @@ struct File {
     last: Result<Networks, String>,
     /// The last that could be read.
     good: Networks,
+    /// Read once: a file may be met while it is being written, so it counts once it has been read twice alike.
+    seen: Option<Result<Networks, String>>,
+    may_be_empty: bool,
 }
 
 /// Runs until `stop` is cancelled; does nothing where there are no files.
 pub(super) async fn run(files: NetworkFiles, limits: Limits, metrics: Arc<Metrics>, stop: CancellationToken) {
     let NetworkFiles { fixed, allow, deny } = files;
-    let file = |(path, good): (PathBuf, Networks)| File { path, last: Ok(good.clone()), good };
-    let (mut allow, mut deny) = (allow.map(file), deny.map(file));
+    let file = |(path, good): (PathBuf, Networks), may_be_empty| {
+        let last = Ok(good.clone());
+        File { path, last, good, seen: None, may_be_empty }
+    };
+    let (mut allow, mut deny) = (allow.map(|allow| file(allow, false)), deny.map(|deny| file(deny, true)));
     if allow.is_none() && deny.is_none() {
         stop.cancelled().await;
         return;
@@ -53,7 +59,14 @@ async fn reread(file: &mut Option<File>, metrics: &Metrics) -> bool {
     // A disk may take its time.
     let read = tokio::task::spawn_blocking(move || read_networks(&path)).await;
     let read = read.unwrap_or_else(|error| Err(error.to_string()));
-    if file.last == read {
+    let read =
+        read.and_then(
+            |networks| {
+                if networks.is_empty() && !file.may_be_empty { Err(NOBODY.to_owned()) } else { Ok(networks) }
+            },
+        );
+    let is_settled = file.seen.replace(read.clone()).is_some_and(|seen| seen == read);
+    if file.last == read || !is_settled {
         return false;
     }
     match &read {
@@ -76,6 +89,29 @@ mod tests {
 
     use super::*;
     use crate::{clock, limits::Settings};
+
+    #[tokio::test]
+    async fn an_allow_list_that_becomes_empty_lets_nobody_new_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allow.txt");
+        std::fs::write(&path, "192.0.2.1\n").unwrap();
+        let metrics = Arc::new(Metrics::new("memory"));
+        let mut allow = Some(File {
+            last: read_networks(&path),
+            good: read_networks(&path).unwrap(),
+            path: path.clone(),
+            seen: None,
+            may_be_empty: false,
+        });
+        std::fs::write(&path, "# nobody\n").unwrap();
+        assert!(!reread(&mut allow, &metrics).await && !reread(&mut allow, &metrics).await);
+        let file = allow.as_ref().unwrap();
+        assert!(file.last.is_err() && file.good == Networks::read("192.0.2.1").unwrap());
+        std::fs::write(&path, "192.0.2.2\n").unwrap();
+        assert!(!reread(&mut allow, &metrics).await, "it may be being written");
+        assert!(reread(&mut allow, &metrics).await);
+        assert_eq!(allow.unwrap().good, Networks::read("192.0.2.2").unwrap());
+    }
 
     /// A deny list in a file, watched; and whether an address is let in.
     struct Watched {

@@ -206,6 +206,11 @@ impl Provider {
             (Question::Introspect(_), 200) => reading.introspected(&answer.body),
             (Question::Present { .. }, 200) => reading.presented(&answer.body),
             (Question::Present { .. }, 401 | 403) => Ok(Err(reading::inactive())),
+            // What the provider says of this request says nothing of others. A 404 or 405 is of the address, which is
+            // everybody's.
+            (Question::Present { .. }, 400 | 410 | 413 | 414 | 422 | 431) => {
+                Ok(Err(AuthenticationError::invalid("whoever knows tokens refuses this one")))
+            }
             (Question::Introspect(_), status @ (401 | 403)) => {
                 Err(format!("status {status}: it does not accept this service's own credentials"))
             }

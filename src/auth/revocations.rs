@@ -109,15 +109,17 @@ impl Revocations {
         let from_ms =
             if appended_at_ms.is_none() && issued_before_ms != u64::MAX { issued_before_ms } else { latest_ms };
         let retain_ms = u64::try_from(self.0.settings.retain.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = revocation.expires_at_ms.unwrap_or_else(|| from_ms.saturating_add(retain_ms));
+        let until_ms = revocation.holds_until_ms().unwrap_or_else(|| from_ms.saturating_add(retain_ms));
         let mut list = self.0.list.write().unwrap_or_else(PoisonError::into_inner);
         list.let_go(now_ms);
         if until_ms > now_ms {
             list.put(subject, Term { issued_before_ms, until_ms });
-            self.0.changed.notify_one();
         }
         let dropped = list.make_room(self.0.settings.max);
-        Ok(self.noted(&list, dropped))
+        let kept = self.noted(&list, dropped);
+        // Who is asked now has to find it.
+        self.0.changed.notify_one();
+        Ok(kept)
     }
 
     /// Lets go of what means nothing any more; how many are kept.

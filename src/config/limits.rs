@@ -13,6 +13,11 @@ use crate::{
 /// A longer list of networks is refused: it is read again and again.
 pub const NETWORKS_FILE_MAX_BYTES: usize = 4 << 20;
 
+const ALLOW_FILE: &str = "limits.allow_networks_file";
+
+/// An allow list that has become empty must not let everybody in.
+pub const NOBODY: &str = "it names none, so nobody could come; leave the key out to let everybody come";
+
 /// The lists of networks: those of the configuration, and the files with more of them.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkFiles {
@@ -27,7 +32,7 @@ pub struct NetworkFiles {
 pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)> {
     let fixed =
         Lists { allow: networks(layers, "limits.allow_networks")?, deny: networks(layers, "limits.deny_networks")? };
-    let (allow, deny) = (file(layers, "limits.allow_networks_file"), file(layers, "limits.deny_networks_file"));
+    let (allow, deny) = (file(layers, ALLOW_FILE), file(layers, "limits.deny_networks_file"));
     let number = |path| layers.number(path) as u32;
     let settings = Settings {
         lists: fixed.clone(),
@@ -61,6 +66,10 @@ pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)
 fn file(layers: &mut Layers<'_>, key: &'static str) -> Option<Option<(PathBuf, Networks)>> {
     let Some(path) = layers.text(key).map(PathBuf::from) else { return Some(None) };
     match (layers.sources.read)(&path).map_err(|error| error.to_string()).and_then(|bytes| parse_networks(&bytes)) {
+        Ok(networks) if networks.is_empty() && key == ALLOW_FILE => {
+            layers.refuse(key, format!("a file with a network in each line ({NOBODY})"));
+            None
+        }
         Ok(networks) => Some(Some((path, networks))),
         Err(why) => {
             layers.refuse(key, format!("a file with a network in each line ({why})"));

@@ -39,7 +39,7 @@ pub use layers::{Flag, Sources};
 pub use mistake::{Mistake, Mistakes, Source};
 pub use template::default_config;
 
-pub use limits::{NetworkFiles, read_networks};
+pub use limits::{NOBODY, NetworkFiles, read_networks};
 
 use layers::Layers;
 

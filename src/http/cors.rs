@@ -44,7 +44,10 @@ pub(super) fn credential(settings: &Settings, head: &Head, needs_token: bool) ->
             Some(allowed) => allowed.is_err(),
             None => (credential.token.is_some() && !is_safe(&head.method)) || is_of_another_site(head),
         };
-    if forged { Err(origin_error()) } else { Ok(credential) }
+    // A page of any site could have its visitor's browser offer tokens in addresses until the visitor is banned.
+    let in_address = head.headers.get(header::AUTHORIZATION).is_none() && head.option("token").is_some();
+    let is_planted = in_address && !matches!(allowed, Some(Ok(_))) && is_of_another_site(head);
+    if forged || is_planted { Err(origin_error()) } else { Ok(credential) }
 }
 
 /// As the browser says it, which pages cannot forge. Older browsers and programs say nothing; `none` is somebody who typed
@@ -104,6 +107,23 @@ mod tests {
     }
 
     #[test]
+    fn a_token_in_an_address_that_a_page_of_another_site_had_fetched_is_not_looked_at() {
+        let settings = Settings { origins: policy(&[LISTED]), ..settings() };
+        for (headers, allowed) in [
+            (&[][..], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "cross-site"), ("origin", LISTED)], true),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("sec-fetch-site", "cross-site"), ("origin", "https://evil.test")], false),
+        ] {
+            let head = tests::head("token=t", headers);
+            assert_eq!(credential(&settings, &head, true).is_ok(), allowed, "{headers:?}");
+        }
+    }
+
+    #[test]
     fn a_cookie_counts_only_from_where_it_may_come() {
         let settings = Settings { origins: policy(&[LISTED]), ..settings() };
         let cookie = ("cookie", "session=t");
@@ -118,6 +138,7 @@ mod tests {
             (Method::GET, &[cookie, ("sec-fetch-site", "cross-site")], false),
             (Method::GET, &[cookie, ("sec-fetch-site", "cross-site"), ("origin", LISTED)], true),
             (Method::GET, &[bearer, cookie, ("sec-fetch-site", "cross-site")], true),
+            (Method::GET, &[bearer, ("sec-fetch-site", "cross-site")], true),
             (Method::POST, &[cookie], false),
             (Method::POST, &[("authorization", "Basic dTpw"), cookie], false),
             (Method::POST, &[cookie, ("origin", LISTED)], true),

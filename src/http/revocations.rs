@@ -76,6 +76,13 @@ fn dated(body: &[u8], now_ms: u64) -> Result<Revocation, Malformed> {
             });
         }
     }
+    if revocation.holds_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
+        return Err(Malformed {
+            reason: MalformedReason::Value,
+            field: Some("revoke.expires_at".to_owned()),
+            detail: "must not be past: what has ended needs no revocation".to_owned(),
+        });
+    }
     Ok(revocation)
 }
 
@@ -110,5 +117,12 @@ mod tests {
         assert!(of(NOW_MS + AHEAD_MAX_MS).is_ok());
         let refused = of(NOW_MS + AHEAD_MAX_MS + 1).unwrap_err();
         assert_eq!(refused.field.as_deref(), Some("revoke.issued_before"));
+    }
+
+    #[test]
+    fn a_revocation_that_would_mean_nothing_is_refused_and_one_within_the_leeway_is_not() {
+        let of = |ms: u64| dated(json!({"jti": "a", "expires_at": ms / 1000}).to_string().as_bytes(), NOW_MS);
+        assert!(of(NOW_MS - 60_000).is_ok(), "until then some still take the token");
+        assert_eq!(of(1_000).unwrap_err().field.as_deref(), Some("revoke.expires_at"));
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Refuses to know: who may see what.
 
-use super::names::is_heard_under;
+use std::{collections::HashSet, sync::Arc};
+
+use super::names::heard;
 use crate::proto::{Task, Topic};
 
 /// What is watched, and a part of everything that holds all of it that is to be found.
@@ -11,14 +13,29 @@ use crate::proto::{Task, Topic};
 pub struct Under {
     pub(super) topics: Vec<Topic>,
     /// `None`: the topics themselves.
-    among: Option<Vec<Topic>>,
+    among: Option<Arc<Among>>,
+}
+
+#[derive(Debug)]
+struct Among {
+    sources: Vec<Topic>,
+    /// The topics, since there may be hundreds of them, and thousands of tasks to look at.
+    wanted: HashSet<Topic>,
 }
 
 impl Under {
     /// Tasks under `topics`, as far as they are also under one of `among`.
     #[must_use]
     pub fn among(topics: Vec<Topic>, among: Option<Vec<Topic>>) -> Self {
+        let among = among.map(|sources| Arc::new(Among { sources, wanted: topics.iter().cloned().collect() }));
         Self { topics, among }
+    }
+
+    /// Means no more what is under `topic` alone.
+    pub(super) fn give_up(&mut self, topic: &Topic) {
+        self.topics.retain(|watched| watched != topic);
+        let sources = self.among.take().map(|among| among.sources.clone());
+        *self = Self::among(std::mem::take(&mut self.topics), sources);
     }
 
     /// What is watched.
@@ -30,13 +47,14 @@ impl Under {
     /// Where to look.
     #[must_use]
     pub fn sources(&self) -> &[Topic] {
-        self.among.as_deref().unwrap_or(&self.topics)
+        self.among.as_ref().map_or(&self.topics, |among| &among.sources)
     }
 
     /// Is a task from there one of those that are looked for?
     #[must_use]
     pub fn has(&self, task: &Task) -> bool {
-        self.among.is_none() || is_heard_under(task, &self.topics)
+        let Some(among) = &self.among else { return true };
+        heard(task).any(|name| among.wanted.contains(&name.to_topic()))
     }
 }
 
@@ -96,6 +114,18 @@ mod tests {
         assert!(hub.catch_up(mine_in_the_group(), Position::START, &mailbox, sees).is_none());
         assert_eq!(mailbox.len(), 1);
         assert!(looked_at.borrow().iter().all(|task| task == "mine"), "{looked_at:?}");
+    }
+
+    #[test]
+    fn what_is_given_up_on_the_way_is_no_more_found_among_the_rest() {
+        let hub = hub();
+        let topics = vec![Topic::Root(id("group")), Topic::Task(id("another"))];
+        let mut under = Under::among(topics, Some(vec![Topic::Owner(user("u1"))]));
+        let has = |under: &Under, task: &str| under.has(&hub.task(&id(task)).unwrap().task);
+        assert!(has(&under, "mine") && has(&under, "another") && has(&under, "theirs"));
+        under.give_up(&Topic::Root(id("group")));
+        assert!(!has(&under, "mine") && has(&under, "another") && !has(&under, "theirs"));
+        assert_eq!(under.sources(), [Topic::Owner(user("u1"))]);
     }
 
     #[test]

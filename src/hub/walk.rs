@@ -36,7 +36,7 @@ impl Walk {
 
     /// Shows no more what is under `topic` and under nothing of the `rest`.
     pub fn give_up(&mut self, topic: &Topic, rest: &[Topic]) {
-        self.under.topics.retain(|walked| walked != topic);
+        self.under.give_up(topic);
         self.piece.retain(|(_, slot)| !Hub::is_given_up(&slot.current().task, topic, rest));
     }
 

@@ -32,7 +32,16 @@ pub struct Revocation {
     pub expires_at_ms: Option<u64>,
 }
 
+/// A token is taken for a while after it has ended, by whoever's clock is behind; no service may be told to wait longer.
+const LEEWAY_MAX_MS: u64 = 3_600_000;
+
 impl Revocation {
+    /// Until when it may matter, if it says: its tokens are refused by everybody from then on.
+    #[must_use]
+    pub fn holds_until_ms(&self) -> Option<u64> {
+        self.expires_at_ms.map(|at_ms| at_ms.saturating_add(LEEWAY_MAX_MS))
+    }
+
     /// Reads a record of the log that is no event; `None` when it is no revocation either.
     #[must_use]
     pub fn from_record(bytes: &[u8]) -> Option<Result<Self, Malformed>> {

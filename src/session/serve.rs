@@ -94,6 +94,10 @@ where
         let waited = tokio::time::timeout(sessions.settings.first_frame_timeout, first_token(pump, request.encoding));
         first_frame = waited.await.ok().flatten();
         token = first_frame.as_deref();
+        // Whose address was banned while this one said nothing may not go on guessing.
+        if request.caller.as_ref().is_some_and(|caller| sessions.limits.admit(caller, clock::now()).is_err()) {
+            return Err(Refusal::Unavailable);
+        }
     }
     sessions.verifier.identify(token, clock::now()).await
 }

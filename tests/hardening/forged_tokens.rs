@@ -255,6 +255,7 @@ async fn a_public_key_is_never_taken_for_a_secret() {
 /// Keys of a published set (JWKS) used for what they are not for: a public key as a secret, a secret that stands there by
 /// mistake, a key for encryption, one key in the name of another, a name that leads elsewhere.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn a_key_of_a_published_set_verifies_what_it_is_for_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     openssl(folder.path(), "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem");

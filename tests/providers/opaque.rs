@@ -73,13 +73,13 @@ async fn a_provider_is_asked_as_rfc_7662_says_in_this_services_own_name() {
         let running =
             run(IntrospectionSettings { question: Question::Introspect(credentials), ..settings(&provider.url("/i")) });
         assert_eq!(running.outcome("good-u1").await, "u1");
-        assert_eq!(running.outcome("b&d token=good-u2").await, "EXPIRED_TOKEN");
+        assert_eq!(running.outcome("b&d%token=good-u2").await, "EXPIRED_TOKEN");
         let requests = provider.requests();
         let [.., first, second] = &requests[..] else { panic!("{requests:?}") };
         assert!(first.starts_with("POST /i HTTP/1.1\r\n") && first.contains(header), "{first}");
         assert!(first.contains("content-type: application/x-www-form-urlencoded"), "{first}");
         assert!(first.ends_with("\r\n\r\ntoken=good-u1&token_type_hint=access_token"), "{first}");
-        assert!(second.contains("token=b%26d+token%3Dgood-u2&"), "{second}");
+        assert!(second.contains("token=b%26d%25token%3Dgood-u2&"), "{second}");
     }
 }
 
@@ -91,6 +91,8 @@ async fn a_plain_provider_is_shown_the_token_itself() {
             Some("good") => Reply::json(&json!({"user": {"pk": 7}, "name": "Ada"})),
             Some("unnamed") => Reply::json(&json!({"name": "Ada"})),
             Some("forbidden") => Reply::status(403),
+            // As a proxy before the provider says of a header that is too long.
+            Some(long) if long.len() > 1000 => Reply::status(400),
             _ => Reply::status(401),
         }
     });
@@ -103,9 +105,14 @@ async fn a_plain_provider_is_shown_the_token_itself() {
         ("forbidden", "EXPIRED_TOKEN"),
         ("unnamed", "later"),
         ("good\r\nX-Injected: 1", "INVALID_TOKEN"),
+        ("good ", "INVALID_TOKEN"),
     ] {
         assert_eq!(running.outcome(token).await, expected, "{token}");
     }
+    for n in 0..10 {
+        assert_eq!(running.outcome(&format!("{}{n}", "x".repeat(2000))).await, "INVALID_TOKEN");
+    }
+    assert_eq!(running.metric(OPEN), 0, "what it says of one token says nothing of others");
     assert!(provider.requests().iter().all(|request| request.starts_with("GET /me") && !request.contains("Injected")));
 }
 
