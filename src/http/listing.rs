@@ -42,8 +42,12 @@ enum StatusFilter {
 /// Answers one request.
 ///
 /// # Errors
-/// 400 for an option with an impossible value.
+/// 400 for an option with an impossible value; 503 while memory is short.
 pub(super) fn tasks(context: &Context, head: &Head, identity: &Identity) -> Result<Response, HttpError> {
+    // A slow reader of a long answer is what memory may be short of.
+    if *context.overloaded.borrow() {
+        return Err(HttpError::overloaded());
+    }
     let filter = Filter::of(head)?;
     let wanted = |frame: &TaskFrame| filter.admits(&frame.task) && identity.may_watch(&frame.task);
     let newest = context.hub.newest(&filter.topics(identity), filter.skipped(), filter.limit, wanted);

@@ -189,8 +189,6 @@ where
             let context = context.clone();
             async move {
                 let outcome = match head.method {
-                    // A slow reader of a long answer is what memory may be short of.
-                    Method::GET | Method::HEAD if *context.overloaded.borrow() => Err(HttpError::overloaded()),
                     Method::GET | Method::HEAD => rest::identify(&context, &head)
                         .await
                         .and_then(|identity| handler(&context, &head, &segment, &identity)),

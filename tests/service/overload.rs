@@ -166,6 +166,7 @@ async fn when_memory_is_short_nothing_new_is_admitted_and_the_connected_go_on() 
     redis.cli(&["XADD", "taskcast:events", "*", "event", end]).await;
     connected.until_end_of("mine").await;
     assert_eq!(service.get("/api/v1/tasks/mine", "u1").await.0, 200);
+    assert_eq!(service.get("/api/v1/tasks", "u1").await.0, 503, "a long answer to a slow reader would take more");
 }
 
 /// Writes events to Redis over one connection, `per_tick` every 10 ms, until `stop` is dropped; how many.
