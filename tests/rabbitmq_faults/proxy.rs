@@ -19,6 +19,8 @@ pub struct Proxy {
     accepted: Arc<AtomicUsize>,
     /// Connections that the near end has not closed.
     held: watch::Receiver<usize>,
+    /// How often something came from the server.
+    heard: watch::Receiver<usize>,
     task: JoinHandle<()>,
 }
 
@@ -29,6 +31,7 @@ impl Proxy {
         let (dead_below, dead) = watch::channel(0);
         let accepted = Arc::new(AtomicUsize::new(0));
         let (held_told, held) = watch::channel(0);
+        let (heard_told, heard) = watch::channel(0);
         let numbers = accepted.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -45,13 +48,14 @@ impl Proxy {
                 held_told.send_modify(|held| *held += 1);
                 let told = held_told.clone();
                 tokio::spawn(async move {
-                    forward(near_in, far_out, dead_up).await;
+                    forward(near_in, far_out, dead_up, || ()).await;
                     told.send_modify(|held| *held -= 1);
                 });
-                tokio::spawn(forward(far_in, near_out, dead_down));
+                let told = heard_told.clone();
+                tokio::spawn(forward(far_in, near_out, dead_down, move || told.send_modify(|heard| *heard += 1)));
             }
         });
-        Self { port, dead_below, accepted, held, task }
+        Self { port, dead_below, accepted, held, heard, task }
     }
 
     pub fn url(&self) -> String {
@@ -75,6 +79,10 @@ impl Proxy {
     pub fn held(&self) -> watch::Receiver<usize> {
         self.held.clone()
     }
+
+    pub fn heard(&self) -> watch::Receiver<usize> {
+        self.heard.clone()
+    }
 }
 
 impl Drop for Proxy {
@@ -84,11 +92,17 @@ impl Drop for Proxy {
 }
 
 /// Ends with the near end, and takes the other direction with it.
-async fn forward(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, is_dead: impl Fn() -> bool) {
+async fn forward(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    is_dead: impl Fn() -> bool,
+    passed_on: impl Fn(),
+) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if !is_dead() && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
+        passed_on();
     }
 }
