@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod proto;
+pub mod settled;
 
 pub mod metrics;
 pub mod tls;

@@ -12,6 +12,7 @@ use std::{
 
 /// The modules of src/, lowest first. `crate::` points only to a lower layer.
 const LAYERS: &[&[&str]] = &[
+    &["settled"],
     &["clock", "proto", "metrics", "tls"],
     &["log", "auth", "hub", "limits"],
     &["input", "session"],

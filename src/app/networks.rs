@@ -11,6 +11,7 @@ use crate::{
     config::{NOBODY, NetworkFiles, read_networks},
     limits::{Limits, Lists, Networks},
     metrics::Metrics,
+    settled::{Settled, Sight},
 };
 
 const READ_INTERVAL: Duration = Duration::from_secs(2);
@@ -18,11 +19,9 @@ const READ_INTERVAL: Duration = Duration::from_secs(2);
 /// One file, and what was last known of it.
 struct File {
     path: PathBuf,
-    last: Result<Networks, String>,
+    content: Settled<Result<Networks, String>>,
     /// The last that could be read.
     good: Networks,
-    /// Read once: a file may be met while it is being written, so it counts once it has been read twice alike.
-    seen: Option<Result<Networks, String>>,
     may_be_empty: bool,
 }
 
@@ -30,8 +29,8 @@ struct File {
 pub(super) async fn run(files: NetworkFiles, limits: Limits, metrics: Arc<Metrics>, stop: CancellationToken) {
     let NetworkFiles { fixed, allow, deny } = files;
     let file = |(path, good): (PathBuf, Networks), may_be_empty| {
-        let last = Ok(good.clone());
-        File { path, last, good, seen: None, may_be_empty }
+        let content = Settled::new(Ok(good.clone()));
+        File { path, content, good, may_be_empty }
     };
     let (mut allow, mut deny) = (allow.map(|allow| file(allow, false)), deny.map(|deny| file(deny, true)));
     if allow.is_none() && deny.is_none() {
@@ -65,11 +64,11 @@ async fn reread(file: &mut Option<File>, metrics: &Metrics) -> bool {
                 if networks.is_empty() && !file.may_be_empty { Err(NOBODY.to_owned()) } else { Ok(networks) }
             },
         );
-    let is_settled = file.seen.replace(read.clone()).is_some_and(|seen| seen == read);
-    if file.last == read || !is_settled {
+    if file.content.look(read) != Sight::Taken {
         return false;
     }
-    match &read {
+    let taken = file.content.taken();
+    match taken {
         Ok(networks) => file.good = networks.clone(),
         Err(why) => tracing::error!(
             path = %file.path.display(),
@@ -77,8 +76,7 @@ async fn reread(file: &mut Option<File>, metrics: &Metrics) -> bool {
             "a list of networks cannot be read; what it last said holds. Mend the file: a network in each line"
         ),
     }
-    let is_good = read.is_ok();
-    file.last = read;
+    let is_good = taken.is_ok();
     metrics.networks_reloaded(is_good);
     is_good
 }
@@ -97,16 +95,15 @@ mod tests {
         std::fs::write(&path, "192.0.2.1\n").unwrap();
         let metrics = Arc::new(Metrics::new("memory"));
         let mut allow = Some(File {
-            last: read_networks(&path),
+            content: Settled::new(read_networks(&path)),
             good: read_networks(&path).unwrap(),
             path: path.clone(),
-            seen: None,
             may_be_empty: false,
         });
         std::fs::write(&path, "# nobody\n").unwrap();
         assert!(!reread(&mut allow, &metrics).await && !reread(&mut allow, &metrics).await);
         let file = allow.as_ref().unwrap();
-        assert!(file.last.is_err() && file.good == Networks::read("192.0.2.1").unwrap());
+        assert!(file.content.taken().is_err() && file.good == Networks::read("192.0.2.1").unwrap());
         std::fs::write(&path, "192.0.2.2\n").unwrap();
         assert!(!reread(&mut allow, &metrics).await, "it may be being written");
         assert!(reread(&mut allow, &metrics).await);

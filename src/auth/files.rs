@@ -12,10 +12,12 @@ use std::{
     time::Duration,
 };
 
-use crate::metrics::{KeyRefresh, KeySource, Metrics};
+use crate::{
+    metrics::{KeyRefresh, KeySource, Metrics},
+    settled::{Settled, Sight},
+};
 
-/// How often files are looked at. What has changed counts once two looks in a row saw the same, as it may be half
-/// written.
+/// How often files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A longer file holds no keys.
@@ -46,10 +48,8 @@ pub(super) struct Watch {
 /// One file, as it was when it was looked at.
 pub(super) struct Watched {
     path: PathBuf,
-    /// What was taken, or refused.
-    taken: Content,
-    /// What the last look saw.
-    seen: Content,
+    /// Taken or refused.
+    content: Settled<Content>,
 }
 
 impl Watch {
@@ -70,20 +70,14 @@ impl Watched {
     /// Looks for the first time. Whoever takes what is in the files does it after this, so that no change is missed.
     pub fn all(paths: Vec<PathBuf>) -> Vec<Self> {
         let first = |path: PathBuf| {
-            let content = read(&path);
-            Self { path, taken: content.clone(), seen: content }
+            let content = Settled::new(read(&path));
+            Self { path, content }
         };
         paths.into_iter().map(first).collect()
     }
 
     fn look(&mut self) -> bool {
-        let now = read(&self.path);
-        let settled = now == self.seen && now != self.taken;
-        if settled {
-            self.taken.clone_from(&now);
-        }
-        self.seen = now;
-        settled
+        self.content.look(read(&self.path)) == Sight::Taken
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     Files, Pem,
     identity::{Unfit, expires_at_s, identity},
 };
+use crate::settled::{Settled, Sight};
 
 /// Plain bytes that wait to be encrypted, and as many encrypted ones that wait for the kernel, about: what a connection
 /// whose peer does not read may hold here. The library's own limit is 64 KiB.
@@ -34,9 +35,7 @@ pub struct Certificate {
     files: Files,
     held: Arc<Held>,
     /// What was judged last, good or not.
-    judged: Pem,
-    /// What the files held at the last look.
-    seen: Pem,
+    judged: Settled<Pem>,
 }
 
 /// Speaks the listener's part. Cheap to clone.
@@ -78,7 +77,7 @@ impl Certificate {
         let pem = files.read()?;
         let key = identity(&pem, &aws_lc_rs::default_provider()).map_err(|unfit| in_words(&files, &unfit))?;
         let held = Arc::new(Held(RwLock::new(Arc::new(key))));
-        Ok(Self { files, held, judged: pem.clone(), seen: pem })
+        Ok(Self { files, held, judged: Settled::new(pem) })
     }
 
     /// For a listener. It follows this certificate.
@@ -114,18 +113,14 @@ impl Certificate {
         self.settle(pem, |pem| identity(pem, &aws_lc_rs::default_provider()).map_err(|unfit| in_words(&files, &unfit)))
     }
 
-    /// Judges what has not been judged yet once it is the same for two looks in a row.
+    /// Judges what has not been judged yet, once it has settled.
     fn settle(&mut self, pem: Pem, judge: impl FnOnce(&Pem) -> Result<CertifiedKey, String>) -> Look {
-        if pem != self.seen {
-            self.seen = pem;
-            return if self.seen == self.judged { Look::Same } else { Look::Changing };
+        match self.judged.look(pem) {
+            Sight::Same => return Look::Same,
+            Sight::Changing => return Look::Changing,
+            Sight::Taken => {}
         }
-        if pem == self.judged {
-            return Look::Same;
-        }
-        let judgement = judge(&pem);
-        self.judged = pem;
-        match judgement {
+        match judge(self.judged.taken()) {
             Ok(key) => {
                 *self.held.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
                 Look::Replaced
