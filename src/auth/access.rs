@@ -1,7 +1,16 @@
 //! The access function: pure, without a clock, asked for every task before every delivery.
 
-use super::Identity;
+use super::{Identity, Rights};
 use crate::proto::{Task, Topic};
+
+impl Rights {
+    /// Everything that the token names one by one.
+    fn named(&self) -> impl Iterator<Item = Topic> {
+        let tasks = self.tasks.iter().cloned().map(Topic::Task);
+        let roots = self.roots.iter().cloned().map(Topic::Root);
+        tasks.chain(roots).chain(self.tags.iter().map(|tag| Topic::Tag(tag.as_str().into())))
+    }
+}
 
 impl Identity {
     /// The access function: may this caller watch this task? Asked for every task before every delivery.
@@ -64,9 +73,7 @@ impl Identity {
         }
         let mut sources: Vec<Topic> = topics.iter().filter(is_whole).cloned().collect();
         let own = self.user.iter().filter(|_| rights.own).cloned().map(Topic::Owner);
-        let named = rights.tasks.iter().cloned().map(Topic::Task).chain(rights.roots.iter().cloned().map(Topic::Root));
-        let tagged = rights.tags.iter().map(|tag| Topic::Tag(tag.as_str().into()));
-        let others: Vec<Topic> = own.chain(named).chain(tagged).filter(|topic| !sources.contains(topic)).collect();
+        let others: Vec<Topic> = own.chain(rights.named()).filter(|topic| !sources.contains(topic)).collect();
         sources.extend(others);
         Some(sources)
     }
@@ -82,10 +89,7 @@ impl Identity {
         if rights.all {
             return vec![Topic::All];
         }
-        let tasks = rights.tasks.iter().cloned().map(Topic::Task);
-        let roots = rights.roots.iter().cloned().map(Topic::Root);
-        let tags = rights.tags.iter().map(|tag| Topic::Tag(tag.as_str().into()));
-        tasks.chain(roots).chain(tags).collect()
+        rights.named().collect()
     }
 
     /// May this caller ask to cancel this task?

@@ -5,7 +5,11 @@ use std::{io, sync::Arc};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::{Failure, arguments, complain, print};
+use super::{
+    Failure,
+    arguments::{self, Common},
+    complain, print,
+};
 use crate::{
     config,
     input::Publisher,
@@ -81,18 +85,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let settings = config::load_log(&arguments::sources(&arguments.common))?;
-    let kind = match settings.backend {
-        Backend::Memory => {
-            let text = "the log in memory lives within a running service: publish with POST /api/v1/events, or name \
-                        another log with --log redis://… or --log amqp://…";
-            return Err(Failure::Other(text.to_owned()));
-        }
-        Backend::Redis { .. } => "redis",
-        Backend::Amqp { .. } => "amqp",
-    };
-    let metrics = Arc::new(Metrics::new(kind));
-    let publisher = Publisher::new(Log::open(settings, Arc::clone(&metrics))?);
+    let publisher = publisher(&arguments.common, "publish with POST /api/v1/events")?;
     if arguments.task_id.as_deref() == Some("-") {
         return publish_lines(&publisher).await;
     }
@@ -103,6 +96,23 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let event = decode(&bytes).map_err(|malformed| explain(&malformed))?;
     publish(&publisher, &[event]).await?;
     Ok(0)
+}
+
+/// Appends to the log that these arguments name. The one in memory cannot be reached from here: `instead` says what can be
+/// done.
+pub(super) fn publisher(common: &Common, instead: &str) -> Result<Publisher, Failure> {
+    let settings = config::load_log(&arguments::sources(common))?;
+    let kind = match settings.backend {
+        Backend::Memory => {
+            return Err(Failure::Other(format!(
+                "the log in memory lives within a running service: {instead}, or name another log with --log redis://… or \
+                 --log amqp://…"
+            )));
+        }
+        Backend::Redis { .. } => "redis",
+        Backend::Amqp { .. } => "amqp",
+    };
+    Ok(Publisher::new(Log::open(settings, Arc::new(Metrics::new(kind)))?))
 }
 
 /// The event that the flags describe; what is wrong with it, decoding says.

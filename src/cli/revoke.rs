@@ -1,15 +1,10 @@
 //! `taskcast revoke`: appends a revocation to the configured log, and prints where it stands in it.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
-use super::{Failure, arguments, print};
+use super::{Failure, arguments, print, publish::publisher};
 use crate::{
-    clock, config,
-    input::Publisher,
-    log::{Backend, Log},
-    metrics::Metrics,
+    clock,
     proto::{Revocation, Revoked},
 };
 
@@ -33,18 +28,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let settings = config::load_log(&arguments::sources(&arguments.common))?;
-    let kind = match settings.backend {
-        Backend::Memory => {
-            let text = "the log in memory lives within a running service: revoke with POST /api/v1/revocations, or name \
-                        another log with --log redis://… or --log amqp://…";
-            return Err(Failure::Other(text.to_owned()));
-        }
-        Backend::Redis { .. } => "redis",
-        Backend::Amqp { .. } => "amqp",
-    };
     let revocation = revocation(arguments, clock::now().unix_ms)?;
-    let publisher = Publisher::new(Log::open(settings, Arc::new(Metrics::new(kind)))?);
+    let publisher = publisher(&arguments.common, "revoke with POST /api/v1/revocations")?;
     let position = publisher.revoke(&revocation).await.map_err(|error| error.detail)?;
     print(&position.map_or("confirmed\n".to_owned(), |position| format!("{position}\n")));
     Ok(0)

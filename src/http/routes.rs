@@ -35,7 +35,7 @@ pub(super) struct Route(pub &'static str);
 type Routes = BoxedFilter<(Response,)>;
 
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
-const PUBLISH_METHODS: &str = "POST, OPTIONS";
+const POST_METHODS: &str = "POST, OPTIONS";
 
 /// Everything on the public listener. `tracker` counts the sessions of upgraded connections.
 pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
@@ -201,6 +201,21 @@ where
         .boxed()
 }
 
+/// A route of the API that only takes; `taken` is not begun for any other method.
+async fn post(
+    route: &'static str,
+    context: &Context,
+    head: &Head,
+    taken: impl Future<Output = Result<Response, HttpError>>,
+) -> Response {
+    let outcome = match head.method {
+        Method::POST => taken.await,
+        Method::OPTIONS => Ok(cors::preflight(POST_METHODS)),
+        _ => Err(HttpError::method_not_allowed(POST_METHODS)),
+    };
+    cors::decorate(&context.settings.origins, head, answer(route, outcome))
+}
+
 fn publish(context: &Context) -> Routes {
     let context = context.clone();
     warp::path!("api" / "v1" / "events")
@@ -208,14 +223,7 @@ fn publish(context: &Context) -> Routes {
         .and(warp::body::stream())
         .then(move |head: Head, body| {
             let context = context.clone();
-            async move {
-                let outcome = match head.method {
-                    Method::POST => events::publish(&context, &head, body).await,
-                    Method::OPTIONS => Ok(cors::preflight(PUBLISH_METHODS)),
-                    _ => Err(HttpError::method_not_allowed(PUBLISH_METHODS)),
-                };
-                cors::decorate(&context.settings.origins, &head, answer("/api/v1/events", outcome))
-            }
+            async move { post("/api/v1/events", &context, &head, events::publish(&context, &head, body)).await }
         })
         .boxed()
 }
@@ -227,14 +235,7 @@ fn revoke(context: &Context) -> Routes {
         .and(warp::body::stream())
         .then(move |head: Head, body| {
             let context = context.clone();
-            async move {
-                let outcome = match head.method {
-                    Method::POST => revocations::revoke(&context, &head, body).await,
-                    Method::OPTIONS => Ok(cors::preflight(PUBLISH_METHODS)),
-                    _ => Err(HttpError::method_not_allowed(PUBLISH_METHODS)),
-                };
-                cors::decorate(&context.settings.origins, &head, answer("/api/v1/revocations", outcome))
-            }
+            async move { post("/api/v1/revocations", &context, &head, revocations::revoke(&context, &head, body)).await }
         })
         .boxed()
 }

@@ -116,8 +116,7 @@ impl Target {
     /// The sum of a metric's series whose text holds `part`.
     pub async fn metric(&self, part: &str) -> u64 {
         let (_, text) = self.operations("/metrics").await;
-        let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
-        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        crate::support::metric(&text, part)
     }
 
     pub async fn publish(&self, events: &Value) {

@@ -44,9 +44,7 @@ impl Running {
 
     /// The sum of a metric's series whose text holds `part`.
     pub fn metric(&self, part: &str) -> u64 {
-        let text = self.metrics.render().unwrap();
-        let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
-        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        crate::support::metric(&self.metrics.render().unwrap(), part)
     }
 }
 

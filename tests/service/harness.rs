@@ -104,8 +104,7 @@ impl Service {
     /// The sum, in whole numbers, of a metric's series whose text holds `part`.
     pub async fn metric(&self, part: &str) -> u64 {
         let (_, text) = self.operations("/metrics").await;
-        let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
-        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        support::metric(&text, part)
     }
 
     pub async fn get(&self, path: &str, user: &str) -> (u16, Value) {

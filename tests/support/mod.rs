@@ -18,3 +18,9 @@ pub fn install_crypto() {
     // Fails when another test of this binary was first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
+
+/// The sum, in whole numbers, of a metric's series whose text holds `part`.
+pub fn metric(text: &str, part: &str) -> u64 {
+    let series = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
+    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+}
