@@ -108,3 +108,18 @@ fn how_long_others_wait_while_crowds_come_and_go() {
     println!("{CROWD} join in {join:?} and leave in {leave:?}");
     println!("delivery to another: {quiet:?} when quiet, {crowded:?} meanwhile");
 }
+
+#[test]
+fn nobody_is_looked_for_under_a_kind_of_topic_that_nobody_watches() {
+    let hub = hub_with(settings());
+    hub.apply(&[arrival(1, progress("t", "u1", 1.0))], LATE);
+    let mailboxes = crowd();
+    let of_nobody = locks_taken(|| hub.apply(&[arrival(2, progress("t", "u1", 2.0))], LATE));
+    let watch = hub.watch(Topic::Owner(user("another")), &mailboxes[0]);
+    let of_owners = locks_taken(|| hub.apply(&[arrival(3, progress("t", "u1", 3.0))], LATE));
+    let _tasks = hub.watch(Topic::Task(id("another")), &mailboxes[1]);
+    let of_tasks_too = locks_taken(|| hub.apply(&[arrival(4, progress("t", "u1", 4.0))], LATE));
+    hub.unwatch(&watch);
+    let of_tasks = locks_taken(|| hub.apply(&[arrival(5, progress("t", "u1", 5.0))], LATE));
+    assert_eq!([of_nobody, of_owners, of_tasks_too, of_tasks], [0, 1, 2, 1]);
+}

@@ -148,6 +148,7 @@ pub(super) fn shrink<K: Hash + Eq, V>(map: &mut HashMap<K, V>) {
 }
 
 /// A topic as the key of a table, found by its name.
+#[derive(Debug)]
 pub(super) struct Key(Topic);
 
 impl From<TopicName<'_>> for Key {

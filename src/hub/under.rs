@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::names::heard;
+use super::names::{Key, Named, TopicName, heard};
 use crate::proto::{Task, Topic};
 
 /// What is watched, and a part of everything that holds all of it that is to be found.
@@ -20,14 +20,16 @@ pub struct Under {
 struct Among {
     sources: Vec<Topic>,
     /// The topics, since there may be hundreds of them, and thousands of tasks to look at.
-    wanted: HashSet<Topic>,
+    wanted: HashSet<Key>,
 }
 
 impl Under {
     /// Tasks under `topics`, as far as they are also under one of `among`.
     #[must_use]
     pub fn among(topics: Vec<Topic>, among: Option<Vec<Topic>>) -> Self {
-        let among = among.map(|sources| Arc::new(Among { sources, wanted: topics.iter().cloned().collect() }));
+        let among = among.map(|sources| {
+            Arc::new(Among { sources, wanted: topics.iter().map(|topic| TopicName::from(topic).into()).collect() })
+        });
         Self { topics, among }
     }
 
@@ -54,7 +56,7 @@ impl Under {
     #[must_use]
     pub fn has(&self, task: &Task) -> bool {
         let Some(among) = &self.among else { return true };
-        heard(task).any(|name| among.wanted.contains(&name.to_topic()))
+        heard(task).any(|name| among.wanted.contains(&name as &dyn Named))
     }
 }
 
