@@ -58,7 +58,8 @@ pub(super) async fn run(revocations: Revocations, metrics: Arc<Metrics>, stop: C
             // However many came since: whoever is asked looks at all of them.
             () = revocations.changed() => {
                 ask(&revocations).await;
-                tokio::time::sleep(PAUSE).await;
+                // Time is what is wanted: what comes meanwhile is asked about in one go.
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
             _ = sweep.tick() => metrics.revocations_held(revocations.let_go(clock::now().unix_ms)),
         }

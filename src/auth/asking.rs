@@ -4,13 +4,14 @@
 //! Refuses to know: who holds.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
 
-use super::{Identity, Refusal, Verifier};
+use super::{Identity, Refusal, Verifier, answers::TokenDigest};
 use crate::clock;
 
 /// Holders that are looked at in one go; then others have a turn.
@@ -20,20 +21,37 @@ const PART: usize = 256;
 /// meanwhile, and all who are told come back at once, to a door that is closed.
 const SILENT_ROUNDS_MAX: u32 = 5;
 
-/// Since when a provider has not answered.
+/// Of which tokens a provider says nothing, and since when. It may be silent about one, and answer for all others.
 #[derive(Default)]
-struct Silence(Mutex<Option<Instant>>);
+struct Silence(Mutex<Rounds>);
+
+#[derive(Default)]
+struct Rounds {
+    /// As of the round before.
+    before: HashMap<TokenDigest, Instant>,
+    /// As of this one: who is not asked about any more is forgotten with it.
+    now: HashMap<TokenDigest, Instant>,
+}
 
 impl Silence {
-    /// How long it has lasted with this answer.
-    fn after(&self, answer: &Result<Identity, Refusal>, now: Instant) -> Duration {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> MutexGuard<'_, Rounds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it has lasted, with this answer.
+    fn after(&self, token: &str, answer: &Result<Identity, Refusal>, now: Instant) -> Duration {
         if !matches!(answer, Err(Refusal::Unavailable)) {
-            *since = None;
-        } else if since.is_none() {
-            *since = Some(now);
+            return Duration::ZERO;
         }
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let mut rounds = self.lock();
+        let token = TokenDigest::of(token);
+        let since = rounds.before.get(&token).copied().unwrap_or(now);
+        now.saturating_duration_since(*rounds.now.entry(token).or_insert(since))
+    }
+
+    fn end_round(&self) {
+        let mut rounds = self.lock();
+        rounds.before = std::mem::take(&mut rounds.now);
     }
 }
 
@@ -43,7 +61,7 @@ pub(super) async fn run(verifier: Verifier, every: Duration, at_a_time: usize) {
     let ask = async |holder: std::sync::Arc<dyn super::Holder>| {
         let Some(token) = holder.opaque_token() else { return };
         let answer = verifier.identify(Some(token.as_str()), clock::now()).await;
-        let silent_for = silence.after(&answer, clock::now().instant);
+        let silent_for = silence.after(token.as_str(), &answer, clock::now().instant);
         if !matches!(answer, Err(Refusal::Unavailable)) || silent_for >= every * SILENT_ROUNDS_MAX {
             holder.on_asked(&token, answer);
         }
@@ -60,5 +78,34 @@ pub(super) async fn run(verifier: Verifier, every: Duration, at_a_time: usize) {
             }
             tokio::task::yield_now().await;
         }
+        silence.end_round();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_may_be_silent_about_one_token_and_answer_for_others() {
+        let silence = Silence::default();
+        let round = Duration::from_secs(60);
+        let (good, none) = (Ok(Identity::default()), Err(Refusal::Unavailable));
+        let began = clock::now().instant;
+        for number in 0..4 {
+            let now = began + round * number;
+            assert_eq!(silence.after("dead", &none, now), round * number);
+            // Two connections with one token.
+            assert_eq!(silence.after("dead", &none, now), round * number);
+            assert_eq!(silence.after("other", &good, now), Duration::ZERO);
+            silence.end_round();
+        }
+        assert_eq!(silence.after("dead", &good, began + round * 4), Duration::ZERO);
+        silence.end_round();
+        assert_eq!(silence.after("dead", &none, began + round * 5), Duration::ZERO, "it has answered meanwhile");
+        silence.end_round();
+        silence.end_round();
+        let rounds = silence.lock();
+        assert!(rounds.before.is_empty() && rounds.now.is_empty(), "who left is forgotten");
     }
 }
