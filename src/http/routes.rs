@@ -251,8 +251,10 @@ fn pages(context: &Context) -> Routes {
         .unify()
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
         .unify();
+    let client = warp::path!("client.js").and(head());
+    let client = client.map(|head: Head| answer("/client.js", page::client(&head))).boxed();
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(files).unify().or(icon).unify().boxed()
+    index.or(files).unify().or(client).unify().or(icon).unify().boxed()
 }
 
 fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
