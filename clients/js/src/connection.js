@@ -603,7 +603,8 @@ export class Connection {
   #subscribe(key) {
     const selector = this.#wanted.get(key);
     const channel = this.#channel;
-    if (!selector || !channel?.send || this.#subscribed.has(key)) return;
+    if (!selector || !channel || this.#subscribed.has(key)) return;
+    if (!channel.send) return this.#cannotSubscribe(key, selector);
     this.#subscribed.add(key);
     this.request({ type: "subscribe", ...selector }).catch((error) => {
       if (this.#channel !== channel) return;
@@ -617,6 +618,13 @@ export class Connection {
       (answer) => { if (answer.task === null && this.#channel === channel) this.#sink.remove(id); },
       () => {},
     );
+  }
+
+  /** A task may well be one that the address shows, once it is there. Of a group or a tag nobody could tell what is missing. */
+  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ { task_id: id }) {
+    if (id !== undefined) return;
+    const message = "server-sent events have no subscriptions: give the client the group as its scope, or watch: 'all'";
+    this.#sink.refused(key, new TaskcastError("UNSUPPORTED", message));
   }
 
   /** A token to share names nobody; other tokens say what their address shows, if they say anything. */

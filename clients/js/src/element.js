@@ -218,9 +218,9 @@ function write(node, text) {
 const statusText = (status) => status.replace("_", " ");
 
 function durationText(seconds) {
-  if (seconds < 60) return `about ${Math.max(1, Math.round(seconds))} seconds`;
-  if (seconds < 3600) return `about ${Math.round(seconds / 60)} minutes`;
-  return `about ${Math.round(seconds / 3600)} hours`;
+  const [amount, unit] = seconds < 60 ? [seconds, "second"] : seconds < 3600 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  const whole = Math.max(1, Math.round(amount));
+  return `about ${whole} ${unit}${whole === 1 ? "" : "s"}`;
 }
 
 if (globalThis.customElements && !customElements.get("task-progress")) customElements.define("task-progress", TaskProgressElement);

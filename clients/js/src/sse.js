@@ -16,7 +16,8 @@ export function openServerSentEvents(base, { path, query, token }, ears) {
   address.search = query.toString();
   const abort = new AbortController();
   /** @type {Record<string, string>} */
-  const headers = { accept: "text/event-stream" };
+  // Not `text/event-stream` by name: an EventSource has to be refused in a stream, and others by a status.
+  const headers = { accept: "*/*" };
   if (token !== null) headers.authorization = `Bearer ${token}`;
   let isClosed = false;
   const end = (/** @type {import("./connection.js").End} */ how) => {
@@ -40,7 +41,9 @@ async function listen(address, headers, signal, ears, end) {
   const isStream = answer.headers.get("content-type")?.startsWith("text/event-stream");
   if (answer.status !== 200 || !isStream || !answer.body) return end(await refusalOf(answer));
   ears.onOpen();
-  let last = {};
+  let last;
+  let isDraining = false;
+  let retryAfterMs = 0;
   const read = parser((data) => {
     let message;
     try {
@@ -48,9 +51,10 @@ async function listen(address, headers, signal, ears, end) {
     } catch {
       return;
     }
-    last = message;
+    last = message?.type;
+    isDraining ||= last === "server_draining";
     ears.onMessage(message);
-  });
+  }, (retry) => { retryAfterMs = retry; });
   const decoder = new TextDecoder();
   const reader = answer.body.getReader();
   for (;;) {
@@ -59,8 +63,11 @@ async function listen(address, headers, signal, ears, end) {
     ears.onHeard?.();
     if (!read(decoder.decode(value, { stream: true }))) return end({ code: 1009, reason: "too long an event was sent" });
   }
-  // There are no close codes here: the last word tells.
-  end({ code: last?.type === "authentication_error" ? 4001 : last?.type === "server_draining" ? 1012 : 1006 });
+  // There are no close codes here: what was said before tells.
+  if (last === "authentication_error") return end({ code: 4001 });
+  if (isDraining) return end({ code: 1012 });
+  // A stream of nothing but an error is a refusal that could not be a status.
+  end(last === "error" ? { code: 1013, retryAfterMs } : { code: 1006 });
 }
 
 /** Status codes as the closes that mean the same. */
@@ -78,9 +85,10 @@ async function refusalOf(answer) {
 /**
  * Takes the stream apart, as the HTML standard has it; only what this service sends is looked at.
  * @param {(data: string) => void} onData
+ * @param {(ms: number) => void} [onRetry]
  * @returns {(text: string) => boolean} false when an event is too long
  */
-export function parser(onData) {
+export function parser(onData, onRetry = () => {}) {
   let rest = "";
   /** @type {string[]} */
   let data = [];
@@ -98,7 +106,7 @@ export function parser(onData) {
       } else if (line === "data" || line.startsWith("data:")) {
         data.push(line.slice(line[5] === " " ? 6 : 5));
         held += line.length;
-      }
+      } else if (/^retry: ?\d+$/.test(line)) onRetry(Number(line.slice(6)));
     }
     return held + rest.length <= EVENT_MAX_CHARACTERS;
   };

@@ -144,9 +144,32 @@ describe("server-sent events", () => {
     assert.equal(requests[1].url.searchParams.get("cursor"), "c1");
   });
 
-  it("cannot be asked anything, and say so", async () => {
+  it("that drain are come back to in their turn, also when more was told after", async () => {
     const client = await listening();
     await requests[0].greet();
+    await requests[0].tell({ type: "server_draining", reconnect_after_ms: 500 });
+    await requests[0].tell(frame("t1"));
+    await pass(500);
+    await requests[0].end();
+    assert.match(client.connection.current.reason, /restarts/);
+    await pass(100);
+    assert.equal(requests.length, 2);
+  });
+
+  it("that are nothing but a refusal are waited for as long as it says", async () => {
+    const client = await listening();
+    await requests[0].write('retry: 9000\n\ndata: {"type":"error","error_code":"LIMIT_REACHED","message":"full"}\n\n');
+    await requests[0].end();
+    assert.equal(client.connection.current.nextTryAt - Date.now(), 9_000);
+  });
+
+  it("cannot be asked anything, and say so", async () => {
+    const client = await listening();
+    const group = client.tasks({ root: "r" });
+    group.subscribe(() => {});
+    client.task("t1").subscribe(() => {});
+    await requests[0].greet();
+    assert.deepEqual([group.error.code, client.task("t1").error], ["UNSUPPORTED", null]);
     await assert.rejects(client.task("t1").cancel(), { code: "UNSUPPORTED" });
   });
 
