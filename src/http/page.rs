@@ -24,8 +24,8 @@ pub(super) struct Asset {
 pub(super) const INDEX: Asset =
     Asset { content_type: "text/html; charset=utf-8", content: include_str!("page/index.html") };
 pub(super) const APP: Asset = script(include_str!("page/app.js"));
-pub(super) const CONNECTION: Asset = script(include_str!("page/connection.js"));
 pub(super) const TASKS: Asset = script(include_str!("page/tasks.js"));
+pub(super) const TOKEN: Asset = script(include_str!("page/token.js"));
 /// The browser client, as `clients/js` builds it.
 pub(super) const CLIENT: Asset = script(include_str!("../../clients/js/dist/client.js"));
 pub(super) const STYLE: Asset =

@@ -245,7 +245,7 @@ fn pages(context: &Context) -> Routes {
     let index = warp::path::end().and(head());
     let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
     let files = file("/app.js", warp::path!("app.js"), &page::APP)
-        .or(file("/connection.js", warp::path!("connection.js"), &page::CONNECTION))
+        .or(file("/token.js", warp::path!("token.js"), &page::TOKEN))
         .unify()
         .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
         .unify()

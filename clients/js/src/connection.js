@@ -319,6 +319,8 @@ export class Connection {
     this.#tokenless = setTimeout(async () => {
       if (!this.#options.getToken) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
       this.#tokenReason = "AUTH_REQUIRED";
+      // Asked for now; when the service then says the same, another one would be no better.
+      this.#isRenewed = true;
       const token = await this.#fetchToken().catch(() => null);
       if (this.#attempt !== attempt || this.#liveSince > 0) return;
       if (token === null) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));

@@ -391,6 +391,26 @@ describe("the token", () => {
     assert.equal(stateOf(client), "live");
   });
 
+  it("that nobody has is asked for once, and given on the open connection when there is one", async () => {
+    const reasons = [];
+    let token = null;
+    const client = new TaskcastClient({ getToken: ({ reason }) => { reasons.push(reason); return token; } });
+    client.connect();
+    await settle();
+    last().open();
+    await pass(1_500);
+    last().tell({ type: "authentication_error", error_code: "AUTH_REQUIRED", message: "no token came" });
+    last().end(4001);
+    await pass(60_000);
+    assert.deepEqual([reasons, sockets.length, stateOf(client)], [["initial", "AUTH_REQUIRED"], 1, "unauthorised"]);
+    client.restart();
+    await settle();
+    last().open();
+    token = "late";
+    await pass(1_500);
+    assert.deepEqual(last().sent, [{ type: "auth", token: "late" }]);
+  });
+
   it("of other rights comes without a cursor and without what the other one showed", async () => {
     const jwt = (claims) => `h.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.s`;
     const tokens = [jwt({ sub: "u1" }), jwt({ sub: "u1", taskcast: { watch: ["all"] } })];
