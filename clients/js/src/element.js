@@ -39,13 +39,29 @@ const Base = /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? class 
 
 export class TaskProgressElement extends Base {
   /** @type {TaskcastClient | null} */
-  static client = null;
+  static #shared = null;
+  /** @type {Set<TaskProgressElement>} */
+  static #connected = new Set();
   /** @type {import("../types/index.js").ClientOptions} */
   static options = {};
   static observedAttributes = ["task-id", "url", "label"];
 
   /** @type {Map<string, TaskcastClient>} */
   static #clients = new Map();
+
+  /** Of all that have none of their own. */
+  static get client() {
+    return TaskProgressElement.#shared;
+  }
+  static set client(client) {
+    TaskProgressElement.#shared = client;
+    for (const element of TaskProgressElement.#connected) element.#follow();
+    // A page's script may come after its elements; what they began with is not needed any more.
+    for (const [url, made] of client === null ? [] : TaskProgressElement.#clients) {
+      TaskProgressElement.#clients.delete(url);
+      made.close();
+    }
+  }
 
   /** @type {TaskcastClient | null} */
   #client = null;
@@ -80,11 +96,13 @@ export class TaskProgressElement extends Base {
   }
 
   connectedCallback() {
+    TaskProgressElement.#connected.add(this);
     this.#build();
     this.#follow();
   }
 
   disconnectedCallback() {
+    TaskProgressElement.#connected.delete(this);
     this.#stop();
     this.#stop = () => {};
     this.#handle = null;
@@ -92,7 +110,8 @@ export class TaskProgressElement extends Base {
   }
 
   attributeChangedCallback(name, before, now) {
-    if (before === now || !this.isConnected) return;
+    // While a page is parsed attributes come first.
+    if (before === now || !this.isConnected || !this.#parts) return;
     if (name === "label") this.#draw();
     else this.#follow();
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 
-import "./dom.mjs";
+import { window } from "./dom.mjs";
 
 const { TaskcastClient } = await import("../src/index.js");
 const { TaskProgressElement } = await import("../src/element.js");
@@ -130,7 +130,29 @@ describe("<task-progress>", () => {
     assert.notEqual(last(), socket);
   });
 
+  it("works when it was in the page before its script, and takes the client that comes later", async () => {
+    const own = last();
+    element.remove();
+    TaskProgressElement.client = null;
+    const place = document.body.appendChild(document.createElement("div"));
+    const complaints = [];
+    window.addEventListener("error", ({ message }) => complaints.push(message), { once: true });
+    place.innerHTML = '<task-progress task-id="t9" label="Early"></task-progress>';
+    await settle();
+    const early = last();
+    assert.notEqual(early, own);
+    TaskProgressElement.client = client;
+    await settle();
+    assert.equal(early.readyState, 3);
+    own.greet({ tasks: [task("t9", { progress: 7 })] });
+    const bar = place.firstChild.shadowRoot.querySelector("[part=track]");
+    assert.deepEqual([bar.getAttribute("aria-valuenow"), bar.getAttribute("aria-label")], ["7", "Early"]);
+    assert.deepEqual(complaints, []);
+    place.remove();
+  });
+
   it("shares one client with all others of the same address", async () => {
+    element.remove();
     TaskProgressElement.client = null;
     const before = sockets.length;
     const others = ["a", "b"].map((id) => {
