@@ -1,13 +1,15 @@
-// The client in a real browser, against a real service: loaded by a page of another site, which drops and restarts it many
-// times; what the page shows at the end is what was published, no bar ever went back, and there never were two sockets.
+// The client in a real browser, against a real service with a real Redis: loaded by a page of another site, which loses its
+// network and its service many times. At the end the page shows what was published, no bar ever went back, there never were
+// two sockets, and tokens were fetched when they were needed and only then.
 //
 // Usage and environment: as page.mjs, and TESTS_CLIENT_DROPS (12). Prints PASS or FAIL and why; exit 0 or 1.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
+import { createConnection, createServer as createProxy } from "node:net";
 import { mkdirSync } from "node:fs";
 
-import { freePorts, judge, kill, run, screenshots, start } from "./support.mjs";
+import { freePorts, judge, kill, run, screenshots, start, startRedis, stop } from "./support.mjs";
 
 const SECRET = "a-secret-of-the-tests-32-bytes-long-or-more";
 const DROPS = Number(process.env.TESTS_CLIENT_DROPS ?? 12);
@@ -19,8 +21,12 @@ const site = (port) => `<!doctype html><meta charset="utf-8"><title>another site
 <task-progress task-id="t0"></task-progress>
 <script type="module">
   import { TaskcastClient, TaskProgressElement } from "http://127.0.0.1:${port}/client.js";
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  window.client = new TaskcastClient({ getToken: () => token, shareAcrossTabs: location.search === "?share", transports: location.search === "?sse" ? ["sse"] : undefined });
+  window.tokens = [];
+  const getToken = async ({ reason }) => {
+    tokens.push(reason);
+    return (await fetch(location.hash === "#brief" ? "/brief" : "/token")).text();
+  };
+  window.client = new TaskcastClient({ getToken, shareAcrossTabs: location.search === "?share" });
   TaskProgressElement.client = client;
   window.back = [];
   const before = new Map();
@@ -33,22 +39,54 @@ const site = (port) => `<!doctype html><meta charset="utf-8"><title>another site
   });
 </script>`;
 
+/** Stands between the browser and the service, and can be a bad network. */
+async function network(port, target) {
+  const pairs = new Set();
+  let isSilent = false;
+  const proxy = createProxy((inside) => {
+    const outside = createConnection(target, "127.0.0.1");
+    const pair = [inside, outside];
+    pairs.add(pair);
+    for (const [from, to] of [pair, [...pair].reverse()]) {
+      from.on("data", (bytes) => isSilent || to.write(bytes));
+      from.on("error", () => {});
+      from.on("close", () => { to.destroy(); pairs.delete(pair); });
+    }
+  });
+  await new Promise((resolve) => proxy.listen(port, "127.0.0.1", resolve));
+  const cut = () => pairs.forEach(([inside, outside]) => { inside.destroy(); outside.destroy(); });
+  return {
+    cut,
+    /** What is on its way is lost, and nobody hears of it. */
+    silence() { isSilent = true; },
+    heal() { cut(); isSilent = false; },
+    close: () => { cut(); proxy.close(); },
+  };
+}
+
 const isLive = () => window.client?.connection.current.state === "live";
 
 async function walk(browser, step) {
-  const [port, operationsPort] = await freePorts(2);
-  const server = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(site(port)));
+  const [port, servicePort, operationsPort, redisPort] = await freePorts(4);
+  const redis = await startRedis(redisPort);
+  const net = await network(port, servicePort);
+  const server = createServer((request, answer) => {
+    const lasts = { "/token": "1h", "/brief": "4s" }[request.url];
+    if (lasts) return answer.end(run(["token", "--user", "u1", "--expires", lasts], settings));
+    return answer.setHeader("content-type", "text/html").end(site(port));
+  });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const origin = `http://localhost:${server.address().port}`;
   const settings = {
-    TASKCAST_AUTH_SECRET: SECRET, TASKCAST_ORIGINS: origin, TASKCAST_SESSIONS_RECONNECT_MIN_MS: `${RECONNECT_MIN_MS}`,
-    TASKCAST_SESSIONS_RECONNECT_MAX_MS: "1000",
+    TASKCAST_LOG: `redis://127.0.0.1:${redisPort}`, TASKCAST_AUTH_SECRET: SECRET, TASKCAST_ORIGINS: origin,
+    TASKCAST_SESSIONS_RECONNECT_MIN_MS: `${RECONNECT_MIN_MS}`, TASKCAST_SESSIONS_RECONNECT_MAX_MS: "1000",
+    TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS: "1000", TASKCAST_SESSIONS_TOKEN_EXPIRING_LEAD_MS: "2000", TASKCAST_AUTH_LEEWAY_SECONDS: "0",
   };
-  let service = await start(["serve"], port, operationsPort, settings);
+  let service = await start(["serve"], servicePort, operationsPort, settings);
   const worker = run(["token", "--user", "worker", "--publish"], settings);
   const token = run(["token", "--user", "u1"], settings);
   const publish = async (events) => {
-    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/events`, {
+    const answer = await fetch(`http://127.0.0.1:${servicePort}/api/v1/events`, {
       method: "POST", headers: { authorization: `Bearer ${worker}`, "content-type": "application/json" }, body: JSON.stringify(events),
     });
     assert.equal(answer.status, 202, await answer.text());
@@ -59,7 +97,7 @@ async function walk(browser, step) {
     const seen = { sockets: [], complaints: [] };
     page.on("websocket", (socket) => seen.sockets.push(socket));
     page.on("pageerror", (error) => seen.complaints.push(error.message));
-    await page.goto(`${origin}/${search}#token=${token}`);
+    await page.goto(`${origin}/${search}`);
     await page.waitForFunction(isLive, null, PATIENCE);
     return { page, seen };
   };
@@ -69,29 +107,33 @@ async function walk(browser, step) {
   const { page, seen } = await open();
   await page.waitForFunction(() => document.querySelector("task-progress").shadowRoot.querySelector("[role=progressbar]").getAttribute("aria-valuenow") === "10", null, PATIENCE);
 
-  step(`${DROPS} drops: the network goes, the service is killed`);
+  step(`${DROPS} drops: the network is cut, goes silent, the service is killed, stopped`);
   let progress = 10;
   for (let turn = 1; turn <= DROPS; turn += 1) {
     progress += 1;
-    const isKilled = turn % 3 === 0;
-    if (isKilled) {
-      await kill(service);
+    const events = [{ task_id: "t0", user_id: "u1", progress }, { task_id: `t${turn}`, user_id: "u1", progress: 50 }];
+    const way = turn % 4;
+    if (way === 0) net.cut();
+    if (way === 1) net.silence();
+    if (way >= 2) {
+      if (way === 2) await kill(service);
+      else await stop(service);
       await page.waitForFunction(() => window.client.connection.current.state !== "live", null, PATIENCE);
-      service = await start(["serve"], port, operationsPort, settings);
-    } else {
-      await context.setOffline(true);
-      // The browser says offline; an open WebSocket may well go on.
-      await context.setOffline(false);
+      service = await start(["serve"], servicePort, operationsPort, settings);
     }
-    // A log in memory began anew when the service did.
-    await publish([{ task_id: "t0", user_id: "u1", progress, title: "Export" }, { task_id: `t${turn}`, user_id: "u1", progress: 50 }]);
+    await publish(events);
+    if (way === 1) {
+      await page.waitForFunction(() => window.client.connection.current.state !== "live", null, PATIENCE);
+      net.heal();
+    }
     await page.waitForFunction(({ progress, turn }) =>
       window.client.connection.current.state === "live" && window.list.current.some((task) => task.task_id === "t0" && task.progress === progress) &&
       window.list.current.some((task) => task.task_id === `t${turn}`), { progress, turn }, PATIENCE);
     const sockets = seen.sockets.filter((socket) => !socket.isClosed());
     assert.equal(sockets.length, 1, `${sockets.length} sockets after drop ${turn}`);
   }
-  const asked = await (await fetch(`http://127.0.0.1:${port}/api/v1/tasks`, { headers: { authorization: `Bearer ${token}` } })).json();
+  assert.deepEqual(await page.evaluate(() => window.tokens), ["initial"]);
+  const asked = await (await fetch(`http://127.0.0.1:${servicePort}/api/v1/tasks?limit=500`, { headers: { authorization: `Bearer ${token}` } })).json();
   const shown = await page.evaluate(() => window.list.current.map(({ task_id: id, progress }) => `${id} ${progress}`).sort());
   assert.deepEqual(shown, asked.tasks.map(({ task_id: id, progress }) => `${id} ${progress}`).sort());
   assert.deepEqual(await page.evaluate(() => window.back), []);
@@ -108,6 +150,15 @@ async function walk(browser, step) {
   await page.goBack();
   await page.waitForFunction(isLive, null, PATIENCE);
 
+  step("a token that ends is refreshed on the open connection");
+  const brief = await open("#brief");
+  await brief.page.waitForFunction(() => window.tokens.length >= 3, null, PATIENCE);
+  assert.deepEqual(await brief.page.evaluate(() => [...new Set(window.tokens)]), ["initial", "expiring"]);
+  assert.equal(brief.seen.sockets.length, 1);
+  await publish([{ task_id: "t0", user_id: "u1", progress: 98 }]);
+  await brief.page.waitForFunction(() => window.client.task("t0").current.progress === 98, null, PATIENCE);
+  await brief.page.close();
+
   step("three tabs share one connection, and the next one carries on when the first is closed");
   const tabs = [];
   for (let count = 0; count < 3; count += 1) tabs.push(await open("?share"));
@@ -122,8 +173,10 @@ async function walk(browser, step) {
   tabs.shift();
   assert.equal(openSockets(), 1);
   assert.deepEqual(tabs.flatMap(({ seen: { complaints } }) => complaints), []);
-  await kill(service);
   await context.close();
+  await kill(service);
+  await kill(redis);
+  net.close();
   server.close();
 }
 
