@@ -56,12 +56,12 @@ const refusal = (status, problem, headers = {}) => new Response(status === 204 ?
 
 describe("the format", () => {
   it("is read whatever way it is cut, with any end of line", () => {
-    const text = ': hello\nretry: 5\nid: 1\ndata: {"a":\ndata: 1}\n\ndata:x\r\n\r\nevent: y\rdata: z\r\rdata\n\n\n: only a comment\n\n';
+    const text = ': hello\nretry: 5\nid: 1\ndata: {"a":\ndata: 1}\n\ndata:x\r\n\r\nevent: y\rdata: z\r\rdata\n\n\n: only a comment\n\ndata: 1\r\ndata: 2\r\n\r\n';
     for (let size = 1; size < text.length; size += 1) {
       const heard = [];
       const read = parser((data) => heard.push(data));
       for (let at = 0; at < text.length; at += size) assert.ok(read(text.slice(at, at + size)));
-      assert.deepEqual(heard, ['{"a":\n1}', "x", "z", ""], `in pieces of ${size}`);
+      assert.deepEqual(heard, ['{"a":\n1}', "x", "z", "", "1\n2"], `in pieces of ${size}`);
     }
   });
 

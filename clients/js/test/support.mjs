@@ -129,6 +129,7 @@ export async function pass(ms) {
 /** A sleeping machine or a throttled tab: the clock moves, and timers run late. */
 export async function sleep(ms) {
   mock.timers.setTime(Date.now() + ms);
+  mock.timers.tick(1);
   await settle();
 }
 

@@ -149,6 +149,23 @@ describe("a subscription", () => {
     assert.equal(client.task("f").current, undefined);
   });
 
+  it("is told to each who holds it, also where two were made of one task", async () => {
+    const client = await connected();
+    for (const make of [() => client.task("f"), () => client.tasks({ status: "active" })]) {
+      const first = make();
+      await pass(LINGER_MS * 2);
+      const second = make();
+      assert.notEqual(first, second);
+      const told = [];
+      const stop = first.subscribe(() => told.push("first"));
+      second.subscribe(() => told.push("second"));
+      stop();
+      last().tell(frame("f", { progress: Math.random(), message: `${told.length}${make}` }));
+      await pass(20);
+      assert.deepEqual(told, ["second"]);
+    }
+  });
+
   it("of a token to share is not taken back: the address may be about that very task", async () => {
     const client = await connected({}, { user_id: null });
     const stop = client.task("t1").subscribe(() => {});
