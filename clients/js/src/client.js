@@ -161,7 +161,9 @@ export class TaskcastClient {
     this.#handles.delete(key);
     if (!selector) return;
     this.#link.unwant(key);
-    for (const task of [...this.store.tasks.values()]) if (isSelected(task, selector)) this.#forgetUncovered(task);
+    const { tasks } = this.store;
+    const selected = selector.task_id ? [tasks.get(selector.task_id)] : [...tasks.values()].filter((task) => isSelected(task, selector));
+    for (const task of selected) if (task) this.#forgetUncovered(task);
   }
 
   /** Calls it after a while, unless the key is used before. */

@@ -270,7 +270,8 @@ export class Connection {
   async #fetchToken() {
     const token = (await this.#options.getToken?.({ reason: this.#tokenReason })) ?? null;
     if (token !== null && typeof token !== "string") throw new TypeError("getToken gave no text");
-    return token === "" ? null : token;
+    // What comes from a file or a command ends with a line's end.
+    return token?.trim() || null;
   }
 
   /** A cursor accounts for what its token could see, so one for other rights takes none along. */
@@ -571,7 +572,7 @@ export class Connection {
 
   #retryIn(delay, reason) {
     clearTimeout(this.#retry);
-    this.#retryAt = Date.now() + delay;
+    this.#retryAt = Math.round(Date.now() + delay);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#begin();

@@ -227,6 +227,7 @@ export class SharedConnection {
 
   /** What the leader's connection did to its sink, done to this one's. */
   #repeat({ verb, value }) {
+    if (verb === "apply" && typeof value.cursor === "string") this.#keepCursor(value.cursor);
     if (verb === "cursor") this.#keepCursor(value);
     else if (verb === "status") this.#show(value);
     else if (verb === "refused") this.#sink.refused(value.key, new TaskcastError(value.code, value.message));
@@ -248,9 +249,15 @@ export class SharedConnection {
     this.#leader = this.#id;
     this.#gathered = new Map();
     const connection = this.#newConnection({
-      apply: told("apply"), remove: told("remove"), supersede: told("supersede"), settle: told("settle"),
+      apply: (task) => {
+        // A frame brings its cursor, which then needs no message of its own.
+        if (typeof task?.cursor === "string") this.#keepCursor(task.cursor);
+        told("apply")(task);
+      },
+      remove: told("remove"), supersede: told("supersede"), settle: told("settle"),
       ready: told("ready"), clear: told("clear"),
       cursor: (cursor) => {
+        if (cursor === this.#cursor) return;
         this.#keepCursor(cursor);
         this.#tell("cursor", cursor);
       },

@@ -33,7 +33,7 @@ describe("the first connection", () => {
   });
 
   it("sends the token in the handshake, and in the first frame when a header cannot hold it", async () => {
-    await live({ getToken: () => "a.b-c_d" });
+    await live({ getToken: () => "a.b-c_d\n" });
     assert.equal(last().token, "a.b-c_d");
     browse();
     const client = new TaskcastClient({ getToken: async () => "with space=" });
