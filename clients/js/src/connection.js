@@ -617,10 +617,8 @@ export class Connection {
     // Whether there is nothing to tell is told by nothing else.
     const { task_id: id } = selector;
     if (id === undefined) return;
-    this.request({ type: "get_task_status", task_id: id }).then(
-      (answer) => { if (answer.task === null && this.#channel === channel) this.#sink.remove(id); },
-      () => {},
-    );
+    // Taken at its place in the order of messages: a frame may be right behind it.
+    this.#ask({ type: "get_task_status", task_id: id }, { resolve: ({ task }) => task === null && this.#sink.remove(id), reject: () => {} });
   }
 
   /** A task may well be one that the address shows, once it is there. Of a group or a tag nobody could tell what is missing. */
@@ -645,16 +643,18 @@ export class Connection {
    * @returns {Promise<any>}
    */
   request(message) {
-    return new Promise((resolve, reject) => {
-      if (this.#liveSince === 0) return reject(new TaskcastError("NOT_CONNECTED", "there is no connection at the moment"));
-      const send = this.#channel?.send;
-      if (!send) return reject(new TaskcastError("UNSUPPORTED", `${message.type} needs a WebSocket, which could not be opened`));
-      if (this.#requests.size >= REQUESTS_MAX) return reject(new TaskcastError("LIMIT_REACHED", "too many requests are waiting"));
-      this.#requestId += 1;
-      const id = `r${this.#requestId}`;
-      this.#requests.set(id, { resolve, reject });
-      send({ ...message, id });
-    });
+    return new Promise((resolve, reject) => this.#ask(message, { resolve, reject }));
+  }
+
+  #ask(message, { resolve, reject }) {
+    if (this.#liveSince === 0) return reject(new TaskcastError("NOT_CONNECTED", "there is no connection at the moment"));
+    const send = this.#channel?.send;
+    if (!send) return reject(new TaskcastError("UNSUPPORTED", `${message.type} needs a WebSocket, which could not be opened`));
+    if (this.#requests.size >= REQUESTS_MAX) return reject(new TaskcastError("LIMIT_REACHED", "too many requests are waiting"));
+    this.#requestId += 1;
+    const id = `r${this.#requestId}`;
+    this.#requests.set(id, { resolve, reject });
+    send({ ...message, id });
   }
 
   #answer(message) {

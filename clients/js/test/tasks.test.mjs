@@ -189,6 +189,16 @@ describe("a subscription", () => {
     assert.equal(handle.current.task_id, "later");
   });
 
+  it("to what was not there when it was asked for takes the frame right behind that answer", async () => {
+    const client = await connected();
+    const done = client.task("later").done();
+    last().answer("get_task_status", { type: "task_status", task_id: "later", task: null });
+    last().tell(frame("later", { progress: 1 }));
+    last().tell(frame("later", { status: "succeeded" }));
+    assert.equal(client.task("later").current.status, "succeeded");
+    assert.equal((await done).status, "succeeded");
+  });
+
   it("that is refused says why, and only where it was made", async () => {
     const client = await connected();
     const list = client.tasks({ root: "secret" });
