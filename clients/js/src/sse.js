@@ -37,7 +37,13 @@ export function openServerSentEvents(base, { path, query, token }, ears) {
 }
 
 async function listen(address, headers, signal, ears, end) {
-  const answer = await fetch(address, { headers, signal, cache: "no-store", credentials: "same-origin" });
+  const ask = (/** @type {RequestCredentials} */ credentials) => fetch(address, { headers, signal, cache: "no-store", credentials });
+  // Without a token there may be a cookie, as a WebSocket brings it to another site too. A service that lets in any site
+  // takes none from there, and has the browser hide its answer to such a request.
+  const isForeign = globalThis.location !== undefined && address.origin !== globalThis.location.origin;
+  const answer = await (headers.authorization === undefined && isForeign
+    ? ask("include").catch((error) => (signal.aborted ? Promise.reject(error) : ask("same-origin")))
+    : ask("same-origin"));
   const isStream = answer.headers.get("content-type")?.startsWith("text/event-stream");
   if (answer.status !== 200 || !isStream || !answer.body) return end(await refusalOf(answer));
   ears.onOpen();

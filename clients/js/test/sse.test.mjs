@@ -15,10 +15,11 @@ beforeEach(() => {
   browse();
   requests = [];
   answers = [];
-  globalThis.fetch = async (url, { headers, signal }) => {
-    const request = { url: new URL(url), headers, signal };
+  globalThis.fetch = async (url, { headers, signal, credentials }) => {
+    const request = { url: new URL(url), headers, signal, credentials };
     requests.push(request);
     const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
     if (answer) return answer;
     let feed;
     const body = new ReadableStream({ start: (controller) => { feed = controller; } });
@@ -89,6 +90,16 @@ describe("server-sent events", () => {
     await pass(1_000);
     assert.equal(requests[1].url.searchParams.get("cursor"), "c8");
     assert.equal(sockets.length, 0);
+  });
+
+  it("bring the cookie to another site only where a token does not say who it is", async () => {
+    await listening({ getToken: undefined });
+    await listening({ getToken: undefined, url: "https://other.test" });
+    await listening({ url: "https://other.test" });
+    answers.push(new TypeError("Failed to fetch"));
+    const client = await listening({ getToken: undefined, url: "https://any.test" });
+    assert.deepEqual(requests.map(({ credentials }) => credentials), ["same-origin", "include", "same-origin", "include", "same-origin"]);
+    assert.equal(client.connection.current.state, "connecting");
   });
 
   it("are kept alive by comments and given up without them", async () => {

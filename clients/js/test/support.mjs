@@ -101,7 +101,7 @@ export function browse({ random = 0 } = {}) {
   const document = Object.assign(new EventTarget(), { visibilityState: "visible" });
   const navigator = { onLine: true, locks: undefined };
   const globals = {
-    WebSocket: FakeWebSocket, document, navigator, location: { href: "https://tasks.test/app/page?x=1#y" },
+    WebSocket: FakeWebSocket, document, navigator, location: { href: "https://tasks.test/app/page?x=1#y", origin: "https://tasks.test" },
     addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page),
   };
   for (const [name, value] of Object.entries(globals)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
