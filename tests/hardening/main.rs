@@ -20,6 +20,7 @@ mod floods;
 mod foreign_tasks;
 mod forged_tokens;
 mod frames;
+mod guesses;
 mod hostile_workers;
 mod made_up_tokens;
 mod origins;
