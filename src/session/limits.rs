@@ -159,6 +159,13 @@ mod tests {
         world
     }
 
+    /// Beside the connection itself, which has a limit of its own.
+    #[test]
+    fn what_limits_hold_of_an_idle_connection_is_little() {
+        let (inline, boxed) = (size_of::<Allowance>(), size_of::<Guest>());
+        assert!(inline <= 16 && boxed <= 72, "{inline} and {boxed} bytes");
+    }
+
     #[test]
     fn an_hour_of_messages_at_the_rate_is_heard_and_one_more_at_a_time_is_not() {
         let mut world = world(|settings| settings.messages_per_minute = 60);
