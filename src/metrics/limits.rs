@@ -21,6 +21,7 @@ pub enum Limit {
     Connections,
     ConnectionsPerIp,
     ConnectionsPerUser,
+    ConnectionsPerLink,
     EventsPerToken,
     EventsPerRequest,
     BodyBytes,
@@ -33,7 +34,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
@@ -41,6 +42,7 @@ impl Limit {
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
         Self::EventsPerRequest,
         Self::BodyBytes,
@@ -62,6 +64,7 @@ impl Limit {
             Self::Connections => "connections_max",
             Self::ConnectionsPerIp => "connections_per_ip_max",
             Self::ConnectionsPerUser => "connections_per_user_max",
+            Self::ConnectionsPerLink => "connections_per_link_max",
             Self::EventsPerToken => "events_per_minute_per_token",
             Self::EventsPerRequest => "events_per_request_max",
             Self::BodyBytes => "body_max_bytes",
@@ -75,12 +78,13 @@ impl Limit {
     }
 
     /// Those that remember whom they count.
-    const KEYED: [Self; 6] = [
+    const KEYED: [Self; 7] = [
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
     ];
 }
