@@ -43,12 +43,16 @@ const site = (port) => `<!doctype html><meta charset="utf-8"><title>another site
 async function network(port, target) {
   const pairs = new Set();
   let isSilent = false;
+  let lacksWebSockets = false;
   const proxy = createProxy((inside) => {
     const outside = createConnection(target, "127.0.0.1");
     const pair = [inside, outside];
     pairs.add(pair);
     for (const [from, to] of [pair, [...pair].reverse()]) {
-      from.on("data", (bytes) => isSilent || to.write(bytes));
+      from.on("data", (bytes) => {
+        if (lacksWebSockets && bytes.toString("latin1").startsWith("GET /ws/")) return inside.destroy();
+        return isSilent || to.write(bytes);
+      });
       from.on("error", () => {});
       from.on("close", () => { to.destroy(); pairs.delete(pair); });
     }
@@ -60,6 +64,8 @@ async function network(port, target) {
     /** What is on its way is lost, and nobody hears of it. */
     silence() { isSilent = true; },
     heal() { cut(); isSilent = false; },
+    /** As behind a proxy that knows nothing of them. */
+    refuseWebSockets() { lacksWebSockets = true; },
     close: () => { cut(); proxy.close(); },
   };
 }
@@ -173,6 +179,29 @@ async function walk(browser, step) {
   tabs.shift();
   assert.equal(openSockets(), 1);
   assert.deepEqual(tabs.flatMap(({ seen: { complaints } }) => complaints), []);
+  step("where no WebSocket opens server-sent events take over, and come back after a restart");
+  net.refuseWebSockets();
+  for (const { page: tab } of tabs) await tab.close();
+  const streams = await fetch(`http://127.0.0.1:${servicePort}/events/tasks/`);
+  await streams.body.cancel();
+  if (streams.status === 404) console.log("browser: NOT CHECKED, this service has no event streams");
+  else {
+    const { page: tab, seen: { complaints } } = await open();
+    const shows = (progress) => tab.waitForFunction((progress) => {
+      const { state, transport } = window.client.connection.current;
+      return state === "live" && transport === "sse" && window.client.task("streamed").current?.progress === progress;
+    }, progress, PATIENCE);
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 1 }]);
+    await shows(1);
+    await stop(service);
+    service = await start(["serve"], servicePort, operationsPort, settings);
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 2 }]);
+    await shows(2);
+    net.cut();
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 3 }]);
+    await shows(3);
+    assert.deepEqual([await tab.evaluate(() => window.tokens), await tab.evaluate(() => window.back), complaints], [["initial"], [], []]);
+  }
   await context.close();
   await kill(service);
   await kill(redis);
