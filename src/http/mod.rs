@@ -38,6 +38,7 @@ mod events;
 mod forwarded;
 mod handshake;
 mod head;
+mod hints;
 mod listing;
 mod operations;
 mod options;
