@@ -21,6 +21,7 @@ mod foreign_tasks;
 mod forged_tokens;
 mod frames;
 mod hostile_workers;
+mod listings;
 mod made_up_tokens;
 mod origins;
 mod requests;
