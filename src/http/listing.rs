@@ -20,6 +20,9 @@ use crate::{
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
 
+/// A list costs a look at each of the caller's tasks, so it counts for as many requests as for one task.
+pub const LISTING_WEIGHT: u32 = 10;
+
 /// A page is cut when it has so many bytes, though never before its first task: what is put together for a request, and held
 /// for who reads it slowly, is this and not five hundred results.
 const PAGE_MAX_BYTES: usize = if cfg!(test) { 2048 } else { 1 << 20 };

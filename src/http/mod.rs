@@ -55,6 +55,7 @@ mod upgrade;
 use entrance::Entrance;
 pub use forwarded::ForwardedHeader;
 use handshake::Handshakes;
+pub use listing::LISTING_WEIGHT;
 pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
 

@@ -35,6 +35,8 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
             "Too many tokens from this address were refused; nothing from it is heard for a while."
         }
         Limit::ConnectionsPerIp => "There are too many connections from this address.",
+        Limit::RequestsPerIp => "There were too many requests from this address.",
+        Limit::RequestsPerUser => "There were too many requests by this user.",
         Limit::EventsPerToken => "There were too many events with this token; none of these was published.",
         _ => "There were too many attempts from this address.",
     };

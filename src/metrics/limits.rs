@@ -22,6 +22,8 @@ pub enum Limit {
     ConnectionsPerIp,
     ConnectionsPerUser,
     EventsPerToken,
+    RequestsPerIp,
+    RequestsPerUser,
     EventsPerRequest,
     BodyBytes,
     HeaderBytes,
@@ -33,7 +35,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
@@ -42,6 +44,8 @@ impl Limit {
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::EventsPerToken,
+        Self::RequestsPerIp,
+        Self::RequestsPerUser,
         Self::EventsPerRequest,
         Self::BodyBytes,
         Self::HeaderBytes,
@@ -63,6 +67,8 @@ impl Limit {
             Self::ConnectionsPerIp => "connections_per_ip_max",
             Self::ConnectionsPerUser => "connections_per_user_max",
             Self::EventsPerToken => "events_per_minute_per_token",
+            Self::RequestsPerIp => "requests_per_minute_per_ip",
+            Self::RequestsPerUser => "requests_per_minute_per_user",
             Self::EventsPerRequest => "events_per_request_max",
             Self::BodyBytes => "body_max_bytes",
             Self::HeaderBytes => "header_max_bytes",
@@ -75,13 +81,15 @@ impl Limit {
     }
 
     /// Those that remember whom they count.
-    const KEYED: [Self; 6] = [
+    const KEYED: [Self; 8] = [
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::EventsPerToken,
+        Self::RequestsPerIp,
+        Self::RequestsPerUser,
     ];
 }
 

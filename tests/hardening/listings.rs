@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{http, token},
+    harness::{http, token, until},
     target::{MB, Target},
     wire::{Wire, text},
 };
@@ -18,6 +18,7 @@ async fn large_tasks(target: &Target, count: usize) {
             .collect();
         target.publish(&json!(events)).await;
     }
+    until("the tasks are there", async || target.metric("taskcast_tasks{").await >= count as u64).await;
 }
 
 /// The largest page there is, of the largest tasks there are, for many at a time who do not read it: each request would have
