@@ -35,11 +35,13 @@ use warp::{
 
 use super::{
     Peer, RETRY_AFTER_SECONDS,
+    crowd::{Crowd, Member},
     entrance::{Entrance, Visitor},
     handshake::Handshakes,
     problem::HttpError,
     refusal,
     routes::Route,
+    socket,
     upgrade::Permit,
 };
 use crate::{
@@ -60,19 +62,22 @@ const TURNS: usize = 64;
 /// Refusals of connections over the limit that are said politely at the same time; others are just closed.
 const REFUSALS_MAX: usize = 64;
 
-/// A peer that takes nothing of a response for this long is dropped.
-const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
-
-/// Bytes that wait in the kernel for a peer to make room, about. What waits here instead is shared, and folded.
-const UNSENT_MAX_BYTES: u32 = 16 * 1024;
-
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be, and who goes when there is one more.
+#[derive(Clone, Copy)]
+pub(super) enum Room {
+    /// The one that comes.
+    Bounded(usize),
+    /// The one that has been there longest.
+    OldestLeaves(usize),
+}
 
 /// Who is let in, how many connections, and how patiently.
 pub(super) struct Limits {
     pub entrance: Entrance,
-    pub connections_max: usize,
+    pub room: Room,
     /// The longest head of a request, in bytes.
     pub header_max_bytes: usize,
     /// From accepting a connection to the end of its first request's head: who opens connections and says nothing
@@ -115,7 +120,11 @@ pub(super) async fn serve(
     tracker: TaskTracker,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let (places, crowd) = match limits.room {
+        Room::Bounded(max) => (max.min(Semaphore::MAX_PERMITS), None),
+        Room::OldestLeaves(max) => (Semaphore::MAX_PERMITS, Some(Crowd::new(max))),
+    };
+    let places = Arc::new(Semaphore::new(places));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let turns = Semaphore::new(TURNS);
     let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
@@ -133,8 +142,12 @@ pub(super) async fn serve(
         };
         match admitted {
             Ok((place, visitor)) => {
-                prepare(&stream);
-                tracker.spawn(serve_connection(stream, visitor, place, shared.clone()).in_current_span());
+                socket::prepare(&stream);
+                let serving = serve_connection(stream, visitor, place, shared.clone());
+                match &crowd {
+                    None => tracker.spawn(serving.in_current_span()),
+                    Some(crowd) => tracker.spawn(make_room(crowd.enter(), serving, metrics.clone()).in_current_span()),
+                };
             }
             Err(refused) => {
                 // Over TLS nothing can be said without the work that is to be saved.
@@ -146,6 +159,13 @@ pub(super) async fn serve(
                 }
             }
         }
+    }
+}
+
+/// Serves until a newer connection needs the place.
+async fn make_room(place: Member, serving: impl Future<Output = ()>, metrics: Arc<Metrics>) {
+    if place.stay(serving).await.is_none() {
+        metrics.limit_refused(Limit::OperationsConnections);
     }
 }
 
@@ -164,44 +184,6 @@ async fn pause_after(error: &io::Error) {
         sleep(ACCEPT_PAUSE).await;
     }
 }
-
-/// Small frames go out at once, and a response that is not read does not keep its connection for ever.
-fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    set_write_timeout(stream, Some(RESPONSE_STALL_MAX));
-    limit_unsent(stream);
-}
-
-/// `TCP_NOTSENT_LOWAT` of tcp(7). Without it the kernel takes megabytes for each client that reads slowly, stale by the
-/// time they are read, and takes no more until a third of them is gone, which looks like a client that stands still.
-#[cfg(target_os = "linux")]
-fn limit_unsent(stream: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX_BYTES) {
-        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn limit_unsent(_: &TcpStream) {}
-
-/// For a socket that leaves HTTP and gets timers of its own.
-pub(super) fn lift_write_timeout(stream: &TcpStream) {
-    set_write_timeout(stream, None);
-}
-
-/// `TCP_USER_TIMEOUT` of tcp(7): the kernel ends a connection whose peer acknowledges nothing, or keeps its window
-/// closed, for this long. hyper has no timer for writes.
-#[cfg(target_os = "linux")]
-fn set_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(limit) {
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
 
 /// Serves a connection from its first byte on. Until then it costs next to nothing, however many there are: hyper takes
 /// 16 KiB for its buffers as soon as it looks at one.

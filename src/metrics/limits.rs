@@ -19,6 +19,7 @@ pub enum Limit {
     HandshakesPerIp,
     HandshakesPerUser,
     Connections,
+    OperationsConnections,
     ConnectionsPerIp,
     ConnectionsPerUser,
     EventsPerToken,
@@ -35,12 +36,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::Connections,
+        Self::OperationsConnections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::EventsPerToken,
@@ -64,6 +66,7 @@ impl Limit {
             Self::HandshakesPerIp => "handshakes_per_minute_per_ip",
             Self::HandshakesPerUser => "handshakes_per_minute_per_user",
             Self::Connections => "connections_max",
+            Self::OperationsConnections => "operations_connections_max",
             Self::ConnectionsPerIp => "connections_per_ip_max",
             Self::ConnectionsPerUser => "connections_per_user_max",
             Self::EventsPerToken => "events_per_minute_per_token",
