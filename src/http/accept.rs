@@ -38,8 +38,7 @@ use super::{
     crowd::{Crowd, Member},
     entrance::{Entrance, Visitor},
     handshake::Handshakes,
-    problem::HttpError,
-    refusal,
+    refusal::Refusals,
     routes::Route,
     socket,
     upgrade::Permit,
@@ -58,9 +57,6 @@ const BACKLOG: u32 = 16 * 1024;
 /// Connections whose first request is looked at, at a time. When thousands bring theirs in the same moment the others
 /// wait without being scheduled, so that the reader of the log, sessions and probes find a short queue before them.
 const TURNS: usize = 64;
-
-/// Refusals of connections over the limit that are said politely at the same time; others are just closed.
-const REFUSALS_MAX: usize = 64;
 
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -103,6 +99,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 struct Shared {
     routes: BoxedFilter<(Response,)>,
     limits: Limits,
+    refusals: Refusals,
     metrics: Arc<Metrics>,
     turns: Semaphore,
     /// `None`: plain.
@@ -125,9 +122,10 @@ pub(super) async fn serve(
         Room::OldestLeaves(max) => (Semaphore::MAX_PERMITS, Some(Crowd::new(max))),
     };
     let places = Arc::new(Semaphore::new(places));
-    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let refusals = Refusals::new(limits.entrance.origins().clone());
     let turns = Semaphore::new(TURNS);
-    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
+    let shared =
+        Arc::new(Shared { routes, limits, refusals, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -150,12 +148,9 @@ pub(super) async fn serve(
                 };
             }
             Err(refused) => {
-                // Over TLS nothing can be said without the work that is to be saved.
-                if let (Ok(permit), None) = (refusals.clone().try_acquire_owned(), &shared.tls) {
-                    tracker.spawn(async move {
-                        refusal::say(stream, refusal::of(refused)).await;
-                        drop(permit);
-                    });
+                if let Some(place) = shared.refusals.place() {
+                    let shared = shared.clone();
+                    tracker.spawn(async move { shared.turn_away(stream, refused, place).await }.in_current_span());
                 }
             }
         }
@@ -197,8 +192,12 @@ async fn serve_connection(
         // Boxed, as few do.
         match Box::pin(shared.introduce(&mut stream, visitor)).await {
             Ok(introduced) => visitor = introduced,
-            Err(Some(error)) if shared.tls.is_none() => return Box::pin(refusal::say(stream, error)).await,
-            Err(_) => return,
+            Err(refused) => {
+                if let (Some(refused), Some(place)) = (refused, shared.refusals.place()) {
+                    Box::pin(shared.turn_away(stream, refused, place)).await;
+                }
+                return;
+            }
         }
     }
     let asked = Arc::new(Notify::new());
@@ -263,11 +262,22 @@ async fn begin(mut serving: Pin<Box<impl Future<Output = ()>>>, turn: Result<Sem
 }
 
 impl Shared {
+    /// Says why somebody is not let in.
+    async fn turn_away(&self, stream: TcpStream, refused: Refusal, place: OwnedSemaphorePermit) {
+        let telling = async {
+            match &self.tls {
+                Some(tls) => self.refusals.say_over_tls(tls, &self.turns, stream, refused).await,
+                None => self.refusals.say(stream, refused).await,
+            }
+        };
+        self.stop.run_until_cancelled(telling).await;
+        drop(place);
+    }
+
     /// Waits for what a trusted proxy has to say first.
-    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<HttpError>> {
+    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<Refusal>> {
         let introduction = self.limits.entrance.introduce(stream, visitor, self.limits.header_timeout, clock::now);
-        let introduced = self.stop.run_until_cancelled(introduction).await.ok_or(None)?;
-        introduced.map_err(|refused| refused.map(refusal::of))
+        self.stop.run_until_cancelled(introduction).await.ok_or(None)?
     }
 
     /// Resets, timeouts and malformed requests: the peer's doing.
@@ -364,7 +374,7 @@ where
         self.asked.notify_one();
         let client = match self.shared.limits.entrance.client(&self.visitor, request.headers(), now) {
             Ok(client) => client,
-            Err(refused) => return self.refuse(refused, started),
+            Err(refused) => return self.refuse(refused, &request, started),
         };
         // The path only: the query may hold a token.
         let span = tracing::debug_span!(
@@ -390,8 +400,8 @@ where
 
 impl<S> Requests<S> {
     /// Answers without asking what it is that they want.
-    fn refuse(&self, refused: Refusal, started: Instant) -> Answer {
-        let mut response = refusal::of(refused).into_response();
+    fn refuse(&self, refused: Refusal, request: &Request<Incoming>, started: Instant) -> Answer {
+        let mut response = self.shared.refusals.response(refused, request.method(), request.headers());
         response.extensions_mut().insert(Route("refused"));
         report(&response, started, &self.shared.metrics);
         Box::pin(future::ready(Ok(response)))

@@ -171,7 +171,9 @@ async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
     let metrics = Arc::new(Metrics::new("memory"));
     let limits = limits(&metrics, Room::Bounded(1), PATIENT, PATIENT);
     let turns = Semaphore::new(1);
-    let shared = Arc::new(Shared { routes, limits, metrics, turns, tls: None, stop: CancellationToken::new() });
+    let refusals = Refusals::new(crate::http::OriginPolicy::default());
+    let shared =
+        Arc::new(Shared { routes, limits, refusals, metrics, turns, tls: None, stop: CancellationToken::new() });
     let visitor = shared.limits.entrance.greet(address, clock::now()).unwrap();
     let bytes = size_of_val(&serve_connection(stream, visitor, permit.try_acquire_owned().unwrap(), shared));
     assert!(bytes < 1024, "{bytes} bytes before hyper sees it");

@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, time::timeout};
 use warp::http::HeaderMap;
 
 use super::{
-    Settings,
+    OriginPolicy, Settings,
     forwarded::{self, ForwardedHeader},
     hints::Hints,
     proxy_protocol,
@@ -31,6 +31,7 @@ pub(super) struct Entrance {
     proxy_protocol: bool,
     metrics: Arc<Metrics>,
     hints: Hints,
+    origins: OriginPolicy,
 }
 
 /// The other end of a connection.
@@ -65,6 +66,7 @@ impl Entrance {
             proxy_protocol: settings.proxy_protocol,
             metrics,
             hints: Hints::default(),
+            origins: settings.origins.clone(),
         }
     }
 
@@ -77,7 +79,13 @@ impl Entrance {
             proxy_protocol: false,
             metrics,
             hints: Hints::default(),
+            origins: OriginPolicy::default(),
         }
+    }
+
+    /// Whose pages may read what is said to those who are not let in.
+    pub fn origins(&self) -> &OriginPolicy {
+        &self.origins
     }
 
     /// A connection was accepted. Of a proxy nothing is asked: for whom it comes, its requests say, or its introduction.

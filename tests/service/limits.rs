@@ -299,6 +299,34 @@ async fn a_refused_connection_is_answered_at_the_door_without_its_request() {
 }
 
 #[tokio::test]
+async fn a_page_can_read_why_it_is_refused_at_the_door_and_by_its_request() {
+    let service = Service::start(&[
+        TRUSTED,
+        ("TASKCAST_ORIGINS", "https://app.test"),
+        ("TASKCAST_LIMITS_DENY_NETWORKS", "127.0.0.2,192.0.2.0/24"),
+    ])
+    .await;
+    let page = ("Origin", "https://app.test");
+    let preflight = [page, ("Access-Control-Request-Method", "GET"), ("X-Forwarded-For", "192.0.2.1")];
+    let (status, head, _) = http_whole(service.port, "OPTIONS", "/api/v1/tasks", &preflight, "").await;
+    assert!(status == 204 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    let (status, head, _) =
+        http_whole(service.port, "GET", "/api/v1/tasks", &[page, ("X-Forwarded-For", "192.0.2.1")], "").await;
+    assert!(status == 403 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    let foreign = [("Origin", "https://evil.test"), ("X-Forwarded-For", "192.0.2.1")];
+    let (status, head, _) = http_whole(service.port, "GET", "/api/v1/tasks", &foreign, "").await;
+    assert!(status == 403 && !head.contains("access-control-allow-origin"), "{head}");
+    drop(service);
+    // At the door, where nobody is a proxy.
+    let service =
+        Service::start(&[("TASKCAST_ORIGINS", "https://app.test"), ("TASKCAST_LIMITS_DENY_NETWORKS", "127.0.0.0/8")])
+            .await;
+    let (status, head, body) = http_whole(service.port, "GET", "/api/v1/tasks", &[page], "").await;
+    assert!(status == 403 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    assert!(body.contains("network-refused"), "{body}");
+}
+
+#[tokio::test]
 async fn what_a_stranger_says_of_where_it_comes_from_is_not_believed() {
     let service = Service::start(&[("TASKCAST_LIMITS_DENY_NETWORKS", "192.0.2.0/24")]).await;
     assert_eq!(get(&service, "192.0.2.9", &token("u1")).await.0, 200);
