@@ -26,4 +26,5 @@ mod made_up_tokens;
 mod origins;
 mod requests;
 mod target;
+mod tls_floods;
 mod wire;
