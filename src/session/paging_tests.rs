@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use super::super::test_world::{World, mine, types};
-use crate::proto::Status;
+use crate::{
+    proto::Status,
+    session::test_world::{World, mine, types},
+};
 
 /// More than is looked at in one go, none of which the answer holds.
 const ENDED: u64 = 200;
