@@ -111,6 +111,14 @@ pub(super) static LIMITS: &[Key] = &[
         "WebSockets of one user at most. Beyond it they are closed with 1008. 0: no limit.",
     ),
     number(
+        "limits.connections_per_link_max",
+        0,
+        "500",
+        10_000_000,
+        "WebSockets with one token that names no user, such as a link to share, at most; its jti tells it from others. Beyond \
+         it they are closed with 1008. 0: no limit.",
+    ),
+    number(
         "limits.handshakes_per_minute_per_ip",
         0,
         "6000",

@@ -39,6 +39,7 @@ pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)
         exempt: Networks::default(),
         connections_per_ip_max: number("limits.connections_per_ip_max"),
         connections_per_user_max: number("limits.connections_per_user_max"),
+        connections_per_link_max: number("limits.connections_per_link_max"),
         handshakes_per_minute_per_ip: number("limits.handshakes_per_minute_per_ip"),
         handshakes_per_minute_per_user: number("limits.handshakes_per_minute_per_user"),
         failed_authentications_per_minute_per_ip: number("limits.failed_authentications_per_minute_per_ip"),

@@ -102,8 +102,7 @@ fn a_client_who_is_banned_meanwhile_is_heard_no_more_on_the_connection_that_it_h
     let visitor = entrance.greet(peer("192.0.2.1"), now).unwrap();
     let client = entrance.client(&visitor, &HeaderMap::new(), now).unwrap();
     for _ in 0..2 {
-        let code = crate::proto::AuthenticationErrorCode::InvalidToken;
-        entrance.limits.authentication_failed(&client.caller, code, now);
+        entrance.limits.guessed(&client.caller, now);
     }
     let refused = entrance.client(&visitor, &HeaderMap::new(), now).unwrap_err();
     assert_eq!((refused.limit, refused.retry_after), (Limit::FailedAuthenticationsPerIp, Some(Duration::from_mins(1))));

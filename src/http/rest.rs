@@ -53,8 +53,8 @@ pub(super) async fn identify(context: &Context, head: &Head) -> Result<(Identity
     let identity = identified.map_err(|refusal| match refusal {
         Refusal::Token(error) => {
             context.metrics.authentication_failed(error.code);
-            if let Some(client) = head.client {
-                context.limits.authentication_failed(&client.caller, error.code, now);
+            if let Some(client) = head.client.filter(|_| error.is_guess) {
+                context.limits.guessed(&client.caller, now);
             }
             unauthenticated(&error, credential.token.is_some())
         }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_challenged_with_the_code_that_websockets_hear() {
         let code = AuthenticationErrorCode::ExpiredToken;
-        let error = AuthenticationError { code, message: "The token has expired.".to_owned() };
+        let error = AuthenticationError { code, message: "The token has expired.".to_owned(), is_guess: false };
         let refused = unauthenticated(&error, true);
         assert!(format!("{refused:?}").contains("EXPIRED_TOKEN"));
         let response = refused.into_response();

@@ -22,6 +22,7 @@ pub enum Limit {
     OperationsConnections,
     ConnectionsPerIp,
     ConnectionsPerUser,
+    ConnectionsPerLink,
     EventsPerToken,
     RequestsPerIp,
     RequestsPerUser,
@@ -36,7 +37,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
@@ -45,6 +46,7 @@ impl Limit {
         Self::OperationsConnections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
         Self::RequestsPerIp,
         Self::RequestsPerUser,
@@ -69,6 +71,7 @@ impl Limit {
             Self::OperationsConnections => "operations_connections_max",
             Self::ConnectionsPerIp => "connections_per_ip_max",
             Self::ConnectionsPerUser => "connections_per_user_max",
+            Self::ConnectionsPerLink => "connections_per_link_max",
             Self::EventsPerToken => "events_per_minute_per_token",
             Self::RequestsPerIp => "requests_per_minute_per_ip",
             Self::RequestsPerUser => "requests_per_minute_per_user",
@@ -84,12 +87,13 @@ impl Limit {
     }
 
     /// Those that remember whom they count.
-    const KEYED: [Self; 8] = [
+    const KEYED: [Self; 9] = [
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
         Self::RequestsPerIp,
         Self::RequestsPerUser,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use taskcast::clock;
 use tokio::{
@@ -11,7 +12,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::{
-    harness::{Client, Service, http_whole, token, token_with, until},
+    harness::{Client, SECRET, Service, http_whole, token, token_with, until},
     support::{brokers::free_port, unique},
 };
 
@@ -132,6 +133,40 @@ async fn connections_are_counted_by_address_and_by_user() {
         client.next().await["type"] == "connection_established"
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_link_in_public_has_so_many_connections_and_leaves_the_rest_to_others() {
+    let service = Service::start(&[("TASKCAST_LIMITS_CONNECTIONS_PER_LINK_MAX", "2")]).await;
+    let open = async |claims: Value| {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let bearer = format!("Bearer {}", encode(&Header::default(), &claims, &key).unwrap());
+        Client::connect(service.port, "/ws/tasks/", &[("Authorization", &bearer)]).await
+    };
+    let end = 4_000_000_000_u64;
+    let link = |id: &str| json!({"jti": id, "exp": end, "taskcast": {"watch": ["task:t1"]}});
+    // Without an id it is told by what it says, however it was signed.
+    let nameless = |task: &str| json!({"iat": 7, "exp": end, "taskcast": {"watch": [task]}});
+    for (one, another) in [(link("share-1"), link("share-2")), (nameless("task:t1"), nameless("task:t2"))] {
+        let (mut first, mut second) = (open(one.clone()).await, open(one.clone()).await);
+        first.until("active_tasks").await;
+        second.until("active_tasks").await;
+        let mut third = open(one.clone()).await;
+        assert_eq!((third.closed().await, third.frames.len()), (Some(1008), 1));
+        assert_eq!(third.frames[0]["error_code"], "LIMIT_REACHED");
+        open(another).await.until("active_tasks").await;
+        first.settle().await;
+        drop(first);
+        until("a place is free again", async || open(one.clone()).await.next().await["type"] != "error").await;
+    }
+    assert!(refusals(&service, "connections_per_link_max").await >= 2);
+    // A token that names a user counts by the user, whatever its id.
+    for _ in 0..3 {
+        open(json!({"sub": "u1", "jti": "share-1", "exp": end, "taskcast": {"watch": ["own"]}}))
+            .await
+            .until("active_tasks")
+            .await;
+    }
 }
 
 #[tokio::test]
