@@ -1004,6 +1004,8 @@ fn a_limit_that_would_refuse_everybody_or_nobody_is_a_mistake() {
         ("TASKCAST_LIMITS_ALLOW_NETWORKS_FILE", "bad.txt", "line 2: `nowhere` is no network"),
         ("TASKCAST_HTTP_PROXY_PROTOCOL", "true", "http.trusted_proxies beside it"),
         ("TASKCAST_LIMITS_EVENTS_PER_MINUTE_PER_TOKEN", "999", "no less than http.events_per_request_max (1000)"),
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_IP", "9", "0, or no less than 10"),
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_USER", "1", "0, or no less than 10"),
         ("TASKCAST_SESSIONS_BYTES_PER_MINUTE", "60000", "no less than sessions.message_max_bytes (65536)"),
         ("TASKCAST_LIMITS_KEYS_MAX", "0", "a whole number from 1000"),
         ("TASKCAST_LIMITS_BAN_SECONDS", "0", "a whole number from 1"),

@@ -155,6 +155,21 @@ pub(super) static LIMITS: &[Key] = &[
          Then 429 with Retry-After. 0: no limit.",
     ),
     number(
+        "limits.requests_per_minute_per_ip",
+        0,
+        "60000",
+        PER_MINUTE_MAX,
+        "Requests to /api/v1/ from one address but for events: so many at once, and per minute. A list of tasks counts as \
+         ten. Then 429 with Retry-After. 0: no limit.",
+    ),
+    number(
+        "limits.requests_per_minute_per_user",
+        0,
+        "12000",
+        PER_MINUTE_MAX,
+        "The same by one user, wherever they are. 0: no limit.",
+    ),
+    number(
         "limits.keys_max",
         1_000,
         "65536",

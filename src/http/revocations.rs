@@ -35,7 +35,7 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let identity = rest::identify(context, head).await?;
+    let identity = rest::identify_within_limits(context, head, rest::REQUEST_WEIGHT).await?;
     if !identity.rights.revoke {
         let detail = "The token does not allow to revoke; it lacks \"revoke\": true in its claim `taskcast`.";
         return Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail));

@@ -75,6 +75,26 @@ fn an_hour_of_events_with_one_token_is_let_through_at_the_rate_however_they_are_
 }
 
 #[test]
+fn an_hour_of_requests_is_let_through_at_the_rate_and_heavy_ones_count_for_as_many() {
+    for weight in [1, 10] {
+        let (limits, now) = limits(|settings| {
+            settings.requests_per_minute_per_ip = 120;
+            settings.requests_per_minute_per_user = 60;
+        });
+        let caller = limits.caller(ip("192.0.2.1"), false);
+        let by_address = weight * in_an_hour(now, |now| limits.request(&caller, weight, now).is_ok());
+        let by_user = weight * in_an_hour(now, |now| limits.request_by(&user("u1"), weight, now).is_ok());
+        assert!(by_address.abs_diff(120 + 7_200) <= weight, "{by_address} from one address");
+        assert!(by_user.abs_diff(60 + 3_600) <= weight, "{by_user} by one user");
+        let end = now.after(3_600 * SECOND);
+        assert_eq!(limits.request_by(&user("u1"), 60, end).unwrap_err().limit, Limit::RequestsPerUser);
+        assert!(limits.request_by(&user("u2"), 60, end).is_ok());
+        assert_eq!(limits.request(&caller, 120, end).unwrap_err().limit, Limit::RequestsPerIp);
+        assert!(limits.request(&limits.caller(ip("192.0.2.2"), false), 120, end).is_ok());
+    }
+}
+
+#[test]
 fn an_hour_of_bad_tokens_from_one_address_is_a_few_and_a_ban_again_and_again() {
     let (limits, now) = limits(|settings| settings.failed_authentications_per_minute_per_ip = 30);
     let caller = limits.caller(ip("192.0.2.1"), false);

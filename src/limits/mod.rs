@@ -42,6 +42,8 @@ pub struct Settings {
     pub failed_authentications_per_minute_per_ip: u32,
     pub ban: Duration,
     pub events_per_minute_per_token: u32,
+    pub requests_per_minute_per_ip: u32,
+    pub requests_per_minute_per_user: u32,
     /// What each limit remembers at most.
     pub keys_max: usize,
 }
@@ -99,6 +101,8 @@ struct Inner {
     handshakes_per_ip: Option<Rate>,
     handshakes_per_user: Option<Rate>,
     events_per_token: Option<Rate>,
+    requests_per_ip: Option<Rate>,
+    requests_per_user: Option<Rate>,
 }
 
 impl Limits {
@@ -116,6 +120,8 @@ impl Limits {
             handshakes_per_ip: rate(settings.handshakes_per_minute_per_ip, Limit::HandshakesPerIp),
             handshakes_per_user: rate(settings.handshakes_per_minute_per_user, Limit::HandshakesPerUser),
             events_per_token: rate(settings.events_per_minute_per_token, Limit::EventsPerToken),
+            requests_per_ip: rate(settings.requests_per_minute_per_ip, Limit::RequestsPerIp),
+            requests_per_user: rate(settings.requests_per_minute_per_user, Limit::RequestsPerUser),
             exempt: settings.exempt,
             metrics,
         };
@@ -218,6 +224,23 @@ impl Limits {
                  (limits.failed_authentications_per_minute_per_ip, limits.ban_seconds)"
             );
         }
+    }
+
+    /// A request from this address that weighs as much as `count` of the lightest ones.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn request(&self, caller: &Caller, count: u32, now: Now) -> Result<(), Refusal> {
+        self.take(self.0.requests_per_ip.as_ref(), caller.key, count, Limit::RequestsPerIp, now)
+    }
+
+    /// Likewise, by this user.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn request_by(&self, user: &UserId, count: u32, now: Now) -> Result<(), Refusal> {
+        let key = Some(self.key(user));
+        self.take(self.0.requests_per_user.as_ref(), key, count, Limit::RequestsPerUser, now)
     }
 
     /// Nothing is heard from this address, but what it has open.
