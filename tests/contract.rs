@@ -1,12 +1,7 @@
 //! The contract cannot drift: the table, the schemas, the vectors and the `.proto` files under `proto/` are compared
 //! with what the code does. The vectors of `server/` are written by
 //! `TASKCAST_WRITE_VECTORS=1 cargo test --test contract`; look at the difference before you commit it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test's helpers may fail the test"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers may fail the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -543,7 +538,8 @@ fn without_advice(mut json: Value) -> Value {
 #[test]
 fn an_event_stream_says_in_one_event_what_a_websocket_says_in_one_frame() {
     let of_frames = frames().into_iter().map(|(name, task)| (name, encodings(|e| frame(task.clone()).bytes(e))));
-    let of_messages = messages().into_iter().map(|(name, message)| (name, encodings(|e| message.encode(e, CREATED_MS))));
+    let of_messages =
+        messages().into_iter().map(|(name, message)| (name, encodings(|e| message.encode(e, CREATED_MS))));
     for (name, written) in of_frames.chain(of_messages) {
         let (id, data) = read_event(written["event_stream"].as_str().unwrap());
         let data = serde_json::from_str::<Value>(&data).unwrap();

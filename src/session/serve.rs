@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{Identity, Refusal},
     clock,
-    proto::{Command, CommandKind, Encoding},
+    proto::{Command, CommandKind, Encoding, close_frame},
 };
 
 /// How long a connection with a cursor waits for this replica to have read as far as the cursor.
@@ -38,7 +38,7 @@ where
 {
     let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
     if let Event::Violated(Violation(code, reason)) = pump.feed(&early) {
-        pump.close(code, reason).await;
+        pump.close(close_frame(code, reason)).await;
         return Err(Some(code.number()));
     }
     let authenticated = authenticate(&sessions, &mut pump, &request).await;
@@ -126,7 +126,7 @@ where
 }
 
 /// A client that comes from a replica that is a moment ahead must not be told that its cursor is of another log.
-async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
+pub(super) async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
     let wanted = cursor.and_then(|text| text.parse::<crate::proto::Cursor>().ok()).map(|cursor| cursor.position);
     let Some(wanted) = wanted else { return };
     let Some(reached) = sessions.hub.reached(wanted) else { return };
