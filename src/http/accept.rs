@@ -36,7 +36,9 @@ use warp::{
 use super::{
     Peer, RETRY_AFTER_SECONDS,
     entrance::{Entrance, Visitor},
+    event_stream::{self, Lending},
     handshake::Handshakes,
+    lent::{Lender, Lent},
     problem::HttpError,
     refusal,
     routes::Route,
@@ -186,9 +188,10 @@ fn limit_unsent(stream: &TcpStream) {
 #[cfg(not(target_os = "linux"))]
 fn limit_unsent(_: &TcpStream) {}
 
-/// For a socket that leaves HTTP and gets timers of its own.
-pub(super) fn lift_write_timeout(stream: &TcpStream) {
-    set_write_timeout(stream, None);
+/// For a socket that leaves HTTP and gets timers of its own; `limit` if its peer says nothing by which it could be known to be
+/// alive.
+pub(super) fn change_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
+    set_write_timeout(stream, limit);
 }
 
 /// `TCP_USER_TIMEOUT` of tcp(7): the kernel ends a connection whose peer acknowledges nothing, or keeps its window
@@ -238,16 +241,19 @@ async fn serve_connection(
         return;
     }
     let permit = Permit::new(place, visitor.place.take());
-    let requests = |visitor, permit| Requests {
+    let requests = |visitor, permit, lender| Requests {
         routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
         asked: asked.clone(),
         shared: shared.clone(),
         visitor,
         permit,
+        lender,
     };
     let Some(tls) = &shared.tls else {
         let turn = shared.turns.acquire().await;
-        return begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+        let lent = Lent::new(stream);
+        let requests = requests(visitor, permit, Lender::Plain(lent.clone()));
+        return begin(Box::pin(serve_requests(lent, requests, &shared, silence)), turn).await;
     };
     // Boxed: larger than what a plain connection takes until its first byte.
     Box::pin(async {
@@ -262,7 +268,9 @@ async fn serve_connection(
         };
         if let Some(stream) = shaken {
             let turn = shared.turns.acquire().await;
-            begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+            let lent = Lent::new(stream);
+            let requests = requests(visitor, permit, Lender::Encrypted(lent.clone()));
+            begin(Box::pin(serve_requests(lent, requests, &shared, silence)), turn).await;
         }
     })
     .await;
@@ -366,6 +374,7 @@ struct Requests<S> {
     shared: Arc<Shared>,
     visitor: Visitor,
     permit: Permit,
+    lender: Lender,
 }
 
 impl<S> Service<Request<Incoming>> for Requests<S>
@@ -395,6 +404,10 @@ where
         request.extensions_mut().insert(Peer(self.visitor.peer));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
+        if request.uri().path().starts_with(event_stream::PATHS) {
+            let lending = Lending { lender: self.lender.clone(), version: request.version() };
+            request.extensions_mut().insert(lending);
+        }
         let answer = self.routes.call(request);
         let metrics = self.shared.metrics.clone();
         let reported = async move {

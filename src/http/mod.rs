@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! accept ──► routes ──► upgrade ──► session        limits → origin → token → upgrade
+//!                  ├──► event_stream ──► session (the socket, taken back from hyper)
 //!                  ├──► events, rest, listing      problem+json on every refusal
 //!                  └──► page, operations
 //! ```
@@ -34,11 +35,14 @@ mod accept;
 mod cors;
 mod credentials;
 mod entrance;
+mod event_stream;
 mod events;
 mod forwarded;
 mod handshake;
 mod head;
+mod lent;
 mod listing;
+mod long_poll;
 mod operations;
 mod options;
 mod origin;
@@ -49,6 +53,7 @@ mod refusal;
 mod rest;
 mod revocations;
 mod routes;
+mod unchunked;
 mod upgrade;
 
 use entrance::Entrance;

@@ -18,6 +18,7 @@ mod event_stream;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
+mod long_poll;
 mod loopback;
 mod machine;
 mod notices;
@@ -43,6 +44,7 @@ pub use self::{
     canary::{Canary, CanaryHealth, CanarySettings},
     drain::Drain,
     event_stream::{EventStream, Unopened},
+    long_poll::Question,
 };
 use crate::{
     auth::Verifier,
