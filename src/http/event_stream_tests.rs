@@ -1,3 +1,5 @@
+//! What a request for a stream is answered, without a socket.
+
 use super::{
     super::{OriginPolicy, credentials::tests::settings, head::tests::head},
     *,

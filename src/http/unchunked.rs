@@ -118,18 +118,18 @@ mod tests {
 
     #[tokio::test]
     async fn chunks_go_out_bare_however_they_are_cut_and_however_little_the_socket_takes() {
-        let head = b"HTTP/1.1 200 OK\r\n\r\n";
+        let start = b"HTTP/1.1 200 OK\r\n\r\n";
         let long = vec![b'x'; 300];
-        let mut written = head.to_vec();
+        let mut written = start.to_vec();
         for content in [b"data: 1\n\n".as_slice(), &long, b"a\r\n0\r\n\r\n"] {
             written.extend_from_slice(&stream_chunk(content));
         }
         written.extend_from_slice(&stream_end());
-        let expected = [head.as_slice(), b"data: 1\n\n", &long, b"a\r\n0\r\n\r\n"].concat();
+        let expected = [start.as_slice(), b"data: 1\n\n", &long, b"a\r\n0\r\n\r\n"].concat();
         for piece in [1, 2, 3, 7, 50, 1_000] {
             for room in [1, 5, 1_000] {
                 let (near, mut far) = duplex(room);
-                let mut socket = Unchunked::new(near, head.len());
+                let mut socket = Unchunked::new(near, start.len());
                 let pieces: Vec<Vec<u8>> = written.chunks(piece).map(<[u8]>::to_vec).collect();
                 let writing = async move {
                     for piece in pieces {
@@ -138,7 +138,7 @@ mod tests {
                     socket.shutdown().await.unwrap();
                 };
                 let mut heard = Vec::new();
-                let (_, read) = tokio::join!(writing, far.read_to_end(&mut heard));
+                let ((), read) = tokio::join!(writing, far.read_to_end(&mut heard));
                 read.unwrap();
                 assert_eq!(heard, expected, "{piece} {room}");
             }

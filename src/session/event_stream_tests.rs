@@ -1,9 +1,11 @@
+//! Streams on a hub of their own, and a clock that only moves when told.
+
 use std::time::Duration;
 
 use super::{
     super::{
         Settings,
-        test_world::{World, identity, mine, task_id},
+        test_world::{World, identity, mine, task_id, user},
     },
     *,
 };
@@ -63,7 +65,7 @@ fn a_throttled_stream_does_not_end_above_what_it_has_not_told() {
     let mut session = world.open("u1", &request);
     said(&world, &mut session);
     let mut child = Event::new(task_id("c1"));
-    (child.user_id, child.root_id) = (Some(super::super::test_world::user("u1")), Some(task_id("r1")));
+    (child.user_id, child.root_id) = (Some(user("u1")), Some(task_id("r1")));
     world.apply(child.clone());
     world.event("r1", "u1", None, Some(Status::Succeeded));
     assert!(said(&world, &mut session).contains("\"task_id\":\"r1\""));

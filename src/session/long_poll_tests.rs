@@ -1,3 +1,5 @@
+//! Questions about one task, to a hub of their own.
+
 use std::time::Duration;
 
 use super::{

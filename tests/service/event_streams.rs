@@ -173,7 +173,7 @@ async fn who_may_not_come_is_told_by_a_status() {
         let client = StreamClient::open_with(service.port, path, headers).await;
         assert_eq!(client.status, status, "{path} {headers:?} {}", client.head);
         let readable = client.header("access-control-allow-origin");
-        let listed = headers.iter().any(|header| *header == ("Origin", origins));
+        let listed = headers.contains(&("Origin", origins));
         assert_eq!(readable, listed.then_some(origins), "{path} {headers:?}");
     }
     let (status, head, _) = http_whole(service.port, "POST", "/events/tasks/", &[("Authorization", &bearer)], "").await;
