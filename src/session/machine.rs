@@ -20,7 +20,7 @@ use crate::{
     hub::{Grant, Mailbox, PullOptions, Stale, Under, Walk},
     proto::{
         CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode, Position, RequestId,
-        ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
+        ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
     },
 };
 
@@ -387,12 +387,6 @@ impl Session {
         output.frames.extend(self.removals(pulled.hidden, now));
         self.send(&pulled.frames, output);
         output.frames.extend(self.removals(pulled.removed, now));
-    }
-
-    /// What tells that these tasks are no longer there, as far as this client may know.
-    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
-        let encoding = self.encoding;
-        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
 
     /// Hands out shared frames and moves the cursor along.
