@@ -22,10 +22,17 @@ fn end(task: &str) -> Value {
     json!({"task_id": task, "user_id": "u1", "status": "succeeded", "result": {"rows": 3}})
 }
 
+/// Publishes, and waits until it can be seen by who comes from now on.
+async fn publish_seen(service: &Service, event: &Value) {
+    service.publish(event).await;
+    let path = format!("/api/v1/tasks/{}", event["task_id"].as_str().unwrap());
+    until("it is there", async || service.get(&path, "u1").await.0 == 200).await;
+}
+
 #[tokio::test]
 async fn a_stream_says_what_a_websocket_says_and_its_ids_are_the_cursors() {
     let service = Service::start(&[]).await;
-    service.publish(&event("t1", 10)).await;
+    publish_seen(&service, &event("t1", 10)).await;
     let mut socket = service.attach("/ws/tasks/", "u1").await;
     let mut stream = StreamClient::open(&service, "/events/tasks/", "u1").await;
     assert_eq!(stream.status, 200, "{}", stream.head);
@@ -99,7 +106,7 @@ async fn a_stream_of_one_task_ends_with_it_and_who_comes_back_is_told_to_stop() 
 #[tokio::test]
 async fn what_is_not_ones_own_never_ends_and_looks_like_what_does_not_exist() {
     let service = Service::start(&[]).await;
-    service.publish(&end("theirs")).await;
+    publish_seen(&service, &end("theirs")).await;
     let mut answers = Vec::new();
     for task in ["theirs", "nobodys"] {
         let mut stream = StreamClient::open(&service, &format!("/events/tasks/{task}/"), "u2").await;
@@ -131,8 +138,7 @@ async fn a_group_ends_when_its_own_task_has_and_all_others_in_it() {
     assert!(stream.ended().await);
     let last_id = stream.last_id.unwrap();
     assert_eq!(StreamClient::reopen(&service, "/events/groups/r1/", "u1", &last_id).await.status, 204);
-    service.publish(&child("c3", "running")).await;
-    until("it is there", async || service.get("/api/v1/tasks/c3", "u1").await.0 == 200).await;
+    publish_seen(&service, &child("c3", "running")).await;
     let mut back = StreamClient::reopen(&service, "/events/groups/r1/", "u1", &last_id).await;
     assert_eq!(back.until("task_progress").await["task_id"], "c3");
 }
@@ -303,7 +309,7 @@ async fn a_token_that_ends_or_is_revoked_ends_its_stream_with_a_word() {
 #[tokio::test]
 async fn a_shared_link_shows_its_task_and_ends_with_it() {
     let service = Service::start(&[]).await;
-    service.publish(&event("t1", 1)).await;
+    publish_seen(&service, &event("t1", 1)).await;
     let share = token_of(json!({"jti": "share-1", "taskcast": {"watch": ["task:t1"]}}));
     let mut stream = StreamClient::open_with(service.port, &format!("/events/tasks/?token={share}"), &[]).await;
     assert_eq!(stream.until("active_tasks").await["tasks"][0]["task_id"], "t1");
