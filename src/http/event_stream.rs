@@ -18,13 +18,13 @@ use warp::{
 };
 
 use super::{
-    Context, Settings, accept, cors,
+    Context, Settings, cors,
     head::Head,
     lent::{Lender, Socket},
     options::Options,
     origin::Allowed,
     problem::{HttpError, respond},
-    refusal, rest,
+    refusal, rest, socket,
     unchunked::Unchunked,
     upgrade::{self, Address, Permit},
 };
@@ -130,7 +130,7 @@ async fn grant(
         Refused(Some(Handshake::OriginRefused), error)
     })?;
     let request = request(head, address).map_err(|error| Refused(Some(Handshake::BadRequest), error))?;
-    let identity = rest::identify(context, head).await?;
+    let (identity, _) = rest::identify(context, head).await?;
     let opened = context.sessions.open_stream(identity, &request).await;
     let stream = opened.map_err(|unopened| match unopened {
         Unopened::Limited(limit) => Refused(Some(Handshake::Limited), refusal::of(limit)),
@@ -226,7 +226,7 @@ fn serve(
 ) -> impl Future<Output = ()> + Send + use<> {
     let Granted { stream, places } = granted;
     // Its peer says nothing; that it takes what it is sent is how it is known to be alive.
-    accept::change_write_timeout(socket.tcp(), Some(silence_max));
+    socket::change_write_timeout(socket.tcp(), Some(silence_max));
     let is_chunked = version >= Version::HTTP_11;
     let head = head_of(response, is_chunked);
     async move {

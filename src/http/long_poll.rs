@@ -19,7 +19,7 @@ use super::{
 use crate::{
     auth::{AuthenticationError, Identity},
     clock,
-    proto::{AuthenticationErrorCode, Cursor, Encoding, payload},
+    proto::{Cursor, Encoding, payload},
     session::Question,
 };
 
@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// 401, or 403, for somebody who is not known; 400 for an option with an impossible value; 404, the same for a task that
 /// does not exist and for one that the caller may not see; 429 when too many of a user wait.
 pub(super) async fn task(context: &Context, head: &Head, segment: &str) -> Result<Response, HttpError> {
-    let identity = rest::identify(context, head).await?;
+    let identity = rest::identify_within_limits(context, head, rest::REQUEST_WEIGHT).await?;
     let task_id = task_id(segment)?;
     let (wait, after) = (wait(head)?, after(head)?);
     let now = clock::now();
@@ -54,8 +54,7 @@ fn still_holds(context: &Context, identity: &Identity) -> Result<(), HttpError> 
     let error = if context.verifier.revocations().is_revoked(identity) {
         AuthenticationError::revoked()
     } else if identity.expires_at_ms.is_some_and(|at_ms| at_ms <= clock::now().unix_ms) {
-        let code = AuthenticationErrorCode::ExpiredToken;
-        AuthenticationError { code, message: "the token has expired".to_owned() }
+        AuthenticationError::expired("the token has expired")
     } else {
         return Ok(());
     };

@@ -66,6 +66,7 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
             "/api/v1/tasks",
             warp::path!("api" / "v1" / "tasks").map(String::new),
             context,
+            listing::LISTING_WEIGHT,
             |context, head, _, identity| listing::tasks(context, head, identity),
         ))
         .unify()
@@ -217,7 +218,7 @@ where
 type Reader = fn(&Context, &Head, &str, &Identity) -> Result<Response, HttpError>;
 
 /// A route of the API that only reads; the segment is empty for paths without one.
-fn read<P>(route: &'static str, path: P, context: &Context, handler: Reader) -> Routes
+fn read<P>(route: &'static str, path: P, context: &Context, weight: u32, handler: Reader) -> Routes
 where
     P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
@@ -227,7 +228,7 @@ where
             let context = context.clone();
             async move {
                 let asked = async {
-                    let identity = rest::identify(&context, &head).await?;
+                    let identity = rest::identify_within_limits(&context, &head, weight).await?;
                     handler(&context, &head, &segment, &identity)
                 };
                 get(route, &context, &head, asked).await

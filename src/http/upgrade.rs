@@ -21,14 +21,14 @@ use warp::{
 };
 
 use super::{
-    Context, Settings, accept,
+    Context, Settings,
     credentials::{Credential, Subprotocols},
     head::Head,
     lent::{Lender, Lent, Socket},
     options::Options,
     origin::Allowed,
     problem::HttpError,
-    refusal,
+    refusal, socket,
 };
 use crate::{
     clock,
@@ -136,7 +136,7 @@ async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
         }
     };
     let socket = lender.take_back()?;
-    accept::change_write_timeout(socket.tcp(), None);
+    socket::change_write_timeout(socket.tcp(), None);
     Some((socket, early))
 }
 

@@ -52,7 +52,7 @@ impl Sessions {
         let place = self.sign_in(&identity, clock::now()).map_err(Unopened::Limited)?;
         serve::wait_for_cursor(self, request.cursor.as_deref()).await;
         let mut session = Session::open(self, identity, request, clock::now());
-        session.allowance.place = place;
+        session.allowance.hold(place);
         if session.closing().is_some() {
             return Err(Unopened::Forbidden);
         }

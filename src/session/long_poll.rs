@@ -66,8 +66,11 @@ impl Sessions {
     }
 
     fn wait(&self, question: &Question<'_>, mailbox: &Arc<Mailbox>) -> Result<Waiting<'_>, Refusal> {
-        let user = question.identity.user.as_ref().filter(|_| self.verifier.needs_token());
-        let place = user.map_or(Ok(None), |user| self.limits.stay(user))?;
+        let place = match &question.identity.user {
+            _ if !self.verifier.needs_token() => None,
+            Some(user) => self.limits.stay(user)?,
+            None => self.limits.open_link(&question.identity.link())?,
+        };
         self.metrics.transport_opened(Transport::LongPoll);
         Ok(Waiting {
             hub: &self.hub,

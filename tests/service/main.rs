@@ -25,4 +25,5 @@ mod storms;
 mod strangers;
 mod stream_client;
 mod tls;
+mod tls_handshakes;
 mod tokens;
