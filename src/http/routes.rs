@@ -309,14 +309,16 @@ fn pages(context: &Context) -> Routes {
     let index = warp::path::end().and(head());
     let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
     let files = file("/app.js", warp::path!("app.js"), &page::APP)
-        .or(file("/connection.js", warp::path!("connection.js"), &page::CONNECTION))
+        .or(file("/token.js", warp::path!("token.js"), &page::TOKEN))
         .unify()
         .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
         .unify()
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
         .unify();
+    let client = warp::path!("client.js").and(head());
+    let client = client.map(|head: Head| answer("/client.js", page::client(&head))).boxed();
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(files).unify().or(icon).unify().boxed()
+    index.or(files).unify().or(client).unify().or(icon).unify().boxed()
 }
 
 fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
