@@ -282,7 +282,7 @@ fn keep_appending(log: &Log, numbers: std::ops::Range<usize>) -> tokio::task::Jo
 
 #[tokio::test]
 async fn redis_killed_and_restarted_loses_and_repeats_nothing() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_durable().await;
     let patient = Settings { append_timeout: PATIENCE, ..settings(Backend::Redis { url: server.url() }) };
     let log = open(&patient);
     let mut reader = Reader::of(&log);

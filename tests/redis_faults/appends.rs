@@ -106,7 +106,7 @@ async fn no_append_fails_or_is_doubled_while_connections_are_killed_under_it() {
 
 #[tokio::test]
 async fn no_append_fails_or_is_lost_or_doubled_while_redis_is_killed_under_it() {
-    let mut server = RedisServer::start_with(&["--appendfsync", "always"]).await;
+    let mut server = RedisServer::start_durable().await;
     let settings = patient(&server.url());
     let watcher = Watcher::well(&settings, 0..1).await;
     let appending = appending(&watcher, 1..3_000);

@@ -12,7 +12,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_killed_redis_is_noticed_and_read_on_when_it_is_back() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_durable().await;
     let settings = settings(&server.url());
     let watcher = Watcher::well(&settings, 0..5).await;
     for round in 1..4 {

@@ -173,6 +173,12 @@ impl RedisServer {
         Self::start_with(&[]).await
     }
 
+    /// What it has confirmed is still there after [`Self::kill`], however slow the disk is. By default Redis may put its
+    /// writes off by seconds while the disk is busy.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendfsync", "always"]).await
+    }
+
     /// With more arguments of `redis-server`.
     pub async fn start_with(arguments: &[&str]) -> Self {
         super::install_crypto();
