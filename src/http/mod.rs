@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! accept ──► routes ──► upgrade ──► session        limits → origin → token → upgrade
+//!                  ├──► event_stream ──► session (the socket, taken back from hyper)
 //!                  ├──► events, rest, listing      problem+json on every refusal
 //!                  └──► page, operations
 //! ```
@@ -35,12 +36,15 @@ mod cors;
 mod credentials;
 mod crowd;
 mod entrance;
+mod event_stream;
 mod events;
 mod forwarded;
 mod handshake;
 mod head;
 mod hints;
+mod lent;
 mod listing;
+mod long_poll;
 mod operations;
 mod options;
 mod origin;
@@ -52,6 +56,7 @@ mod rest;
 mod revocations;
 mod routes;
 mod socket;
+mod unchunked;
 mod upgrade;
 
 use accept::Room;
