@@ -7,9 +7,9 @@ wrong with an alert (it never fires, it always does, it does not wait) is tried 
 Runbook: a section for each alert, and none for what is no alert. Board: Grafana's own schema knows every field.
 
 Rehearsal: the Redis of overlays/dev, the real service with clients that come and go and a worker that publishes, and a
-Prometheus that scrapes it with the rules. Every metric and label that a rule or the board names is there, every query of
-the board returns data with the labels of its legend, a dead letter fires its alert and nothing else fires, and when Redis
-is killed the alert for that begins. Exit 0: all is well; 1: mistakes.
+Prometheus that scrapes it with the rules. Every metric and label that a rule or the board names is there (and known
+mistakes in them are noticed), every query of the board returns data with the labels of its legend, a dead letter fires
+its alert and nothing else fires, and when Redis is killed the alert for that begins. Exit 0: all is well; 1: mistakes.
 """
 
 import argparse
@@ -129,8 +129,8 @@ def check_runbook():
 # ---- the board ---------------------------------------------------------------------------------------------------
 
 
-def panels():
-    return [panel for panel in board()["panels"] if panel["type"] != "row"]
+def panels(given):
+    return [panel for panel in given["panels"] if panel["type"] != "row"]
 
 
 def unknown_fields(given, known, path=""):
@@ -145,8 +145,7 @@ def unknown_fields(given, known, path=""):
         yield path
 
 
-def check_board():
-    given = board()
+def check_board(given):
     known = json.loads(JSONEncoder().encode(Dashboard.from_json(copy.deepcopy(given))))
     yield from (f"the board's {path} is not in Grafana's schema" for path in unknown_fields(given, known))
     identities = [panel["id"] for panel in given["panels"]]
@@ -158,27 +157,27 @@ def check_board():
         for cell in ((place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])):
             if taken.setdefault(cell, title) != title:
                 yield f"the panels {taken[cell]} and {title} lie one over the other"
-    for panel in panels():
+    for panel in panels(given):
         if not panel.get("description") or not panel["fieldConfig"]["defaults"].get("unit"):
             yield f"the panel {panel['title']} has no description or no unit"
 
 
-def expressions():
+def expressions(rules, given):
     """Every expression with where it is written."""
-    for rule in [rule for kind in ("record", "alert") for rule in rules_of(rule_file(), kind)]:
+    for rule in [rule for kind in ("record", "alert") for rule in rules_of(rules, kind)]:
         yield rule.get("record") or rule.get("alert"), rule["expr"]
-    for panel in panels():
+    for panel in panels(given):
         yield from ((panel["title"], target["expr"]) for target in panel["targets"])
-    yield from ((annotation["name"], annotation["expr"]) for annotation in board()["annotations"]["list"])
+    yield from ((annotation["name"], annotation["expr"]) for annotation in given["annotations"]["list"])
 
 
-def check_names(metrics):
+def check_names(metrics, rules, given):
     """Every metric that an expression names is on /metrics, with every label and each of its values that is asked for."""
     series = {}
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", metrics, re.MULTILINE):
         series.setdefault(name, []).append(dict(re.findall(r'(\w+)="([^"]*)"', labels)))
-    recorded = {rule["record"] for rule in rules_of(rule_file(), "record")}
-    for where, expression in expressions():
+    recorded = {rule["record"] for rule in rules_of(rules, "record")}
+    for where, expression in expressions(rules, given):
         grouped = re.sub(r"\b(by|on|without) \([^)]*\)", "", expression)
         bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\boffset \w+|\b[\d.]+\b", "", grouped)
         for name in set(re.findall(r"[A-Za-z_][\w:]*", bare)):
@@ -192,6 +191,38 @@ def check_names(metrics):
                 for value in values.split("|") if operator.endswith("~") else [values]:
                     if value not in there:
                         yield f"{where} asks {name} for {label} {value}, which it never has: {sorted(map(str, there))}"
+
+
+def check_breakages(metrics):
+    """Known mistakes, each of which must be noticed."""
+
+    def replace(place, before, after):
+        if before not in place["expr"]:
+            raise ValueError(f"there is no {before} in {place['expr']}")
+        place["expr"] = place["expr"].replace(before, after)
+
+    def panel(given, title):
+        return next(panel for panel in panels(given) if panel["title"] == title)
+
+    def alert(rules, name):
+        return next(rule for rule in rules_of(rules, "alert") if rule["alert"] == name)
+
+    breakages = {
+        "a metric of the board that is not there": lambda _, b: replace(panel(b, "Lag")["targets"][0], "lag_seconds", "lag_second"),
+        "a function that is not there": lambda _, b: replace(panel(b, "CPU")["targets"][0], "rate(", "rat("),
+        "a recorded series that nothing records": lambda _, b: replace(panel(b, "Replicas")["targets"][0], "taskcast_build_info", "job:replicas:sum"),
+        "a metric of an alert that is not there": lambda r, _: replace(alert(r, "TaskcastOverloaded"), "overloaded", "overload"),
+        "a value that a label never has": lambda r, _: replace(alert(r, "TaskcastEventsDropped"), "dropped", "lost"),
+        "one of several values that a label never has": lambda r, _: replace(alert(r, "TaskcastCapacityReached"), "over_capacity|", "full|"),
+        "a misspelled field of the board": lambda _, b: panel(b, "CPU").update(descripton="Cores."),
+        "panels one over the other": lambda _, b: panel(b, "CPU")["gridPos"].update(y=3),
+        "a panel without a unit": lambda _, b: panel(b, "CPU")["fieldConfig"]["defaults"].pop("unit"),
+    }
+    for name, breakage in breakages.items():
+        rules, given = rule_file(), board()
+        breakage(rules, given)
+        if not [*check_names(metrics, rules, given), *check_board(given)]:
+            yield f"the checks do not notice {name}"
 
 
 # ---- the rehearsal -----------------------------------------------------------------------------------------------
@@ -270,7 +301,7 @@ def load(folder, command, url):
 
 def lacking(prometheus):
     """The queries of the board that return nothing, only NaN, or without what their legend shows."""
-    for panel in panels():
+    for panel in panels(board()):
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "15s").replace("$namespace", ".*").replace("$pod", ".*")
             try:
@@ -341,7 +372,8 @@ def rehearse(folder, binary):
         linted = promtool("check", "metrics", given=metrics)
         if linted.returncode != 0 or linted.stdout + linted.stderr:
             yield f"promtool check metrics: {linted.stdout}{linted.stderr}"
-        yield from check_names(metrics)
+        yield from check_names(metrics, rule_file(), board())
+        yield from check_breakages(metrics)
         yield from until(lambda: lacking(prometheus), "the board")
         subprocess.run(["redis-cli", "-p", str(redis_port), "XADD", "taskcast:events", "*", "event", "no event"], check=True, capture_output=True, timeout=30)
         yield from until(lambda: {"TaskcastDeadLetters"} - alerts(prometheus, "firing"), "an alert does not fire")
@@ -361,16 +393,16 @@ def main():
             sys.exit(f"monitoring: {program} is missing")
     with tempfile.TemporaryDirectory(prefix="taskcast-monitoring-") as name:
         folder = pathlib.Path(name)
-        found = [*check_rules(folder), *check_runbook(), *check_board(), *check_alert_tests(folder)]
+        found = [*check_rules(folder), *check_runbook(), *check_board(board()), *check_alert_tests(folder)]
         # What is wrong already would only be told again.
         found = found or list(rehearse(folder, binary))
     for mistake in found:
         print(f"monitoring: {mistake}", file=sys.stderr)
     if not found:
-        rules, queries = rule_file(), sum(len(panel["targets"]) for panel in panels())
+        rules, queries = rule_file(), sum(len(panel["targets"]) for panel in panels(board()))
         print(
             f"monitoring: {len(rules_of(rules, 'alert'))} alerts fire and do not, {len(rules_of(rules, 'record'))} recording rules, "
-            f"{queries} queries of {len(panels())} panels return data"
+            f"{queries} queries of {len(panels(board()))} panels return data"
         )
     return 1 if found else 0
 
