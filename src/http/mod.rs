@@ -33,6 +33,7 @@ use crate::{
 mod accept;
 mod cors;
 mod credentials;
+mod docs;
 mod entrance;
 mod events;
 mod forwarded;

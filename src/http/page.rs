@@ -21,16 +21,28 @@ pub(super) struct Asset {
     content: &'static str,
 }
 
-pub(super) const INDEX: Asset =
-    Asset { content_type: "text/html; charset=utf-8", content: include_str!("page/index.html") };
-pub(super) const APP: Asset = script(include_str!("page/app.js"));
-pub(super) const CONNECTION: Asset = script(include_str!("page/connection.js"));
-pub(super) const TASKS: Asset = script(include_str!("page/tasks.js"));
-pub(super) const STYLE: Asset =
-    Asset { content_type: "text/css; charset=utf-8", content: include_str!("page/style.css") };
+pub(super) const INDEX: Asset = Asset::html(include_str!("page/index.html"));
+pub(super) const APP: Asset = Asset::script(include_str!("page/app.js"));
+pub(super) const CONNECTION: Asset = Asset::script(include_str!("page/connection.js"));
+pub(super) const TASKS: Asset = Asset::script(include_str!("page/tasks.js"));
+pub(super) const STYLE: Asset = Asset::style(include_str!("page/style.css"));
 
-const fn script(content: &'static str) -> Asset {
-    Asset { content_type: "text/javascript; charset=utf-8", content }
+impl Asset {
+    pub const fn html(content: &'static str) -> Self {
+        Self { content_type: "text/html; charset=utf-8", content }
+    }
+
+    pub const fn style(content: &'static str) -> Self {
+        Self { content_type: "text/css; charset=utf-8", content }
+    }
+
+    pub const fn script(content: &'static str) -> Self {
+        Self { content_type: "text/javascript; charset=utf-8", content }
+    }
+
+    pub const fn json(content: &'static str) -> Self {
+        Self { content_type: "application/json", content }
+    }
 }
 
 /// Own files only, no inline script, no frame around it; and no script can make markup of text, the page's own included

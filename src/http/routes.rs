@@ -8,14 +8,14 @@ use std::convert::Infallible;
 use tokio_util::task::TaskTracker;
 use warp::{
     Filter, Rejection,
-    filters::BoxedFilter,
+    filters::{BoxedFilter, path::FullPath},
     http::{HeaderMap, Method, StatusCode},
     hyper::upgrade::OnUpgrade,
     reply::Response,
 };
 
 use super::{
-    Context, cors,
+    Context, cors, docs,
     entrance::Client,
     events,
     head::Head,
@@ -252,7 +252,28 @@ fn pages(context: &Context) -> Routes {
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
         .unify();
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(files).unify().or(icon).unify().boxed()
+    index.or(files).unify().or(icon).unify().or(documentation()).unify().boxed()
+}
+
+fn documentation() -> Routes {
+    let page = warp::path!("docs").and(warp::path::full()).and(head());
+    let page = page.map(|path: FullPath, head: Head| answer("/docs", docs::page(&head, path.as_str()))).boxed();
+    page.or(file("/docs/docs.js", warp::path!("docs" / "docs.js"), &docs::SCRIPT))
+        .unify()
+        .or(file("/docs/docs.css", warp::path!("docs" / "docs.css"), &docs::STYLE))
+        .unify()
+        .or(document("/docs/openapi.json", warp::path!("docs" / "openapi.json"), &docs::OPENAPI))
+        .unify()
+        .or(document("/docs/asyncapi.json", warp::path!("docs" / "asyncapi.json"), &docs::ASYNCAPI))
+        .unify()
+        .boxed()
+}
+
+fn document<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
+where
+    P: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    path.and(head()).map(move |head: Head| answer(route, docs::document(&head, asset))).boxed()
 }
 
 fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
