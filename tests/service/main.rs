@@ -17,6 +17,7 @@ mod lives;
 mod overload;
 mod providers;
 mod publishing;
+mod rest;
 mod resuming;
 mod secrets;
 mod storms;

@@ -67,6 +67,25 @@ fn every_websocket_is_a_channel_of_asyncapi_and_the_other_way_round() {
     assert_eq!(addresses, sockets);
 }
 
+#[test]
+fn every_address_tells_its_parameters() {
+    let parameters = |address: &str| -> BTreeSet<String> {
+        address.split('{').skip(1).map(|rest| rest.split('}').next().unwrap().to_owned()).collect()
+    };
+    for (name, channel) in document("asyncapi.json")["channels"].as_object().unwrap() {
+        let told = channel["parameters"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        assert_eq!(parameters(channel["address"].as_str().unwrap()), told, "{name}");
+    }
+    for (path, methods) in document("openapi.json")["paths"].as_object().unwrap() {
+        for operation in methods.as_object().unwrap().values() {
+            let all = operation["parameters"].as_array().into_iter().flatten();
+            let of_path = all.filter(|parameter| parameter["in"] == "path");
+            let told = of_path.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect();
+            assert_eq!(parameters(path), told, "{path}");
+        }
+    }
+}
+
 /// What follows `HttpError::new(`, the status and a comma: the name of the problem.
 fn problems() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
