@@ -1,4 +1,4 @@
-//! `/docs/`: the contract as OpenAPI and `AsyncAPI` documents, and a page that shows both to people. Embedded, the same for
+//! `/docs/`: the contract as OpenAPI and AsyncAPI documents, and a page that shows both to people. Embedded, the same for
 //! everybody, without a token: it says what the program can do and nothing of what it holds.
 //!
 //! Refuses to know: what is in the documents.

@@ -28,17 +28,18 @@ async function walk(browser, step) {
   if (new URL(page.url()).pathname !== "/docs/") throw new Error(`it is at ${page.url()}`);
   await page.screenshot({ path: join(screenshots, "docs-light.png") });
 
-  step("every operation, message, code and problem of the documents is on it");
+  step("every operation, message, code, problem and metric of the documents is on it");
   const [http, socket] = await Promise.all(["openapi", "asyncapi"].map(async (name) => (await fetch(`${own}/docs/${name}.json`)).json()));
   const wanted = [
     ...Object.values(http.paths).flatMap((methods) => Object.values(methods)).map(({ operationId }) => operationId),
     ...Object.keys(socket.components.messages).map((name) => `message-${name}`),
     ...Object.keys(socket.channels).map((name) => `channel-${name}`),
     ...Object.keys({ ...http.components.schemas, ...socket.components.schemas }).map((name) => `schema-${name}`),
+    ...http.paths["/metrics"].get["x-metrics"].values.map(({ name }) => `metric-${name}`),
     ...http["x-problem-types"].map(({ name }) => `problem-${name}`),
   ];
   const missing = await page.evaluate((ids) => ids.filter((id) => document.getElementById(id) === null), wanted);
-  if (wanted.length < 80 || missing.length > 0) throw new Error(`of ${wanted.length}, these are missing: ${missing}`);
+  if (wanted.length < 150 || missing.length > 0) throw new Error(`of ${wanted.length}, these are missing: ${missing}`);
   const text = await page.textContent("main");
   const codes = ["x-close-codes", "x-error-codes", "x-authentication-error-codes", "x-resume-failures"].flatMap((table) => socket[table].values);
   for (const { code, meaning } of codes) {

@@ -206,7 +206,7 @@ async fn workers_are_answered(openapi: &mut OpenApi, service: &Service) {
         (415, &worker, "text/plain", r#"{"task_id":"t1"}"#),
     ] {
         let request = Request::post(EVENTS, body).by(token).with("Content-Type", media_type);
-        assert_eq!(openapi.ask(service, EVENTS, &request).await, status, "{media_type} {:.100}", body);
+        assert_eq!(openapi.ask(service, EVENTS, &request).await, status, "{media_type} {body:.100}");
     }
     let revoker = token_of(json!({"sub": "admin", "taskcast": {"revoke": true}}));
     let long = format!(r#"{{"jti":"{}"}}"#, "x".repeat(5_000));

@@ -1,13 +1,13 @@
 //! What stands in the two documents and has its source elsewhere in `proto/`: schemas, tables, examples. Each place names
 //! its source in `x-source`, so the documents say themselves what is derived.
 //!
-//! `x-source` is `event`, `server-message#task` (a definition or the message of that type), `contract#close_codes`, or
-//! `vectors/…#/pointer`. The source goes into the member `value` or `values`, if there is one, else in place of all others.
+//! `x-source` is `event`, `server-message#task` (a definition or the message of that type), `contract#close_codes`,
+//! `vectors/…#/pointer`, or `metrics`, which is the code. The source goes into the member `value` or `values`, if there is one, else in place of all others.
 //! Examples of messages are not marked, since AsyncAPI has no room for it: they are the vectors of that message.
 
 use std::fs;
 
-use crate::{Ordered, path, read};
+use crate::{Ordered, metrics, path, read};
 
 const SCHEMAS: [&str; 4] = ["event", "client-message", "server-message", "revocation"];
 
@@ -36,7 +36,9 @@ fn fill(value: &mut Ordered, names: &[(String, String)]) {
             if let Some(source) = value.get("x-source").and_then(Ordered::as_str).map(str::to_owned) {
                 fill_from(value, &source, names);
             } else if let Ordered::Object(members) = value {
-                members.iter_mut().for_each(|(_, member)| fill(member, names));
+                for (_, member) in members {
+                    fill(member, names);
+                }
             }
         }
         Ordered::Array(items) => items.iter_mut().for_each(|item| fill(item, names)),
@@ -56,6 +58,9 @@ fn fill_from(value: &mut Ordered, source: &str, names: &[(String, String)]) {
 
 fn look_up(source: &str, names: &[(String, String)]) -> Ordered {
     let (file, part) = source.split_once('#').unwrap_or((source, ""));
+    if file == "metrics" {
+        return metrics::table();
+    }
     if file == "contract" {
         return Ordered::parse(&read("taskcast/v1/contract.json")).get(part).unwrap().clone();
     }

@@ -1,6 +1,6 @@
 //! The documents for people and for tools, `proto/openapi.json` and `proto/asyncapi.json`, cannot drift: their schemas,
 //! tables and examples are those of the contract, and every route, problem, message and code that the service has is in
-//! them, and nothing else. What the running service answers is compared in `tests/service/rest.rs`.
+//! them, and nothing else. So `METRICS.md`. What the running service answers is compared in `tests/service/rest.rs`.
 //!
 //! `TASKCAST_WRITE_SPECIFICATIONS=1 cargo test --test specifications` writes what is derived; look at the difference
 //! before you commit it.
@@ -9,6 +9,7 @@
 mod coverage;
 mod derived;
 mod messages;
+mod metrics;
 mod ordered;
 
 use std::{fs, path::PathBuf};

@@ -271,6 +271,15 @@ function showCodes() {
         h("tr", { id: `problem-${row.name}` }, h("th", { scope: "row" }, code(row.name)), h("td", null, String(row.status)), h("td", null, inline(`${row.title}. ${row.meaning}`)))))));
 }
 
+function showMetrics() {
+  const add = part("metrics", "Metrics", h("p", null, "At ", code("/metrics"), " on the operators' listener; what each means, and what to do about it."));
+  for (const { name, type, labels, meaning, advice } of http.paths["/metrics"].get["x-metrics"].values) {
+    const rows = Object.entries(labels).map(([label, values]) => [code(label), values.flatMap((value, index) => [index ? ", " : null, code(value)])]);
+    add(`metric-${name}`, [code(name), h("span", { class: "by" }, ` ${type}`)], name,
+      h("p", null, inline(meaning)), h("p", null, h("strong", null, "What to do: "), inline(advice)), rows.length > 0 ? table(["Label", "Values"], rows) : null);
+  }
+}
+
 function showTokens() {
   const add = part("tokens", "Where a token goes");
   for (const [name, scheme] of Object.entries(http.components.securitySchemes)) {
@@ -287,6 +296,7 @@ showChannels();
 showMessages();
 showSchemas();
 showCodes();
+showMetrics();
 document.getElementById("state").remove();
 if (matchMedia("(max-width: 52rem)").matches) contents.removeAttribute("open");
 // What the address points to has only now come into being.
