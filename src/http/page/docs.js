@@ -51,7 +51,8 @@ function typeOf(schema) {
   return types.flatMap((type, index) => [index ? " | " : null, ...(type === "array" && schema.items ? ["array of ", ...typeOf(schema.items)] : [type])]);
 }
 
-const number = (value) => value.toLocaleString("en");
+/** The largest number of 64 bits is none that scripts can say. */
+const number = (value) => (value > Number.MAX_SAFE_INTEGER ? "2⁶⁴ − 1" : value.toLocaleString("en"));
 
 /** The limits of a schema, in words. */
 function limitsOf(schema) {
@@ -83,7 +84,7 @@ function fields(schema, inner) {
   });
   if (rows.length === 0) return null;
   const head = inner ? null : h("thead", null, h("tr", null, ["Field", "Type", "Meaning"].map((name) => h("th", { scope: "col" }, name))));
-  return h("table", { class: inner ? "inner" : null }, head, h("tbody", null, rows));
+  return h("table", { class: inner ? "inner" : "fields" }, head, h("tbody", null, rows));
 }
 
 function describe(schema) {
@@ -252,7 +253,7 @@ function showSchemas() {
 }
 
 function showCodes() {
-  const add = part("codes", "Codes");
+  const add = part("codes", "Codes and names");
   const values = (name) => socket[name].values;
   const meanings = (name) => table(["Code", "Meaning", "What a client does"], values(name).map((row) => [code(row.code), inline(row.meaning), inline(row.client)]));
   add("statuses", "Statuses", "Statuses", table(["Status", "Meaning", "Ended", "In Celery", "Other names that are read"],
@@ -262,6 +263,12 @@ function showCodes() {
   add("error-codes", ["Codes of ", code("error")], "Codes of error", meanings("x-error-codes"));
   add("authentication-error-codes", ["Codes of ", code("authentication_error")], "Codes of authentication_error", meanings("x-authentication-error-codes"));
   add("resume-failures", ["Reasons of ", code("resume_failure"), " and ", code("reset")], "Reasons of resume_failure", meanings("x-resume-failures"));
+  add("field-aliases", "Other names of fields", "Other names of fields",
+    h("p", null, "Of events. A field's own name wins; an alias whose value has another type is an unknown field."),
+    table(["Field", "Read too"], Object.entries(values("x-field-aliases")).map(([name, aliases]) => [code(name), aliases.join(", ")])));
+  add("message-aliases", "Other names of messages", "Other names of messages",
+    h("p", null, "Of clients. Fields within ", code("data"), " or ", code("payload"), " are read too."),
+    table(["Message", "Read too"], Object.entries(values("x-message-types").client).filter(([, aliases]) => aliases.length > 0).map(([name, aliases]) => [messageLink(name), aliases.join(", ")])));
   add("limits", "Limits", "Limits", table(["Limit", "Value"], Object.entries(values("x-limits")).map(([name, value]) => [code(name), number(value)])));
   add("problems", "Problems over HTTP", "Problems over HTTP",
     h("p", null, "Each has ", code("type"), ", which is ", code("urn:taskcast:problem:"), " and the name."),
