@@ -126,8 +126,11 @@ impl<'a> Crowd<'a> {
     /// Begins to connect a watcher; [`Self::turn`] does the rest.
     ///
     /// # Errors
-    /// The kernel's, when there are no sockets.
+    /// The kernel's, when there are no sockets; it must be away.
     pub fn begin(&mut self, number: usize) -> Outcome<()> {
+        if self.connections[number].is_ready {
+            return Err(format!("watcher {number} is connected").into());
+        }
         let socket =
             socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;

@@ -26,10 +26,10 @@ use crate::{
 /// Put to work before anything is measured: allocators, caches and connections warm up.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Of a crowd that has been at it before.
-const SHORT_WARM_UP: Duration = Duration::from_millis(100);
+const SHORT_WARM_UP: Duration = Duration::from_millis(25);
 
-/// How long a server is measured before it is the next one's turn. The kernel counts CPU time in hundredths of a second.
-const SHORT_TURN: Duration = Duration::from_millis(500);
+/// How long a server is measured before it is the next one's turn: as short as what is done in it is still many events.
+const SHORT_TURN: Duration = Duration::from_millis(100);
 const WARM_UP_SMOKE: Duration = Duration::from_millis(50);
 
 pub struct Lab {
@@ -144,11 +144,13 @@ impl Lab {
                 let waiting = crowds.remove(&index);
                 let warm_up = if waiting.is_some() { self.warm_up().min(SHORT_WARM_UP) } else { self.warm_up() };
                 let round = || -> Outcome<(Measured, Crowd<'_>)> {
-                    let mut crowd = match waiting {
-                        Some(crowd) => crowd,
-                        None => Crowd::new(&**instance, watchers.to_vec())?,
+                    let mut crowd = if let Some(crowd) = waiting {
+                        crowd
+                    } else {
+                        let mut crowd = Crowd::new(&**instance, watchers.to_vec())?;
+                        connect_all(&mut crowd)?;
+                        crowd
                     };
-                    connect_all(&mut crowd)?;
                     work(&mut crowd, warm_up)?;
                     Ok((measure(&**instance, &mut crowd, |crowd| work(crowd, lasting))?, crowd))
                 };
@@ -194,6 +196,10 @@ pub fn everybody(binary: &Path) -> Vec<Box<dyn Server>> {
 impl Results {
     pub fn median(&self, figure: impl Fn(&Measured) -> f64) -> f64 {
         median(self.rounds.iter().map(figure).collect())
+    }
+
+    pub fn sum(&self, figure: impl Fn(&Measured) -> f64) -> f64 {
+        self.rounds.iter().map(figure).sum()
     }
 
     /// The median of what each round came to, beside the same round of another server.

@@ -24,7 +24,7 @@ pub struct Processes {
     broker: BTreeSet<u32>,
 }
 
-/// User and system time together; a server's and, apart from it, its broker's.
+/// User and system time together; a server's and, apart from it, its broker's. `server_user` comes in hundredths of a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuTime {
     pub server: Duration,
@@ -127,12 +127,12 @@ impl Processes {
 
     pub fn cpu(&self) -> CpuTime {
         let mut time = CpuTime::default();
-        for (_, stat) in all() {
+        for (pid, stat) in all() {
             if self.server.contains(&stat.group) {
-                time.server += stat.user + stat.system;
+                time.server += on_cpu(pid).unwrap_or(stat.user + stat.system);
                 time.server_user += stat.user;
             } else if self.broker.contains(&stat.group) {
-                time.broker += stat.user + stat.system;
+                time.broker += on_cpu(pid).unwrap_or(stat.user + stat.system);
             }
         }
         time
@@ -167,6 +167,18 @@ fn all() -> impl Iterator<Item = (u32, Stat)> {
     let folders = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| Some((pid, stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
+}
+
+/// To the nanosecond, where the kernel counts it: `/proc/PID/task/TID/schedstat`, by thread. What a thread had that is gone
+/// is missing.
+fn on_cpu(pid: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let times = threads.filter_map(|thread| -> Option<u64> {
+        let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse().ok()
+    });
+    let total = times.sum();
+    (total > 0).then(|| Duration::from_nanos(total))
 }
 
 fn stat(text: &str) -> Option<Stat> {

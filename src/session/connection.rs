@@ -30,24 +30,26 @@ use crate::{
 /// Of a session with more marks than this the next step may take a while.
 const MARKS_MAX: usize = 64;
 
-/// One open connection.
+/// One open connection. In this order in memory: a delivery looks at the two ends of what is locked.
+#[repr(C)]
 pub(super) struct Connection<S> {
-    drain: Drain,
-    revocations: Revocations,
     /// `None` once it is over, but for the farewell.
     state: Mutex<Option<State<S>>>,
+    drain: Drain,
+    revocations: Revocations,
 }
 
-/// What only one may touch at a time.
+/// What only one may touch at a time. In this order in memory.
+#[repr(C)]
 struct State<S> {
+    /// What is due to the session is a frame, if anything: as it was when the session was looked at last.
+    is_plain: bool,
     pump: Pump<S>,
-    session: Session,
     /// Of what was handed to the pump and is not all written: how many frames carry a task, and when the oldest of those
     /// was applied.
     task_frames: u64,
     oldest_ms: Option<u64>,
-    /// What is due to the session is a frame, if anything: as it was when the session was looked at last.
-    is_plain: bool,
+    session: Session,
 }
 
 /// However the conversation ends: nobody delivers any more, and the socket is gone.
@@ -304,7 +306,8 @@ impl<S> State<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
     fn prefetch(&self) {
-        std::hint::black_box(self.state.is_poisoned());
+        // They lie before and behind what is looked at under the lock.
+        std::hint::black_box((self.state.is_poisoned(), std::ptr::from_ref(self.drain.begun()).addr()));
     }
 
     fn deliver(&self, turn: &mut Turn) -> bool {

@@ -94,20 +94,12 @@ pub(super) enum Stage {
     Live,
 }
 
-/// One client.
+/// One client. In this order in memory: what nearly every delivery looks at lies together, at the end.
+#[repr(C)]
 pub(super) struct Session {
-    pub(super) shared: Arc<Sessions>,
     pub(super) identity: Identity,
-    pub(super) encoding: Encoding,
-    pub(super) deliver: Deliver,
     pub(super) throttle: Duration,
-    pub(super) mailbox: Arc<Mailbox>,
     pub(super) watches: Watches,
-    pub(super) generation: u64,
-    /// What [`Session::identity`] was last found to be allowed to see; to be forgotten when that changes.
-    pub(super) grant: Grant,
-    /// Everything up to here has been handed out.
-    pub(super) cursor: Option<Cursor>,
     pub(super) stage: Stage,
     /// What goes out before anything else.
     pub(super) preface: VecDeque<Bytes>,
@@ -122,12 +114,7 @@ pub(super) struct Session {
     pub(super) waiting: Waiting,
     /// Boxed: an open connection has none.
     pub(super) closing: Option<Box<(CloseCode, String)>>,
-    bad_in_a_row: u32,
-    /// Pull again without being woken.
-    pub(super) more: bool,
     pulled_at: Option<Instant>,
-    /// What is marked was not pulled, because of the throttle.
-    pub(super) is_held_back: bool,
     heard_at: Instant,
     ping_at: Instant,
     pub(super) term: Term,
@@ -136,6 +123,20 @@ pub(super) struct Session {
     /// What the client was last told of how fresh its states are.
     pub(super) told_stale: Option<Stale>,
     pub(super) allowance: Allowance,
+    bad_in_a_row: u32,
+    /// Pull again without being woken.
+    pub(super) more: bool,
+    /// What is marked was not pulled, because of the throttle.
+    pub(super) is_held_back: bool,
+    pub(super) encoding: Encoding,
+    pub(super) deliver: Deliver,
+    pub(super) shared: Arc<Sessions>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) generation: u64,
+    /// What [`Session::identity`] was last found to be allowed to see; to be forgotten when that changes.
+    pub(super) grant: Grant,
+    /// Everything up to here has been handed out.
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl Drop for Session {

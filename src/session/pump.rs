@@ -47,11 +47,9 @@ pub(super) enum Event {
     Violated(Violation),
 }
 
-/// A socket with what is still to be written to it.
+/// A socket with what is still to be written to it. In this order in memory: what every delivery looks at comes first.
+#[repr(C)]
 pub(super) struct Pump<S> {
-    socket: S,
-    reader: Reader,
-    pub(super) inbox: VecDeque<Inbound>,
     outbox: VecDeque<Bytes>,
     /// The socket took bytes that it may still hold back.
     unflushed: bool,
@@ -60,12 +58,15 @@ pub(super) struct Pump<S> {
     /// The peer sent a close frame, and the code that was in it.
     pub(super) peer_closed: bool,
     pub(super) peer_code: Option<u16>,
+    socket: S,
     pub(super) written: u64,
-    /// Bytes that were read and not accounted for.
-    pub(super) read: usize,
     /// When the peer last had taken enough, or everything; and what it has taken since.
     pub(super) progress_at: Instant,
     taken: usize,
+    /// Bytes that were read and not accounted for.
+    pub(super) read: usize,
+    reader: Reader,
+    pub(super) inbox: VecDeque<Inbound>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
