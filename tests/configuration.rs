@@ -865,6 +865,62 @@ fn the_binary_checks_prints_defaults_and_mints_tokens() {
 }
 
 #[test]
+fn a_token_is_minted_for_an_issuer_whose_secret_is_here_and_else_it_is_said_who_can_make_one() {
+    const A: &str = "{ issuer = [\"a\", \"aa\"], secret = \"the secret of a, which is long\" }";
+    const B: &str = "{ issuer = \"b\", secret = \"the secret of b, which is long\", user_claim = \"uid\" }";
+    const PUBLISHED: &str = "{ issuer = \"https://id\", jwks = \"https://id/keys\" }";
+    let mint = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = taskcast(&[&["token", "--user", "u1"], arguments].concat(), variables);
+        let (printed, complaint) = (text(&output.stdout).trim().to_owned(), text(&output.stderr).to_owned());
+        if output.status.success() { Ok(printed) } else { Err(complaint) }
+    };
+    let issuers = |tables: &[&str]| format!("[{}]", tables.join(", "));
+    for (tables, own, arguments, taken) in [
+        (&[A, PUBLISHED][..], "", &[][..], true),
+        (&[A, B], "", &["--issuer", "b"], true),
+        (&[A, B], "", &["--issuer", "aa"], true),
+        (&[A, B], SECRET, &[], true),
+        (&[A, B], "", &[], false),
+        (&[A], "", &["--issuer", "b"], false),
+        (&[PUBLISHED], "", &[], false),
+        (&[A, PUBLISHED], "", &["--issuer", "https://id"], false),
+    ] {
+        let list = issuers(tables);
+        let mut variables = vec![("TASKCAST_AUTH_ISSUERS", list.as_str())];
+        let mut given = Given::new().variable("TASKCAST_AUTH_ISSUERS", &list);
+        if !own.is_empty() {
+            variables.push(("TASKCAST_AUTH_SECRET", own));
+            given = given.variable("TASKCAST_AUTH_SECRET", own);
+        }
+        let minted = mint(&variables, arguments);
+        assert_eq!(minted.is_ok(), taken, "{list} {arguments:?}: {minted:?}");
+        if let Ok(token) = minted {
+            let verifier = auth::Verifier::new(given.config().auth).unwrap();
+            let identity = verifier.verify(Some(&token), clock::now().unix_ms).unwrap();
+            assert_eq!(identity.user, UserId::parse("u1").ok(), "{list} {arguments:?}");
+        }
+    }
+    let complaint = |variables: &[(&str, &str)], arguments: &[&str]| mint(variables, arguments).unwrap_err();
+    let (two, published) = (issuers(&[A, B]), issuers(&[PUBLISHED]));
+    let said = complaint(&[("TASKCAST_AUTH_ISSUERS", &two)], &[]);
+    assert!(said.contains("--issuer with one of a, b"), "{said}");
+    let said = complaint(&[("TASKCAST_AUTH_ISSUERS", &two)], &["--issuer", "c"]);
+    assert!(said.contains("a, aa, b"), "{said}");
+    let said = complaint(&[("TASKCAST_AUTH_ISSUERS", &published)], &[]);
+    assert!(said.contains("`https://id`") && said.contains("private key"), "{said}");
+    let asked = [
+        ("TASKCAST_AUTH_MODE", "introspection"),
+        ("TASKCAST_AUTH_INTROSPECTION_URL", "https://id/introspect?key=hunter2"),
+        ("TASKCAST_AUTH_INTROSPECTION_CLIENT_ID", "taskcast"),
+        ("TASKCAST_AUTH_INTROSPECTION_CLIENT_SECRET", "hunter2"),
+    ];
+    let said = complaint(&asked, &[]);
+    assert!(said.contains("https://id/introspect says") && !said.contains("hunter2"), "{said}");
+    let said = complaint(&[("TASKCAST_AUTH_MODE", "none")], &[]);
+    assert!(said.contains("no token is needed"), "{said}");
+}
+
+#[test]
 fn a_wrong_command_line_exits_64_and_help_0() {
     for wrong in [&[][..], &["sreve"], &["serve", "--no-such-flag"], &["publish"], &["publish", "t", "--result", "{"]] {
         let output = taskcast(wrong, &[]);
@@ -948,6 +1004,8 @@ fn a_limit_that_would_refuse_everybody_or_nobody_is_a_mistake() {
         ("TASKCAST_LIMITS_ALLOW_NETWORKS_FILE", "bad.txt", "line 2: `nowhere` is no network"),
         ("TASKCAST_HTTP_PROXY_PROTOCOL", "true", "http.trusted_proxies beside it"),
         ("TASKCAST_LIMITS_EVENTS_PER_MINUTE_PER_TOKEN", "999", "no less than http.events_per_request_max (1000)"),
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_IP", "9", "0, or no less than 10"),
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_USER", "1", "0, or no less than 10"),
         ("TASKCAST_SESSIONS_BYTES_PER_MINUTE", "60000", "no less than sessions.message_max_bytes (65536)"),
         ("TASKCAST_LIMITS_KEYS_MAX", "0", "a whole number from 1000"),
         ("TASKCAST_LIMITS_BAN_SECONDS", "0", "a whole number from 1"),

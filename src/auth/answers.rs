@@ -1,17 +1,20 @@
 //! What a provider said of tokens, for a while: so many answers of each kind at most, and so many bytes. A token is kept
 //! as its SHA-256 only. Good and bad answers have room of their own, so that a flood of bad tokens costs no good one its
-//! place.
+//! place. So have, for longer, the tokens that were good once: who brings one of them again does not guess.
 //!
 //! Refuses to know: clocks, how a provider is asked.
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{AnswerSettings, AuthenticationError, Identity};
+
+/// How long it is remembered that a token was good once: a page that was left open over night has one that is no more.
+const ONCE_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Good answers take no more, by the size of what the provider sent.
 const GOOD_MAX_BYTES: usize = 32 << 20;
@@ -36,11 +39,12 @@ pub(super) struct Answers {
     settings: AnswerSettings,
     good: Shelf<Identity>,
     bad: Shelf<AuthenticationError>,
+    once_good: Shelf<()>,
 }
 
 impl Answers {
     pub fn new(settings: AnswerSettings) -> Self {
-        Self { settings, good: Shelf::default(), bad: Shelf::default() }
+        Self { settings, good: Shelf::default(), bad: Shelf::default(), once_good: Shelf::default() }
     }
 
     pub fn get(&self, token: &TokenDigest, now: Instant) -> Option<Said> {
@@ -55,14 +59,26 @@ impl Answers {
             Ok(identity) => {
                 self.bad.remove(&token);
                 self.good.put(token, identity.clone(), bytes, now + good_for);
+                // Not each time anew: that would push out those that nobody asks about any more.
+                if !self.was_good(&token, now) {
+                    self.once_good.put(token, (), 0, now + ONCE_GOOD_FOR);
+                }
             }
             Err(error) => {
                 self.good.remove(&token);
-                self.bad.put(token, error.clone(), 0, now + bad_for);
+                // The same guess again is none.
+                let again = AuthenticationError { is_guess: !error.was_inactive(), ..error.clone() };
+                self.bad.put(token, again, 0, now + bad_for);
             }
         }
         self.good.tidy(max, now);
         self.bad.tidy(max, now);
+        self.once_good.tidy(max, now);
+    }
+
+    /// Whether it was ever told that the token is good, as far as that is remembered.
+    pub fn was_good(&self, token: &TokenDigest, now: Instant) -> bool {
+        self.once_good.get(token, now).is_some()
     }
 
     pub fn len(&self) -> usize {
@@ -160,6 +176,36 @@ mod tests {
         assert!(answers.get(&token(1), now).unwrap().is_err(), "the last word counts");
         answers.put(token(9), &GOOD(), 10, now + GOOD_FOR);
         assert_eq!(answers.len(), 1, "what has lasted long enough is let go");
+    }
+
+    #[test]
+    fn a_token_that_was_good_once_is_known_for_a_day_whatever_else_is_asked_about() {
+        let (mut answers, now) = (answers(100), clock::now().instant);
+        let hour = Duration::from_secs(3600);
+        answers.put(token(0), &GOOD(), 10, now);
+        answers.put(token(0), &BAD(), 10, now + hour);
+        for number in 1..10_000 {
+            answers.put(token(number), &BAD(), 10, now + hour);
+            // Of those who stay connected it is told again and again.
+            answers.put(token(10_000 + number % 50), &GOOD(), 10, now + hour);
+        }
+        assert!(answers.was_good(&token(0), now + 23 * hour) && !answers.was_good(&token(0), now + 24 * hour));
+        assert!(!answers.was_good(&token(1), now + hour));
+        for number in 20_000..30_000 {
+            answers.put(token(number), &GOOD(), 10, now + hour);
+        }
+        assert!(answers.once_good.entries.len() <= 100 && answers.once_good.order.len() <= 200);
+    }
+
+    #[test]
+    fn a_guess_is_one_when_it_is_told_and_none_when_it_is_remembered() {
+        let (mut answers, now) = (answers(10), clock::now().instant);
+        let inactive = crate::auth::reading::inactive();
+        assert!(inactive.is_guess);
+        answers.put(token(1), &Err(inactive), 10, now);
+        answers.put(token(2), &BAD(), 10, now);
+        assert!(!answers.get(&token(1), now).unwrap().unwrap_err().is_guess);
+        assert!(answers.get(&token(2), now).unwrap().unwrap_err().is_guess, "a made-up one stays one");
     }
 
     #[test]

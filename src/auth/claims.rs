@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{AuthenticationError, Identity, Issued, JwtSettings, PublishRight, Rights};
-use crate::proto::{AuthenticationErrorCode, TIMESTAMP_MAX_MS, TOKEN_ID_MAX_BYTES, TaskId, UserId};
+use crate::proto::{TIMESTAMP_MAX_MS, TOKEN_ID_MAX_BYTES, TaskId, UserId};
 
 type Claims = Map<String, Value>;
 
@@ -36,10 +36,7 @@ pub(super) fn identity(claims: &Claims, settings: &JwtSettings, unix_ms: u64) ->
     // A later moment has no text, and is as good as never.
     let expires_at_ms = expiry(claims, settings, unix_ms, leeway_ms)?.saturating_add(leeway_ms).min(TIMESTAMP_MAX_MS);
     if expires_at_ms <= unix_ms {
-        return Err(AuthenticationError {
-            code: AuthenticationErrorCode::ExpiredToken,
-            message: "the token has expired".to_owned(),
-        });
+        return Err(AuthenticationError::expired("the token has expired"));
     }
     let issued = Issued { token_id: token_id(claims)?, at_ms: issued_at(claims), opaque: None };
     let issued = (issued != Issued::default()).then(|| Box::new(issued));

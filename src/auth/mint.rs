@@ -30,9 +30,11 @@ pub struct NewToken {
 /// Settings without a secret, a watch entry that means nothing, or `own` without a user, in words for the caller.
 pub fn mint(settings: &JwtSettings, token: &NewToken, unix_ms: u64) -> Result<String, String> {
     let Some(secret) = settings.key.signing_secret() else {
-        return Err("tokens can be minted with a secret (HS256, HS384, HS512) only; whoever holds the private key of \
-                    this service's public key must sign"
-            .to_owned());
+        let whose = settings.issuer.first().map_or("this service's issuer".to_owned(), |name| format!("`{name}`"));
+        return Err(format!(
+            "a token can be signed here with a secret only (HS256, HS384, HS512), and of {whose} there are public keys: \
+             whoever holds the private key must sign"
+        ));
     };
     for entry in &token.watch {
         if !claims::is_watch_entry(entry) {

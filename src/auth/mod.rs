@@ -52,7 +52,7 @@ pub use settings::{
 pub use verifier::{Health, TOKEN_MAX_BYTES, Verifier};
 
 /// What a token allows: the claim `taskcast`, or just one's own tasks without it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, named as in the claim")]
 pub struct Rights {
     /// `own`: tasks whose `user_id` is the caller's.
@@ -87,6 +87,31 @@ pub struct Identity {
     pub issued: Option<Box<Issued>>,
 }
 
+/// What tells a token that names no user, such as a link to share, from others like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link<'a> {
+    /// `jti`.
+    TokenId(&'a str),
+    /// The token itself, where it says nothing.
+    Opaque(&'a str),
+    /// All that it says: one that is signed anew and says the same is the same.
+    Claims { rights: &'a Rights, expires_at_ms: Option<u64>, issued_at_ms: Option<u64> },
+}
+
+impl Identity {
+    #[must_use]
+    pub fn link(&self) -> Link<'_> {
+        let issued = self.issued.as_deref();
+        let token_id = issued.and_then(|issued| issued.token_id.as_deref()).map(Link::TokenId);
+        let opaque = || issued.and_then(|issued| issued.opaque.as_ref()).map(|token| Link::Opaque(token.as_str()));
+        token_id.or_else(opaque).unwrap_or(Link::Claims {
+            rights: &self.rights,
+            expires_at_ms: self.expires_at_ms,
+            issued_at_ms: issued.and_then(|issued| issued.at_ms),
+        })
+    }
+}
+
 /// What tells a token from its user's others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Issued {
@@ -103,6 +128,11 @@ pub struct Issued {
 pub struct OpaqueToken(Arc<str>);
 
 impl OpaqueToken {
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.into())
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -120,17 +150,30 @@ impl std::fmt::Debug for OpaqueToken {
 pub struct AuthenticationError {
     pub code: AuthenticationErrorCode,
     pub message: String,
+    /// Nothing shows that it ever was a token, so its bearer may be guessing.
+    pub is_guess: bool,
 }
 
 impl AuthenticationError {
     /// `INVALID_TOKEN`: it was good once, and another like it would not be.
     pub(crate) fn revoked() -> Self {
-        Self::invalid("the token has been revoked")
+        let message = "the token has been revoked".to_owned();
+        Self { code: AuthenticationErrorCode::InvalidToken, message, is_guess: false }
     }
 
-    /// `INVALID_TOKEN`, with the reason.
+    /// All that its provider says is that it does not hold.
+    fn was_inactive(&self) -> bool {
+        self.is_guess && self.code == AuthenticationErrorCode::ExpiredToken
+    }
+
+    /// `EXPIRED_TOKEN`: it was good once, and another like it would be.
+    fn expired(message: impl Into<String>) -> Self {
+        Self { code: AuthenticationErrorCode::ExpiredToken, message: message.into(), is_guess: false }
+    }
+
+    /// `INVALID_TOKEN`, with the reason. It may have been made up.
     fn invalid(message: impl Into<String>) -> Self {
-        Self { code: AuthenticationErrorCode::InvalidToken, message: message.into() }
+        Self { code: AuthenticationErrorCode::InvalidToken, message: message.into(), is_guess: true }
     }
 }
 

@@ -51,10 +51,13 @@ pub(super) struct Provider {
     metrics: Arc<Metrics>,
 }
 
+/// The answer, once it is there.
+type Awaited = watch::Receiver<Option<Result<Said, ()>>>;
+
 struct State {
     answers: Answers,
     /// Questions under way. A receiver whose sender is gone without a word was left alone.
-    asked: HashMap<TokenDigest, watch::Receiver<Option<Result<Said, ()>>>>,
+    asked: HashMap<TokenDigest, Awaited>,
     breaker: Breaker,
 }
 
@@ -101,11 +104,14 @@ impl Provider {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was said of the token not long ago.
+    /// What was said of the token not long ago. That it ended meanwhile nobody has said: its end may have moved.
     pub fn remembered(&self, token: &TokenDigest, now: clock::Now) -> Option<Said> {
         let said = self.lock().answers.get(token, now.instant)?;
+        if said.as_ref().is_ok_and(|identity| identity.expires_at_ms.is_some_and(|at| at <= now.unix_ms)) {
+            return None;
+        }
         self.metrics.introspection_remembered();
-        Some(said.and_then(|identity| still_good(identity, now.unix_ms)))
+        Some(said)
     }
 
     /// Asks, or waits for the answer to whoever asked before.
@@ -113,20 +119,21 @@ impl Provider {
     /// # Errors
     /// The token is not good, or nobody can tell now.
     pub async fn ask(self: &Arc<Self>, token: &str, digest: TokenDigest, now: clock::Now) -> Result<Identity, Refusal> {
-        let mut answer = self.join(token, digest, now.instant)?;
+        let (mut answer, is_first) = self.join(token, digest, now.instant)?;
         let said = answer.wait_for(Option::is_some).await.ok().and_then(|said| said.clone());
-        Ok(said.and_then(Result::ok).ok_or(Refusal::Unavailable)??)
+        let said = said.and_then(Result::ok).ok_or(Refusal::Unavailable)?;
+        said.map_err(|error| {
+            // Many may wait for one answer, and it is one guess; and what was good once is none.
+            let is_known = error.was_inactive() && (!is_first || self.lock().answers.was_good(&digest, now.instant));
+            Refusal::Token(AuthenticationError { is_guess: error.is_guess && !is_known, ..error })
+        })
     }
 
-    fn join(
-        self: &Arc<Self>,
-        token: &str,
-        digest: TokenDigest,
-        now: Instant,
-    ) -> Result<watch::Receiver<Option<Result<Said, ()>>>, Refusal> {
+    /// The answer to come, and whether nobody has asked before.
+    fn join(self: &Arc<Self>, token: &str, digest: TokenDigest, now: Instant) -> Result<(Awaited, bool), Refusal> {
         let mut state = self.lock();
         if let Some(under_way) = state.asked.get(&digest) {
-            return Ok(under_way.clone());
+            return Ok((under_way.clone(), false));
         }
         if state.asked.len() >= WAITING_MAX {
             self.metrics.introspected(Introspection::Busy);
@@ -142,7 +149,7 @@ impl Provider {
         let asking = Asking { provider: self.clone(), digest, outcome: None };
         let token = token.to_owned();
         tokio::spawn(async move { asking.run(&token, sender).await });
-        Ok(receiver)
+        Ok((receiver, true))
     }
 
     /// Sends one question and reads its answer; with it its size.
@@ -217,11 +224,6 @@ impl Provider {
             (_, status) => Err(format!("the answer's status is {status}, not 200")),
         }
     }
-}
-
-/// A remembered caller whose token has expired meanwhile is none.
-fn still_good(identity: Identity, unix_ms: u64) -> Said {
-    if identity.expires_at_ms.is_some_and(|at| at <= unix_ms) { Err(reading::expired()) } else { Ok(identity) }
 }
 
 /// Why there is no answer.

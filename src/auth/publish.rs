@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::proto::{Event, TaskId, UserId};
 
 /// What a token may publish. `None`: nothing. One pointer, as every open connection holds one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PublishRight(Option<Box<Limits>>);
 
 /// Every limit that there is holds; without any, everything may be published.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Limits {
     /// Tasks of these users only.
     users: Option<BTreeSet<UserId>>,

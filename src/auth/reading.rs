@@ -5,7 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use super::{AuthenticationError, Identity, IntrospectionSettings, JwtSettings, Key, answers::Said, claims};
-use crate::proto::AuthenticationErrorCode;
 
 /// Scopes that mean something here begin so: `taskcast:publish`, `taskcast:cancel`, `taskcast:watch:<entry>`.
 const SCOPE_PREFIX: &str = "taskcast:";
@@ -110,16 +109,11 @@ impl Reading<'_> {
 }
 
 /// What an inactive token's bearer is told. A provider does not say whether it has expired or was revoked, or never was;
-/// whichever, a fresh one is the way out.
+/// whichever, a fresh one is the way out. And it may be a guess, for all that is said.
 pub(super) fn inactive() -> AuthenticationError {
-    AuthenticationError {
-        code: AuthenticationErrorCode::ExpiredToken,
-        message: "the token is not active: it has expired, was revoked, or never was one".to_owned(),
-    }
-}
-
-pub(super) fn expired() -> AuthenticationError {
-    AuthenticationError { code: AuthenticationErrorCode::ExpiredToken, message: "the token has expired".to_owned() }
+    let inactive =
+        AuthenticationError::expired("the token is not active: it has expired, was revoked, or never was one");
+    AuthenticationError { is_guess: true, ..inactive }
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, String> {

@@ -199,6 +199,7 @@ impl Verifier {
             return Verdict::Known(Err(AuthenticationError {
                 code: AuthenticationErrorCode::AuthRequired,
                 message: "no token was provided".to_owned(),
+                is_guess: false,
             }));
         };
         if token.len() > TOKEN_MAX_BYTES {
@@ -298,6 +299,7 @@ fn everything_for(user: Option<&UserId>) -> Result<Identity, AuthenticationError
             message: "tokens are not checked (auth.mode = \"none\") and no development user is configured: set \
                       auth.user (TASKCAST_AUTH_USER)"
                 .to_owned(),
+            is_guess: false,
         });
     };
     let (own, all, publish) = (true, true, PublishRight::everything());

@@ -3,10 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Failure, arguments, print, publish::publisher};
-use crate::{
-    clock,
-    proto::{Revocation, Revoked},
-};
+use crate::{clock, proto::Revocation};
 
 #[derive(clap::Args, Debug)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["jti", "user"])))]
@@ -35,7 +32,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// A user's always gets its moment: not every log says when it took what.
+/// What is asked for, unless it would do nothing.
 fn revocation(arguments: &Arguments, now_ms: u64) -> Result<Revocation, String> {
     let mut object = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
@@ -47,12 +44,8 @@ fn revocation(arguments: &Arguments, now_ms: u64) -> Result<Revocation, String> 
     put("user_id", arguments.user.clone().map(Value::from));
     put("issued_before", arguments.issued_before.as_deref().map(moment));
     put("expires_at", arguments.expires_at.as_deref().map(moment));
-    let mut revocation =
-        Revocation::from_json(Value::Object(object).to_string().as_bytes()).map_err(|error| error.to_string())?;
-    if let Revoked::User { issued_before_ms, .. } = &mut revocation.revoked {
-        issued_before_ms.get_or_insert(now_ms);
-    }
-    Ok(revocation)
+    let revocation = Revocation::from_json(Value::Object(object).to_string().as_bytes());
+    revocation.and_then(|revocation| revocation.dated(now_ms)).map_err(|error| error.to_string())
 }
 
 /// A number, or a text that is no number.

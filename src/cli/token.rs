@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Failure, arguments, print};
 use crate::{
-    auth::{self, NewToken},
+    auth::{self, JwtSettings, NewToken},
     clock, config,
     proto::UserId,
 };
@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// May revoke tokens over HTTP, everybody's.
     #[arg(long)]
     revoke: bool,
+    /// Whose token it is, of several issuers: its `iss`. Default: the one whose secret is here.
+    #[arg(long)]
+    issuer: Option<String>,
     /// Its `jti`, by which it can be revoked. Default: a new one.
     #[arg(long, value_name = "ID", value_parser = token_id)]
     id: Option<String>,
@@ -47,9 +50,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let auth::Settings::Jwt(settings) = config::load_auth(&arguments::sources(&arguments.common))? else {
-        return Err(Failure::Other("auth.mode is \"none\": no token is needed, nor looked at".to_owned()));
-    };
+    let settings = config::load_auth(&arguments::sources(&arguments.common))?;
+    let settings = issuer(settings, arguments.issuer.as_deref())?;
     let user = arguments.user.as_deref().map(UserId::parse).transpose().map_err(|why| format!("--user {why}"))?;
     let token = NewToken {
         watch: watch(arguments, user.is_some()),
@@ -62,6 +64,53 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     };
     print(&format!("{}\n", auth::mint(&settings, &token, clock::now().unix_ms)?));
     Ok(0)
+}
+
+/// Whose secret it is signed with.
+fn issuer(settings: auth::Settings, wanted: Option<&str>) -> Result<JwtSettings, String> {
+    let mut issuers = match settings {
+        auth::Settings::None { .. } => {
+            return Err("auth.mode is \"none\": no token is needed, nor looked at".to_owned());
+        }
+        auth::Settings::Introspection(settings) => {
+            return Err(format!(
+                "auth.mode is \"introspection\": a token is whatever the provider at {} says is one, so only that \
+                 provider can make one",
+                settings.url
+            ));
+        }
+        auth::Settings::Jwt(settings) => vec![*settings],
+        auth::Settings::Issuers(issuers) => issuers,
+    };
+    let names: Vec<String> = issuers.iter().flat_map(|one| one.issuer.iter().cloned()).collect();
+    if let Some(wanted) = wanted {
+        issuers.retain(|one| one.issuer.iter().any(|name| name == wanted));
+        let Some(mut issuer) = issuers.pop() else {
+            let configured = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(format!(
+                "no token of the issuer `{wanted}` would be taken; those configured are: {configured}"
+            ));
+        };
+        issuer.issuer = vec![wanted.to_owned()];
+        return Ok(issuer);
+    }
+    if !issuers.iter().any(can_sign) {
+        return issuers.pop().ok_or_else(|| "no issuer is configured".to_owned());
+    }
+    issuers.retain(can_sign);
+    // A nameless one is [auth] itself, which nobody could name.
+    let own = issuers.iter().position(|one| one.issuer.is_empty());
+    if own.is_none() && issuers.len() > 1 {
+        let of = issuers.iter().filter_map(|one| one.issuer.first()).map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!(
+            "the secrets of several issuers are here; say whose token it is: --issuer with one of {of}"
+        ));
+    }
+    Ok(issuers.swap_remove(own.unwrap_or(0)))
+}
+
+fn can_sign(issuer: &JwtSettings) -> bool {
+    issuer.key.signing_secret().is_some()
 }
 
 /// What it may watch: what is named, and a user who names nothing their own.

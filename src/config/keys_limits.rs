@@ -111,6 +111,14 @@ pub(super) static LIMITS: &[Key] = &[
         "WebSockets of one user at most. Beyond it they are closed with 1008. 0: no limit.",
     ),
     number(
+        "limits.connections_per_link_max",
+        0,
+        "500",
+        10_000_000,
+        "WebSockets with one token that names no user, such as a link to share, at most; its jti tells it from others. Beyond \
+         it they are closed with 1008. 0: no limit.",
+    ),
+    number(
         "limits.handshakes_per_minute_per_ip",
         0,
         "6000",
@@ -145,6 +153,21 @@ pub(super) static LIMITS: &[Key] = &[
         PER_MINUTE_MAX,
         "Events published over HTTP with one token: so many at once, and per minute; at least http.events_per_request_max. \
          Then 429 with Retry-After. 0: no limit.",
+    ),
+    number(
+        "limits.requests_per_minute_per_ip",
+        0,
+        "60000",
+        PER_MINUTE_MAX,
+        "Requests to /api/v1/ from one address but for events: so many at once, and per minute. A list of tasks counts as \
+         ten. Then 429 with Retry-After. 0: no limit.",
+    ),
+    number(
+        "limits.requests_per_minute_per_user",
+        0,
+        "12000",
+        PER_MINUTE_MAX,
+        "The same by one user, wherever they are. 0: no limit.",
     ),
     number(
         "limits.keys_max",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{convert::seconds, layers::Layers};
 use crate::{
-    http::ForwardedHeader,
+    http::{ForwardedHeader, LISTING_WEIGHT},
     limits::{Lists, Networks, Settings},
 };
 
@@ -39,11 +39,14 @@ pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)
         exempt: Networks::default(),
         connections_per_ip_max: number("limits.connections_per_ip_max"),
         connections_per_user_max: number("limits.connections_per_user_max"),
+        connections_per_link_max: number("limits.connections_per_link_max"),
         handshakes_per_minute_per_ip: number("limits.handshakes_per_minute_per_ip"),
         handshakes_per_minute_per_user: number("limits.handshakes_per_minute_per_user"),
         failed_authentications_per_minute_per_ip: number("limits.failed_authentications_per_minute_per_ip"),
         ban: seconds(layers, "limits.ban_seconds"),
         events_per_minute_per_token: number("limits.events_per_minute_per_token"),
+        requests_per_minute_per_ip: number("limits.requests_per_minute_per_ip"),
+        requests_per_minute_per_user: number("limits.requests_per_minute_per_user"),
         keys_max: layers.number("limits.keys_max") as usize,
     };
     let request_max = layers.number("http.events_per_request_max");
@@ -51,6 +54,12 @@ pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)
     if events > 0 && events < request_max {
         let expected = format!("0, or no less than http.events_per_request_max ({request_max})");
         layers.refuse("limits.events_per_minute_per_token", expected);
+    }
+    for key in ["limits.requests_per_minute_per_ip", "limits.requests_per_minute_per_user"] {
+        if (1..u64::from(LISTING_WEIGHT)).contains(&layers.number(key)) {
+            layers
+                .refuse(key, format!("0, or no less than {LISTING_WEIGHT}, which is what a list of tasks counts for"));
+        }
     }
     let (allow, deny) = (allow?, deny?);
     let with = |fixed: &Networks, file: &Option<(PathBuf, Networks)>| {

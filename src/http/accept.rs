@@ -35,11 +35,12 @@ use warp::{
 
 use super::{
     Peer, RETRY_AFTER_SECONDS,
+    crowd::{Crowd, Member},
     entrance::{Entrance, Visitor},
     handshake::Handshakes,
-    problem::HttpError,
-    refusal,
+    refusal::Refusals,
     routes::Route,
+    socket,
     upgrade::Permit,
 };
 use crate::{
@@ -57,22 +58,22 @@ const BACKLOG: u32 = 16 * 1024;
 /// wait without being scheduled, so that the reader of the log, sessions and probes find a short queue before them.
 const TURNS: usize = 64;
 
-/// Refusals of connections over the limit that are said politely at the same time; others are just closed.
-const REFUSALS_MAX: usize = 64;
-
-/// A peer that takes nothing of a response for this long is dropped.
-const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
-
-/// Bytes that wait in the kernel for a peer to make room, about. What waits here instead is shared, and folded.
-const UNSENT_MAX_BYTES: u32 = 16 * 1024;
-
 /// The pause after `accept` failed, as it does without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be, and who goes when there is one more.
+#[derive(Clone, Copy)]
+pub(super) enum Room {
+    /// The one that comes.
+    Bounded(usize),
+    /// The one that has been there longest.
+    OldestLeaves(usize),
+}
 
 /// Who is let in, how many connections, and how patiently.
 pub(super) struct Limits {
     pub entrance: Entrance,
-    pub connections_max: usize,
+    pub room: Room,
     /// The longest head of a request, in bytes.
     pub header_max_bytes: usize,
     /// From accepting a connection to the end of its first request's head: who opens connections and says nothing
@@ -98,6 +99,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 struct Shared {
     routes: BoxedFilter<(Response,)>,
     limits: Limits,
+    refusals: Refusals,
     metrics: Arc<Metrics>,
     turns: Semaphore,
     /// `None`: plain.
@@ -115,10 +117,15 @@ pub(super) async fn serve(
     tracker: TaskTracker,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
-    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let (places, crowd) = match limits.room {
+        Room::Bounded(max) => (max.min(Semaphore::MAX_PERMITS), None),
+        Room::OldestLeaves(max) => (Semaphore::MAX_PERMITS, Some(Crowd::new(max))),
+    };
+    let places = Arc::new(Semaphore::new(places));
+    let refusals = Refusals::new(limits.entrance.origins().clone());
     let turns = Semaphore::new(TURNS);
-    let shared = Arc::new(Shared { routes, limits, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
+    let shared =
+        Arc::new(Shared { routes, limits, refusals, metrics: metrics.clone(), turns, tls, stop: stop.clone() });
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -133,19 +140,27 @@ pub(super) async fn serve(
         };
         match admitted {
             Ok((place, visitor)) => {
-                prepare(&stream);
-                tracker.spawn(serve_connection(stream, visitor, place, shared.clone()).in_current_span());
+                socket::prepare(&stream);
+                let serving = serve_connection(stream, visitor, place, shared.clone());
+                match &crowd {
+                    None => tracker.spawn(serving.in_current_span()),
+                    Some(crowd) => tracker.spawn(make_room(crowd.enter(), serving, metrics.clone()).in_current_span()),
+                };
             }
             Err(refused) => {
-                // Over TLS nothing can be said without the work that is to be saved.
-                if let (Ok(permit), None) = (refusals.clone().try_acquire_owned(), &shared.tls) {
-                    tracker.spawn(async move {
-                        refusal::say(stream, refusal::of(refused)).await;
-                        drop(permit);
-                    });
+                if let Some(place) = shared.refusals.place() {
+                    let shared = shared.clone();
+                    tracker.spawn(async move { shared.turn_away(stream, refused, place).await }.in_current_span());
                 }
             }
         }
+    }
+}
+
+/// Serves until a newer connection needs the place.
+async fn make_room(place: Member, serving: impl Future<Output = ()>, metrics: Arc<Metrics>) {
+    if place.stay(serving).await.is_none() {
+        metrics.limit_refused(Limit::OperationsConnections);
     }
 }
 
@@ -165,44 +180,6 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-/// Small frames go out at once, and a response that is not read does not keep its connection for ever.
-fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    set_write_timeout(stream, Some(RESPONSE_STALL_MAX));
-    limit_unsent(stream);
-}
-
-/// `TCP_NOTSENT_LOWAT` of tcp(7). Without it the kernel takes megabytes for each client that reads slowly, stale by the
-/// time they are read, and takes no more until a third of them is gone, which looks like a client that stands still.
-#[cfg(target_os = "linux")]
-fn limit_unsent(stream: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX_BYTES) {
-        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn limit_unsent(_: &TcpStream) {}
-
-/// For a socket that leaves HTTP and gets timers of its own.
-pub(super) fn lift_write_timeout(stream: &TcpStream) {
-    set_write_timeout(stream, None);
-}
-
-/// `TCP_USER_TIMEOUT` of tcp(7): the kernel ends a connection whose peer acknowledges nothing, or keeps its window
-/// closed, for this long. hyper has no timer for writes.
-#[cfg(target_os = "linux")]
-fn set_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(limit) {
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_write_timeout(_: &TcpStream, _: Option<Duration>) {}
-
 /// Serves a connection from its first byte on. Until then it costs next to nothing, however many there are: hyper takes
 /// 16 KiB for its buffers as soon as it looks at one.
 async fn serve_connection(
@@ -215,8 +192,12 @@ async fn serve_connection(
         // Boxed, as few do.
         match Box::pin(shared.introduce(&mut stream, visitor)).await {
             Ok(introduced) => visitor = introduced,
-            Err(Some(error)) if shared.tls.is_none() => return Box::pin(refusal::say(stream, error)).await,
-            Err(_) => return,
+            Err(refused) => {
+                if let (Some(refused), Some(place)) = (refused, shared.refusals.place()) {
+                    Box::pin(shared.turn_away(stream, refused, place)).await;
+                }
+                return;
+            }
         }
     }
     let asked = Arc::new(Notify::new());
@@ -281,11 +262,22 @@ async fn begin(mut serving: Pin<Box<impl Future<Output = ()>>>, turn: Result<Sem
 }
 
 impl Shared {
+    /// Says why somebody is not let in.
+    async fn turn_away(&self, stream: TcpStream, refused: Refusal, place: OwnedSemaphorePermit) {
+        let telling = async {
+            match &self.tls {
+                Some(tls) => self.refusals.say_over_tls(tls, &self.turns, stream, refused).await,
+                None => self.refusals.say(stream, refused).await,
+            }
+        };
+        self.stop.run_until_cancelled(telling).await;
+        drop(place);
+    }
+
     /// Waits for what a trusted proxy has to say first.
-    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<HttpError>> {
+    async fn introduce(&self, stream: &mut TcpStream, visitor: Visitor) -> Result<Visitor, Option<Refusal>> {
         let introduction = self.limits.entrance.introduce(stream, visitor, self.limits.header_timeout, clock::now);
-        let introduced = self.stop.run_until_cancelled(introduction).await.ok_or(None)?;
-        introduced.map_err(|refused| refused.map(refusal::of))
+        self.stop.run_until_cancelled(introduction).await.ok_or(None)?
     }
 
     /// Resets, timeouts and malformed requests: the peer's doing.
@@ -382,7 +374,7 @@ where
         self.asked.notify_one();
         let client = match self.shared.limits.entrance.client(&self.visitor, request.headers(), now) {
             Ok(client) => client,
-            Err(refused) => return self.refuse(refused, started),
+            Err(refused) => return self.refuse(refused, &request, started),
         };
         // The path only: the query may hold a token.
         let span = tracing::debug_span!(
@@ -408,8 +400,8 @@ where
 
 impl<S> Requests<S> {
     /// Answers without asking what it is that they want.
-    fn refuse(&self, refused: Refusal, started: Instant) -> Answer {
-        let mut response = refusal::of(refused).into_response();
+    fn refuse(&self, refused: Refusal, request: &Request<Incoming>, started: Instant) -> Answer {
+        let mut response = self.shared.refusals.response(refused, request.method(), request.headers());
         response.extensions_mut().insert(Route("refused"));
         report(&response, started, &self.shared.metrics);
         Box::pin(future::ready(Ok(response)))

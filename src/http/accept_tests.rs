@@ -17,18 +17,17 @@ struct Server {
 }
 
 /// Everybody is let in.
-fn limits(
-    metrics: &Arc<Metrics>,
-    connections_max: usize,
-    header_timeout: Duration,
-    keep_alive_timeout: Duration,
-) -> Limits {
+fn limits(metrics: &Arc<Metrics>, room: Room, header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
     let entrance = Entrance::open(metrics.clone(), clock::now());
-    Limits { entrance, connections_max, header_max_bytes: 65_536, header_timeout, keep_alive_timeout }
+    Limits { entrance, room, header_max_bytes: 65_536, header_timeout, keep_alive_timeout }
 }
 
 impl Server {
     fn start(connections_max: usize, header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
+        Self::start_with(Room::Bounded(connections_max), header_timeout, keep_alive_timeout)
+    }
+
+    fn start_with(room: Room, header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
         let (stop, release, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new("memory"));
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -47,7 +46,7 @@ impl Server {
             }
         });
         let routes = peer.or(slow).unify().boxed();
-        let limits = limits(&metrics, connections_max, header_timeout, keep_alive_timeout);
+        let limits = limits(&metrics, room, header_timeout, keep_alive_timeout);
         tracker.spawn(serve(listener, None, routes, limits, metrics.clone(), tracker.clone(), stop.clone()));
         Self { address, metrics, tracker, stop, release }
     }
@@ -126,6 +125,31 @@ async fn a_connection_over_the_limit_is_told_503_and_a_freed_place_is_given_away
 }
 
 #[tokio::test]
+async fn where_the_oldest_makes_room_whoever_asks_is_answered_however_many_hold_places() {
+    let server = Server::start_with(Room::OldestLeaves(3), PATIENT, PATIENT);
+    let mut held = Vec::new();
+    // Silent, in the middle of a head, and idle behind an answer.
+    for head in ["", "GET /peer HT", "GET /peer HTTP/1.1\r\nhost: x\r\n\r\n"].repeat(4) {
+        let mut stream = server.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let mut asks = server.connect().await;
+    ask(&mut asks, "/peer").await;
+    assert_eq!(answer(&mut asks).await.0, "HTTP/1.1 200 OK");
+    // All but the last two had to go.
+    let last_two = held.split_off(10);
+    for mut gone in held {
+        let mut rest = Vec::new();
+        // A reset is an end too.
+        let _ = tokio::time::timeout(PATIENT / 2, gone.read_to_end(&mut rest)).await.expect("its place is lost");
+    }
+    let rendered = server.metrics.render().unwrap();
+    assert!(rendered.contains(r#"taskcast_limit_refusals_total{limit="operations_connections_max"} 10"#), "{rendered}");
+    drop(last_two);
+}
+
+#[tokio::test]
 async fn a_peer_that_never_ends_its_head_is_dropped() {
     let server = Server::start(2, BRIEF, PATIENT);
     for head in ["GET /peer HTTP/1.1\r\nhost:", "G", ""] {
@@ -145,9 +169,11 @@ async fn a_connection_that_says_nothing_takes_less_than_a_kibibyte() {
     let (stream, permit) = (TcpStream::connect(address).await.unwrap(), Arc::new(Semaphore::new(1)));
     let routes = warp::any().map(|| Response::new(String::new().into())).boxed();
     let metrics = Arc::new(Metrics::new("memory"));
-    let limits = limits(&metrics, 1, PATIENT, PATIENT);
+    let limits = limits(&metrics, Room::Bounded(1), PATIENT, PATIENT);
     let turns = Semaphore::new(1);
-    let shared = Arc::new(Shared { routes, limits, metrics, turns, tls: None, stop: CancellationToken::new() });
+    let refusals = Refusals::new(crate::http::OriginPolicy::default());
+    let shared =
+        Arc::new(Shared { routes, limits, refusals, metrics, turns, tls: None, stop: CancellationToken::new() });
     let visitor = shared.limits.entrance.greet(address, clock::now()).unwrap();
     let bytes = size_of_val(&serve_connection(stream, visitor, permit.try_acquire_owned().unwrap(), shared));
     assert!(bytes < 1024, "{bytes} bytes before hyper sees it");
@@ -184,7 +210,7 @@ async fn whoever_else_has_work_waits_for_a_few_requests_and_not_for_a_storm() {
         Response::new(String::new().into())
     });
     let (metrics, tracker, stop) = (Arc::new(Metrics::new("memory")), TaskTracker::new(), CancellationToken::new());
-    let limits = limits(&metrics, clients.len(), PATIENT, PATIENT);
+    let limits = limits(&metrics, Room::Bounded(clients.len()), PATIENT, PATIENT);
     tokio::spawn(serve(listener, None, routes.boxed(), limits, metrics, tracker.clone(), stop));
     while tracker.len() < clients.len() {
         yield_now().await;

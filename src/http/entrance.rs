@@ -6,22 +6,15 @@
 //!
 //! Refuses to know: what is asked for.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 use warp::http::HeaderMap;
 
 use super::{
-    Settings,
+    OriginPolicy, Settings,
     forwarded::{self, ForwardedHeader},
+    hints::Hints,
     proxy_protocol,
 };
 use crate::{
@@ -30,9 +23,6 @@ use crate::{
     metrics::{Forwarded, Metrics},
 };
 
-/// So many connections from one and the same address, the first ones at that, look like those of a proxy.
-const ALIKE_MAX: u32 = 100;
-
 /// What all connections of a listener share.
 pub(super) struct Entrance {
     limits: Limits,
@@ -40,19 +30,31 @@ pub(super) struct Entrance {
     header: ForwardedHeader,
     proxy_protocol: bool,
     metrics: Arc<Metrics>,
-    hint: Hint,
+    hints: Hints,
+    origins: OriginPolicy,
 }
 
 /// The other end of a connection.
 pub(super) struct Visitor {
     pub peer: SocketAddr,
     caller: Caller,
-    /// Speaks for others.
-    is_proxy: bool,
+    speaks: Speaks,
     /// It has to say for whom, before anything else.
     pub must_introduce: bool,
     /// Among the connections of its address.
     pub place: Option<Place>,
+}
+
+/// For whom a connection brings its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// For who opened it.
+    Itself,
+    /// It is a trusted proxy's: each request says for whom it comes.
+    ForOthers,
+    /// It is a trusted proxy's, which said in the PROXY protocol that it comes for nobody with an address: a check of its own,
+    /// or somebody at its machine. Its requests are not believed either: the proxy passes on bytes and writes no headers.
+    ForNobody,
 }
 
 impl Entrance {
@@ -63,7 +65,8 @@ impl Entrance {
             header: settings.forwarded_header,
             proxy_protocol: settings.proxy_protocol,
             metrics,
-            hint: Hint::default(),
+            hints: Hints::default(),
+            origins: settings.origins.clone(),
         }
     }
 
@@ -75,8 +78,14 @@ impl Entrance {
             header: ForwardedHeader::default(),
             proxy_protocol: false,
             metrics,
-            hint: Hint::default(),
+            hints: Hints::default(),
+            origins: OriginPolicy::default(),
         }
+    }
+
+    /// Whose pages may read what is said to those who are not let in.
+    pub fn origins(&self) -> &OriginPolicy {
+        &self.origins
     }
 
     /// A connection was accepted. Of a proxy nothing is asked: for whom it comes, its requests say, or its introduction.
@@ -88,18 +97,14 @@ impl Entrance {
         let caller = self.limits.caller(peer.ip(), is_proxy);
         let must_introduce = is_proxy && self.proxy_protocol;
         if is_proxy {
-            return Ok(Visitor { peer, caller, is_proxy, must_introduce, place: None });
+            return Ok(Visitor { peer, caller, speaks: Speaks::ForOthers, must_introduce, place: None });
         }
-        if self.trusted.is_empty() && self.hint.are_all_from(caller.address()) {
-            tracing::warn!(
-                address = %caller.address(),
-                "all connections so far come from one address. If that is a reverse proxy, name its network in \
-                 http.trusted_proxies: else all clients share the limits of one address (limits.…_per_ip)"
-            );
+        if self.trusted.is_empty() {
+            self.hints.connected(caller.address());
         }
         self.limits.admit(&caller, now)?;
         let place = self.limits.connect(&caller)?;
-        Ok(Visitor { peer, caller, is_proxy, must_introduce, place })
+        Ok(Visitor { peer, caller, speaks: Speaks::Itself, must_introduce, place })
     }
 
     /// Reads for whom a trusted proxy comes, in the PROXY protocol. From then on it is as if they came themselves; they
@@ -118,7 +123,7 @@ impl Entrance {
         match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(None) => {
                 self.metrics.forwarded(Forwarded::Absent);
-                Ok(Visitor { must_introduce: false, ..visitor })
+                Ok(Visitor { must_introduce: false, speaks: Speaks::ForNobody, ..visitor })
             }
             Ok(Some(source)) => {
                 self.metrics.forwarded(Forwarded::Used);
@@ -138,29 +143,25 @@ impl Entrance {
     /// # Errors
     /// Why not. Also of somebody whose connection was let in: they may have been banned since.
     pub fn client(&self, visitor: &Visitor, headers: &HeaderMap, now: Now) -> Result<Client, Refusal> {
-        let caller = if visitor.is_proxy {
-            let origin = forwarded::origin(visitor.peer.ip(), headers, self.header, &self.trusted);
-            self.metrics.forwarded(origin.outcome);
-            self.limits.caller(origin.address, origin.is_proxy)
-        } else {
-            if forwarded::is_forwarded(headers) {
-                self.not_trusted(visitor);
+        let caller = match visitor.speaks {
+            Speaks::ForOthers => {
+                let origin = forwarded::origin(visitor.peer.ip(), headers, self.header, &self.trusted);
+                self.metrics.forwarded(origin.outcome);
+                self.limits.caller(origin.address, origin.is_proxy)
             }
-            visitor.caller
+            Speaks::Itself | Speaks::ForNobody => {
+                if forwarded::is_forwarded(headers) {
+                    self.metrics.forwarded(Forwarded::Untrusted);
+                    // Of a proxy that is known there is nothing to name.
+                    if visitor.speaks == Speaks::Itself {
+                        self.hints.forwarded(visitor.caller.address(), now);
+                    }
+                }
+                visitor.caller
+            }
         };
         self.limits.admit(&caller, now)?;
-        Ok(Client { caller, is_forwarded: visitor.is_proxy })
-    }
-
-    fn not_trusted(&self, visitor: &Visitor) {
-        self.metrics.forwarded(Forwarded::Untrusted);
-        if self.hint.is_first() {
-            tracing::warn!(
-                address = %visitor.caller.address(),
-                "a request says that it was forwarded (X-Forwarded-For or Forwarded), but comes from no trusted proxy, so \
-                 this is not believed. If it is a reverse proxy of yours, name its network in http.trusted_proxies"
-            );
-        }
+        Ok(Client { caller, is_forwarded: visitor.speaks == Speaks::ForOthers })
     }
 }
 
@@ -180,36 +181,6 @@ impl Client {
     pub fn handshake(&self, limits: &Limits, now: Now) -> Result<Option<Place>, Refusal> {
         limits.handshake(&self.caller, now)?;
         if self.is_forwarded { limits.connect(&self.caller) } else { Ok(None) }
-    }
-}
-
-/// What an operator is told once, if at all: that there seems to be a proxy.
-#[derive(Default)]
-struct Hint {
-    was_told: AtomicBool,
-    /// Nothing more is to be learned from where connections come.
-    is_settled: AtomicBool,
-    alike: Mutex<Option<(IpAddr, u32)>>,
-}
-
-impl Hint {
-    fn is_first(&self) -> bool {
-        !self.was_told.load(Ordering::Relaxed) && !self.was_told.swap(true, Ordering::Relaxed)
-    }
-
-    /// So many came, and all from there. From this machine's own addresses nothing follows.
-    fn are_all_from(&self, peer: IpAddr) -> bool {
-        if self.is_settled.load(Ordering::Relaxed) || peer.is_loopback() {
-            return false;
-        }
-        let mut alike = self.alike.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, count) = alike.get_or_insert((peer, 0));
-        *count += 1;
-        let (is_alike, is_enough) = (*first == peer, *count >= ALIKE_MAX);
-        if !is_alike || is_enough {
-            self.is_settled.store(true, Ordering::Relaxed);
-        }
-        is_alike && is_enough && self.is_first()
     }
 }
 

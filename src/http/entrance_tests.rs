@@ -102,8 +102,7 @@ fn a_client_who_is_banned_meanwhile_is_heard_no_more_on_the_connection_that_it_h
     let visitor = entrance.greet(peer("192.0.2.1"), now).unwrap();
     let client = entrance.client(&visitor, &HeaderMap::new(), now).unwrap();
     for _ in 0..2 {
-        let code = crate::proto::AuthenticationErrorCode::InvalidToken;
-        entrance.limits.authentication_failed(&client.caller, code, now);
+        entrance.limits.guessed(&client.caller, now);
     }
     let refused = entrance.client(&visitor, &HeaderMap::new(), now).unwrap_err();
     assert_eq!((refused.limit, refused.retry_after), (Limit::FailedAuthenticationsPerIp, Some(Duration::from_mins(1))));
@@ -139,9 +138,6 @@ async fn a_proxy_that_introduces_somebody_is_that_one_from_then_on() {
     assert_eq!(client.caller.address(), peer("198.51.100.1").ip());
     let denied = introduced(&entrance, b"PROXY TCP4 203.0.113.1 10.0.0.1 4711 443\r\n").await;
     assert_eq!(denied.err().unwrap().unwrap().limit, Limit::Networks);
-    // A check of the proxy's own.
-    let own = introduced(&entrance, b"PROXY UNKNOWN\r\n").await.unwrap();
-    assert_eq!(entrance.client(&own, &HeaderMap::new(), now).unwrap().caller.address(), peer("10.0.0.1").ip());
     for bytes in [&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], b"PROXY TCP4 192.0.2.1"] {
         assert!(introduced(&entrance, bytes).await.is_err_and(|refusal| refusal.is_none()));
     }
@@ -150,18 +146,30 @@ async fn a_proxy_that_introduces_somebody_is_that_one_from_then_on() {
     assert!(!entrance.greet(peer("192.0.2.2"), now).unwrap().must_introduce);
 }
 
-#[test]
-fn an_operator_is_told_once_that_all_seem_to_come_through_one_proxy() {
-    let address = |text: &str| text.parse::<IpAddr>().unwrap();
-    let hint = Hint::default();
-    let told: Vec<u32> = (1..=1_000).filter(|_| hint.are_all_from(address("10.0.0.1"))).collect();
-    assert_eq!(told, [ALIKE_MAX]);
-    assert!(!hint.is_first());
-    // Clients that come from many places are no proxy; this machine's own addresses say nothing.
-    let hint = Hint::default();
-    assert!(!hint.are_all_from(address("192.0.2.1")) && !hint.are_all_from(address("192.0.2.2")));
-    assert!((0..1_000).all(|_| !hint.are_all_from(address("192.0.2.1"))));
-    assert!(hint.is_first() && !hint.is_first());
-    let hint = Hint::default();
-    assert!((0..1_000).all(|_| !hint.are_all_from(address("127.0.0.1")) && !hint.are_all_from(address("::1"))));
+/// `LOCAL` and `UNKNOWN`: who then stands at the other end is the proxy itself, and what is written in the request is not its
+/// word.
+#[tokio::test]
+async fn a_proxy_that_introduces_nobody_is_itself_whatever_the_request_says() {
+    let entrance = entrance(|settings, limits| {
+        settings.proxy_protocol = true;
+        limits.lists.deny = networks(&["203.0.113.0/24"]);
+    });
+    let now = clock::now();
+    let version_2 = |command: u8, family: u8| [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family, 0, 0]].concat();
+    let introductions = [b"PROXY UNKNOWN\r\n".to_vec(), version_2(0x20, 0), version_2(0x20, 0x11), version_2(0x21, 0)];
+    let count = introductions.len();
+    for introduction in introductions {
+        let own = introduced(&entrance, &introduction).await.unwrap();
+        for said in ["192.0.2.9", "203.0.113.1", "10.9.9.9"] {
+            let client = entrance.client(&own, &forwarded_for(said), now).unwrap();
+            assert_eq!(client.caller.address(), peer("10.0.0.1").ip(), "{said}");
+            assert!(client.handshake(&entrance.limits, now).unwrap().is_none());
+        }
+    }
+    let untrusted = 3 * count;
+    assert!(counted(&entrance, &format!("taskcast_forwarded_total{{outcome=\"untrusted\"}} {untrusted}")));
+    // Without the protocol a proxy's headers are its word.
+    let plain = Entrance { proxy_protocol: false, ..entrance };
+    let visitor = plain.greet(peer("10.0.0.1"), now).unwrap();
+    assert_eq!(plain.client(&visitor, &forwarded_for("203.0.113.1"), now).unwrap_err().limit, Limit::Networks);
 }

@@ -54,7 +54,7 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let (identity, token) = rest::identify_with_token(context, head).await?;
+    let (identity, token) = rest::identify(context, head).await?;
     let right = identity.rights.publish;
     if right.is_nothing() {
         let detail = "The token does not allow to publish; it lacks \"publish\": true in its claim `taskcast`.";

@@ -3,23 +3,16 @@
 //!
 //! Refuses to know: certificates, what comes inside.
 
-use std::{
-    collections::BTreeMap,
-    future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Semaphore, oneshot},
+    sync::Semaphore,
     time::timeout,
 };
 
-use super::accept::behind_others;
+use super::{accept::behind_others, crowd::Crowd};
 use crate::{
     metrics::{Listener, Metrics, TlsHandshake},
     tls::{Acceptor, Encrypted},
@@ -44,49 +37,12 @@ pub(super) struct Handshakes {
     acceptor: Acceptor,
     listener: Listener,
     metrics: Arc<Metrics>,
-    under_way: Mutex<UnderWay>,
-}
-
-/// In the order in which they began.
-#[derive(Default)]
-struct UnderWay {
-    begun: u64,
-    peers: BTreeMap<u64, oneshot::Sender<()>>,
-}
-
-/// A place among those under way, until it is dropped.
-struct Place<'a> {
-    handshakes: &'a Handshakes,
-    number: u64,
-    crowded_out: oneshot::Receiver<()>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.handshakes.lock().peers.remove(&self.number);
-    }
+    under_way: Arc<Crowd>,
 }
 
 impl Handshakes {
     pub fn new(acceptor: Acceptor, listener: Listener, metrics: Arc<Metrics>) -> Self {
-        Self { acceptor, listener, metrics, under_way: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self) -> Place<'_> {
-        let (crowd_out, crowded_out) = oneshot::channel();
-        let mut under_way = self.lock();
-        let number = under_way.begun;
-        under_way.begun += 1;
-        under_way.peers.insert(number, crowd_out);
-        if under_way.peers.len() > UNDER_WAY_MAX {
-            under_way.peers.pop_first();
-        }
-        drop(under_way);
-        Place { handshakes: self, number, crowded_out }
+        Self { acceptor, listener, metrics, under_way: Crowd::new(UNDER_WAY_MAX) }
     }
 
     /// From a connection whose first byte is there to one whose first byte inside TLS is there, unless `given_up` ends
@@ -105,7 +61,7 @@ impl Handshakes {
             return None;
         }
         let turn = turns.acquire().await;
-        let mut place = self.begin();
+        let mut place = self.under_way.enter();
         let mut shaking = Box::pin(self.acceptor.accept(stream));
         let first = poll_fn(|cx| Poll::Ready(shaking.as_mut().poll(cx))).await;
         behind_others().await;
@@ -115,7 +71,7 @@ impl Handshakes {
             Poll::Pending => tokio::select! {
                 biased;
                 shaken = shaking => Some(shaken),
-                _ = &mut place.crowded_out => {
+                () = place.crowded_out() => {
                     self.metrics.tls_handshake(self.listener, TlsHandshake::CrowdedOut);
                     return None;
                 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use futures_util::FutureExt;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tokio_rustls::{TlsConnector, client};
@@ -51,9 +52,8 @@ impl Server {
         let routes = warp::path!("peer").and(warp::ext::get::<Peer>());
         let routes = routes.map(|peer: Peer| Response::new(peer.0.port().to_string().into())).boxed();
         let entrance = Entrance::open(metrics.clone(), clock::now());
-        let (connections_max, keep_alive_timeout) = (100, PATIENT);
-        let limits =
-            accept::Limits { entrance, connections_max, header_max_bytes: 65_536, header_timeout, keep_alive_timeout };
+        let (room, keep_alive_timeout) = (accept::Room::Bounded(100), PATIENT);
+        let limits = accept::Limits { entrance, room, header_max_bytes: 65_536, header_timeout, keep_alive_timeout };
         let handshakes = Handshakes::new(acceptor, Listener::Public, metrics.clone());
         let serving =
             accept::serve(listener, Some(handshakes), routes, limits, metrics.clone(), tracker.clone(), stop.clone());
@@ -147,16 +147,14 @@ async fn a_stop_waits_for_no_handshake() {
 async fn the_oldest_handshake_makes_room_for_the_newest() {
     let (acceptor, _) = tls();
     let handshakes = Handshakes::new(acceptor, Listener::Public, Arc::new(Metrics::new("memory")));
-    let mut first = handshakes.begin();
-    let mut second = handshakes.begin();
+    let under_way = &handshakes.under_way;
+    let (mut first, mut second) = (under_way.enter(), under_way.enter());
     // Those that end give their place back.
     for _ in 0..2 * UNDER_WAY_MAX {
-        drop(handshakes.begin());
+        drop(under_way.enter());
     }
-    assert!(first.crowded_out.try_recv() == Err(oneshot::error::TryRecvError::Empty));
-    let held: Vec<_> = (0..UNDER_WAY_MAX - 1).map(|_| handshakes.begin()).collect();
-    assert!(first.crowded_out.try_recv() == Err(oneshot::error::TryRecvError::Closed));
-    assert!(second.crowded_out.try_recv() == Err(oneshot::error::TryRecvError::Empty));
-    drop((first, held));
-    assert_eq!(handshakes.lock().peers.len(), 1);
+    assert!(first.crowded_out().now_or_never().is_none());
+    let _held: Vec<_> = (0..UNDER_WAY_MAX - 1).map(|_| under_way.enter()).collect();
+    assert!(first.crowded_out().now_or_never().is_some());
+    assert!(second.crowded_out().now_or_never().is_none());
 }

@@ -14,11 +14,18 @@ use super::{
 use crate::{
     auth::Identity,
     hub::Newest,
-    proto::{Encoding, Status, Task, TaskFrame, TaskId, Topic, payload},
+    proto::{Cursor, Encoding, Status, Task, TaskFrame, TaskId, Topic, payload},
 };
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
+
+/// A list costs a look at each of the caller's tasks, so it counts for as many requests as for one task.
+pub const LISTING_WEIGHT: u32 = 10;
+
+/// A page is cut when it has so many bytes, though never before its first task: what is put together for a request, and held
+/// for who reads it slowly, is this and not five hundred results.
+const PAGE_MAX_BYTES: usize = if cfg!(test) { 2048 } else { 1 << 20 };
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +36,8 @@ struct Filter {
     limit: usize,
     /// Counts from 1.
     page: usize,
+    /// Only what changed before this: where the page before ended.
+    before: Option<Cursor>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +58,7 @@ pub(super) fn tasks(context: &Context, head: &Head, identity: &Identity) -> Resu
         return Err(HttpError::overloaded());
     }
     let filter = Filter::of(head)?;
-    let wanted = |frame: &TaskFrame| filter.admits(&frame.task) && identity.may_watch(&frame.task);
+    let wanted = |frame: &TaskFrame| filter.admits(frame) && identity.may_watch(&frame.task);
     let newest = context.hub.newest(&filter.topics(identity), filter.skipped(), filter.limit, wanted);
     let body = filter.render(&newest, |frame| payload(&frame.bytes(Encoding::Json)));
     Ok(respond(StatusCode::OK, "application/json", body))
@@ -72,6 +81,7 @@ impl Filter {
             tag: head.option("tag").map(|tag| Arc::from(&*tag)),
             limit: number(head, "limit", LIMIT_DEFAULT, LIMIT_MAX)?,
             page: number(head, "page", 1, usize::MAX)?,
+            before: before(head)?,
         })
     }
 
@@ -86,7 +96,11 @@ impl Filter {
         whole.map(|topic| vec![topic.clone()]).or_else(|| identity.sources(&asked)).unwrap_or_default()
     }
 
-    fn admits(&self, task: &Task) -> bool {
+    fn admits(&self, frame: &TaskFrame) -> bool {
+        self.before.is_none_or(|cursor| frame.position() < cursor.position) && self.is_about(&frame.task)
+    }
+
+    fn is_about(&self, task: &Task) -> bool {
         let status = match self.status {
             StatusFilter::Any => true,
             StatusFilter::Active => !task.status.is_terminal(),
@@ -107,16 +121,32 @@ impl Filter {
     fn render<B: AsRef<[u8]>>(&self, newest: &Newest, json: impl Fn(&TaskFrame) -> B) -> Vec<u8> {
         let Self { limit, page, .. } = *self;
         let mut body = br#"{"tasks":["#.to_vec();
-        for (index, frame) in newest.frames.iter().enumerate() {
-            if index > 0 {
+        let mut shown = 0;
+        for frame in &newest.frames {
+            let json = json(frame);
+            let json = json.as_ref();
+            if shown > 0 {
+                if body.len() + json.len() > PAGE_MAX_BYTES {
+                    break;
+                }
                 body.push(b',');
             }
-            body.extend_from_slice(json(frame).as_ref());
+            body.extend_from_slice(json);
+            shown += 1;
         }
         let total = newest.total;
-        body.extend_from_slice(format!(r#"],"page":{page},"limit":{limit},"total":{total}}}"#).as_bytes());
+        let is_last = self.skipped().saturating_add(shown) >= total;
+        let last = newest.frames[..shown].last().filter(|_| !is_last);
+        let next = last.map_or_else(|| "null".to_owned(), |frame| format!("\"{}\"", frame.cursor));
+        let rest = format!(r#"],"page":{page},"limit":{limit},"total":{total},"next":{next}}}"#);
+        body.extend_from_slice(rest.as_bytes());
         body
     }
+}
+
+fn before(head: &Head) -> Result<Option<Cursor>, HttpError> {
+    let cursor = head.option("before").map(|text| text.parse()).transpose();
+    cursor.map_err(|_| HttpError::bad_option("before", "`before` is what `next` of the page before says."))
 }
 
 fn number(head: &Head, name: &'static str, default: usize, max: usize) -> Result<usize, HttpError> {

@@ -33,12 +33,14 @@ use crate::{
 mod accept;
 mod cors;
 mod credentials;
+mod crowd;
 mod docs;
 mod entrance;
 mod events;
 mod forwarded;
 mod handshake;
 mod head;
+mod hints;
 mod listing;
 mod operations;
 mod options;
@@ -50,15 +52,19 @@ mod refusal;
 mod rest;
 mod revocations;
 mod routes;
+mod socket;
 mod upgrade;
 
+use accept::Room;
 use entrance::Entrance;
 pub use forwarded::ForwardedHeader;
 use handshake::Handshakes;
+pub use listing::LISTING_WEIGHT;
 pub use operations::{OperationsSettings, OperationsToken};
 pub use origin::OriginPolicy;
 
-/// Connections at most on the operators' listener; scrapers and probes need a handful.
+/// Connections at most on the operators' listener; scrapers and probes need a handful. Beyond it the oldest makes room: whoever
+/// reaches this listener and holds connections must not keep the probes out, or the replica is taken for dead.
 const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 
 /// What a refused client is told to wait before it tries again, in seconds.
@@ -172,7 +178,7 @@ pub async fn serve_public(
 ) {
     let metrics = context.metrics.clone();
     let entrance = Entrance::new(&context.settings, context.limits.clone(), metrics.clone());
-    let limits = limits(&context.settings, context.settings.connections_max, entrance);
+    let limits = limits(&context.settings, Room::Bounded(context.settings.connections_max), entrance);
     let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Public, metrics.clone()));
     let routes = routes::public(&context, &tracker);
     accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
@@ -188,15 +194,15 @@ pub async fn serve_operations(
 ) {
     let metrics = context.metrics.clone();
     let entrance = Entrance::open(metrics.clone(), clock::now());
-    let limits = limits(&context.settings, OPERATIONS_CONNECTIONS_MAX, entrance);
+    let limits = limits(&context.settings, Room::OldestLeaves(OPERATIONS_CONNECTIONS_MAX), entrance);
     let tls = tls.map(|acceptor| Handshakes::new(acceptor, metrics::Listener::Operations, metrics.clone()));
     let routes = routes::operations(&context);
     accept::serve(listener, tls, routes, limits, metrics, tracker, stop).await;
 }
 
-fn limits(settings: &Settings, connections_max: usize, entrance: Entrance) -> accept::Limits {
+fn limits(settings: &Settings, room: Room, entrance: Entrance) -> accept::Limits {
     let Settings { header_max_bytes, header_timeout, keep_alive_timeout, .. } = *settings;
-    accept::Limits { entrance, connections_max, header_max_bytes, header_timeout, keep_alive_timeout }
+    accept::Limits { entrance, room, header_max_bytes, header_timeout, keep_alive_timeout }
 }
 
 /// The address of the peer, or of whom it came for in the PROXY protocol, put into each request's extensions by the accept loop.

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use warp::{
     Rejection,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     reply::Response,
 };
 
@@ -127,21 +127,15 @@ impl HttpError {
         Value::Object(members).to_string()
     }
 
-    /// The whole response as it goes over the wire, for a connection that ends with it.
-    pub fn into_http1(self) -> String {
+    /// The whole response as it goes over the wire, with `more` headers, for a connection that ends with it.
+    pub fn into_http1(self, more: &HeaderMap) -> String {
         let body = self.body();
-        let mut text = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\n",
-            self.0.status,
-            body.len()
-        );
-        for (name, value) in &self.0.headers {
-            if let Ok(value) = value.to_str() {
-                text.extend([name.as_str(), ": ", value, "\r\n"]);
-            }
-        }
-        text.extend(["\r\n", &body]);
-        text
+        let own = [("content-type", "application/problem+json"), ("cache-control", "no-store")];
+        let length = body.len().to_string();
+        let own = own.into_iter().chain([("content-length", &*length)]);
+        let headers = self.0.headers.iter().map(|(name, value)| (name, value)).chain(more);
+        let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        http1(self.0.status, own.chain(headers), &body)
     }
 
     pub fn into_response(self) -> Response {
@@ -151,6 +145,16 @@ impl HttpError {
         }
         response
     }
+}
+
+/// A response as bytes, for a connection that was never given to hyper.
+pub(super) fn http1<'a>(status: StatusCode, headers: impl Iterator<Item = (&'a str, &'a str)>, body: &str) -> String {
+    let mut text = format!("HTTP/1.1 {status}\r\n");
+    for (name, value) in headers {
+        text.extend([name, ": ", value, "\r\n"]);
+    }
+    text.extend(["\r\n", body]);
+    text
 }
 
 /// For browsers that are led to something which is no page: nothing in it runs, nothing shows it in a frame, no other

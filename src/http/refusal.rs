@@ -2,18 +2,37 @@
 //!
 //! Refuses to know: who that is.
 
-use std::{io, time::Duration};
+use std::{future, io, pin::pin, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
-use warp::http::{HeaderValue, StatusCode, header};
+use warp::{
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    reply::Response,
+};
 
-use super::problem::HttpError;
+use super::{
+    OriginPolicy, cors,
+    handshake::Handshakes,
+    head::Head,
+    problem::{HttpError, http1},
+};
 use crate::limits::{Limit, Refusal};
+
+/// Refusals that are said at the same time; other connections are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// How long a refused connection may take to say from where it comes, and how much of it is read.
+const HEAD_PATIENCE: Duration = Duration::from_millis(500);
+const HEAD_MAX_BYTES: usize = 8 * 1024;
+
+/// A place that was taken for a TLS handshake is free again after this time.
+const TLS_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a refused connection may take to read its refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,6 +54,8 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
             "Too many tokens from this address were refused; nothing from it is heard for a while."
         }
         Limit::ConnectionsPerIp => "There are too many connections from this address.",
+        Limit::RequestsPerIp => "There were too many requests from this address.",
+        Limit::RequestsPerUser => "There were too many requests by this user.",
         Limit::EventsPerToken => "There were too many events with this token; none of these was published.",
         _ => "There were too many attempts from this address.",
     };
@@ -43,15 +64,115 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
         .with_retry_after_seconds(seconds(wait))
 }
 
-/// Says why on a connection that was never given to hyper.
-pub(super) async fn say(stream: TcpStream, error: HttpError) {
-    // A peer that does not even read its refusal is no loss.
-    let _ = timeout(REFUSAL_TIMEOUT, write(stream, &error.into_http1())).await;
+/// What all refusals of a listener share.
+pub(super) struct Refusals {
+    origins: OriginPolicy,
+    places: Arc<Semaphore>,
+}
+
+impl Refusals {
+    pub fn new(origins: OriginPolicy) -> Self {
+        Self { origins, places: Arc::new(Semaphore::new(REFUSALS_MAX)) }
+    }
+
+    /// A place among those who are told; `None`: just close it.
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// What is said to a request. A page of a listed origin can read it: without these headers all that it could tell its user
+    /// is that there is "a network error". So its preflight is answered, which tells it nothing.
+    pub fn response(&self, refused: Refusal, method: &Method, headers: &HeaderMap) -> Response {
+        let asked = Head::of_refused(method.clone(), headers);
+        let response = if asked.is_preflight() { preflight() } else { of(refused).into_response() };
+        cors::decorate(&self.origins, &asked, response)
+    }
+
+    /// Says why on a connection that was never given to hyper, to whatever request it brings within a moment.
+    pub async fn say(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, refused: Refusal) {
+        let telling = async {
+            let asked = timeout(HEAD_PATIENCE, asked(&mut stream)).await.ok().flatten();
+            let text = self.text(refused, asked.as_ref());
+            write(stream, &text).await
+        };
+        // A peer that does not even read its refusal is no loss.
+        let _ = timeout(REFUSAL_TIMEOUT, telling).await;
+    }
+
+    /// The same inside TLS. A handshake is what a refusal is to save, so there are no more of them than places in each
+    /// [`TLS_PAUSE`], and they take turns with those of everybody else.
+    pub async fn say_over_tls(&self, tls: &Handshakes, turns: &Semaphore, stream: TcpStream, refused: Refusal) {
+        let telling = async {
+            let mut first_byte = [0];
+            if !matches!(stream.peek(&mut first_byte).await, Ok(1..)) {
+                return;
+            }
+            if let Some(stream) = tls.shake_hands(stream, first_byte[0], turns, pin!(future::pending())).await {
+                self.say(stream, refused).await;
+            }
+        };
+        let _ = tokio::join!(timeout(REFUSAL_TIMEOUT, telling), sleep(TLS_PAUSE));
+    }
+
+    fn text(&self, refused: Refusal, asked: Option<&Head>) -> String {
+        let Some(asked) = asked else { return of(refused).into_http1(&HeaderMap::new()) };
+        let blank = if asked.is_preflight() { preflight() } else { Response::default() };
+        let (parts, _) = cors::decorate(&self.origins, asked, blank).into_parts();
+        if asked.is_preflight() {
+            let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+            return http1(parts.status, headers, "");
+        }
+        of(refused).into_http1(&parts.headers)
+    }
+}
+
+fn preflight() -> Response {
+    let mut response = cors::preflight("GET, HEAD, POST, OPTIONS");
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+impl Head {
+    /// What CORS wants to know of a request that is refused whatever it is.
+    fn of_refused(method: Method, headers: &HeaderMap) -> Self {
+        let wanted = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD];
+        let wanted = wanted.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
+        Self { method, query: String::new(), headers: wanted.collect(), client: None }
+    }
+
+    fn is_preflight(&self) -> bool {
+        let names = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD];
+        self.method == Method::OPTIONS && names.iter().all(|name| self.headers.contains_key(name))
+    }
+}
+
+/// Reads the head of a request, if it is there and no longer than one of a browser.
+async fn asked(stream: &mut (impl AsyncRead + Unpin)) -> Option<Head> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.ok()?;
+        head.extend_from_slice(bytes.get(..read).filter(|bytes| !bytes.is_empty())?);
+        if head.len() > HEAD_MAX_BYTES {
+            return None;
+        }
+    }
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let method = Method::from_bytes(lines.next()?.split(|byte| *byte == b' ').next()?).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.trim_ascii())) {
+            headers.append(name, value);
+        }
+    }
+    Some(Head::of_refused(method, &headers))
 }
 
 /// Reading what the peer sent comes first of closing, or the kernel would answer it with a reset that overtakes what was
 /// said.
-async fn write(mut stream: TcpStream, text: &str) -> io::Result<()> {
+async fn write(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;
     let mut unread = [0; 512];
@@ -71,7 +192,7 @@ mod tests {
     #[test]
     fn who_is_over_a_limit_hears_which_and_when_to_come_back() {
         let refusal = Refusal { limit: Limit::HandshakesPerIp, retry_after: Some(Duration::from_millis(1_001)) };
-        let text = of(refusal).into_http1();
+        let text = of(refusal).into_http1(&HeaderMap::new());
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{head}");
         assert!(head.contains("\r\nretry-after: 2\r\n") && head.contains("connection: close"), "{head}");
@@ -83,7 +204,7 @@ mod tests {
 
     #[test]
     fn who_is_not_welcome_is_not_told_when_to_come_back() {
-        let text = of(Refusal { limit: Limit::Networks, retry_after: None }).into_http1();
+        let text = of(Refusal { limit: Limit::Networks, retry_after: None }).into_http1(&HeaderMap::new());
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n") && !text.contains("retry-after"), "{text}");
     }
 
@@ -91,5 +212,55 @@ mod tests {
     fn a_wait_is_rounded_up() {
         let milliseconds = [0, 1, 999, 1_000, 1_001].map(|ms| seconds(Duration::from_millis(ms)));
         assert_eq!(milliseconds, [0, 1, 1, 1, 2]);
+    }
+
+    const LISTED: &str = "https://app.test";
+
+    fn refusals() -> Refusals {
+        Refusals::new(OriginPolicy::new(&[LISTED.to_owned()], false).unwrap())
+    }
+
+    const DENIED: Refusal = Refusal { limit: Limit::Networks, retry_after: None };
+
+    /// All that is said to somebody who sends this.
+    async fn said_to(bytes: &[u8]) -> String {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        near.write_all(bytes).await.unwrap();
+        let mut answer = String::new();
+        let hearing = async {
+            near.read_to_string(&mut answer).await.unwrap();
+            drop(near);
+        };
+        let refusals = refusals();
+        tokio::join!(refusals.say(far, DENIED), hearing);
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_listed_origin_can_read_why_it_is_refused_and_others_cannot() {
+        for (origin, may) in [(LISTED, true), ("https://evil.test", false), ("null", false)] {
+            let answer =
+                said_to(format!("GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\norigin: {origin}\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with('}'), "{answer}");
+            assert_eq!(answer.contains(&format!("access-control-allow-origin: {LISTED}\r\n")), may, "{answer}");
+            assert!(answer.contains("\r\nvary: Origin\r\n"), "{answer}");
+            let preflight = format!(
+                "OPTIONS /api/v1/tasks HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+            );
+            let answer = said_to(preflight.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 204 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+            assert_eq!(answer.contains(&format!("access-control-allow-origin: {LISTED}\r\n")), may, "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_a_refused_connection_brings_or_not_it_is_told_and_closed() {
+        let long =
+            [b"GET / HTTP/1.1\r\nOrigin: https://app.test\r\nX: ".to_vec(), vec![b'x'; 2 * HEAD_MAX_BYTES]].concat();
+        for bytes in [&b""[..], b"GET / HTTP/1.1\r\nOrigin: https://app.te", b"\0\xff\r\n\r\n", b" : \r\n\r\n", &long] {
+            let answer = said_to(bytes).await;
+            assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("access-control"), "{answer}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     Context, RETRY_AFTER_SECONDS, cors,
     head::Head,
     problem::{HttpError, respond},
+    refusal,
     upgrade::task_id,
 };
 use crate::{
@@ -20,22 +21,29 @@ use crate::{
     proto::{Encoding, payload},
 };
 
-/// Who is asking.
+/// What a request counts for that looks at one thing.
+pub(super) const REQUEST_WEIGHT: u32 = 1;
+
+/// Who is asking, and may they ask again already? Asked by address first: a token costs more to look at.
+///
+/// # Errors
+/// As [`identify`], and 429 for who asks too often.
+pub(super) async fn identify_within_limits(context: &Context, head: &Head, weight: u32) -> Result<Identity, HttpError> {
+    let limits = &context.limits;
+    let by_address = head.client.map_or(Ok(()), |client| limits.request(&client.caller, weight, clock::now()));
+    by_address.map_err(refusal::of)?;
+    let (identity, _) = identify(context, head).await?;
+    // Where everybody is the same user nobody is one.
+    let user = identity.user.as_ref().filter(|_| context.verifier.needs_token());
+    user.map_or(Ok(()), |user| limits.request_by(user, weight, clock::now())).map_err(refusal::of)?;
+    Ok(identity)
+}
+
+/// Who is asking, with the token that said so.
 ///
 /// # Errors
 /// 401 without a good token; 403 when another site made the browser ask; 503 when tokens cannot be checked now.
-pub(super) async fn identify(context: &Context, head: &Head) -> Result<Identity, HttpError> {
-    identify_with_token(context, head).await.map(|(identity, _)| identity)
-}
-
-/// As [`identify`], with the token that said so.
-///
-/// # Errors
-/// Likewise.
-pub(super) async fn identify_with_token(
-    context: &Context,
-    head: &Head,
-) -> Result<(Identity, Option<String>), HttpError> {
+pub(super) async fn identify(context: &Context, head: &Head) -> Result<(Identity, Option<String>), HttpError> {
     let settings = &context.settings;
     let now = clock::now();
     let credential = cors::credential(settings, head, context.verifier.needs_token()).inspect_err(|_| {
@@ -45,8 +53,8 @@ pub(super) async fn identify_with_token(
     let identity = identified.map_err(|refusal| match refusal {
         Refusal::Token(error) => {
             context.metrics.authentication_failed(error.code);
-            if let Some(client) = head.client {
-                context.limits.authentication_failed(&client.caller, error.code, now);
+            if let Some(client) = head.client.filter(|_| error.is_guess) {
+                context.limits.guessed(&client.caller, now);
             }
             unauthenticated(&error, credential.token.is_some())
         }
@@ -86,7 +94,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_challenged_with_the_code_that_websockets_hear() {
         let code = AuthenticationErrorCode::ExpiredToken;
-        let error = AuthenticationError { code, message: "The token has expired.".to_owned() };
+        let error = AuthenticationError { code, message: "The token has expired.".to_owned(), is_guess: false };
         let refused = unauthenticated(&error, true);
         assert!(format!("{refused:?}").contains("EXPIRED_TOKEN"));
         let response = refused.into_response();

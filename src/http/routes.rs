@@ -65,10 +65,17 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
             "/api/v1/tasks",
             warp::path!("api" / "v1" / "tasks").map(String::new),
             context,
+            listing::LISTING_WEIGHT,
             |context, head, _, identity| listing::tasks(context, head, identity),
         ))
         .unify()
-        .or(read("/api/v1/tasks/{task_id}", warp::path!("api" / "v1" / "tasks" / String), context, rest::task))
+        .or(read(
+            "/api/v1/tasks/{task_id}",
+            warp::path!("api" / "v1" / "tasks" / String),
+            context,
+            rest::REQUEST_WEIGHT,
+            rest::task,
+        ))
         .unify()
         .boxed();
     let routes = sockets.or(api).unify().or(pages(context)).unify().boxed();
@@ -179,7 +186,7 @@ where
 type Reader = fn(&Context, &Head, &str, &Identity) -> Result<Response, HttpError>;
 
 /// A route of the API that only reads; the segment is empty for paths without one.
-fn read<P>(route: &'static str, path: P, context: &Context, handler: Reader) -> Routes
+fn read<P>(route: &'static str, path: P, context: &Context, weight: u32, handler: Reader) -> Routes
 where
     P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
@@ -189,7 +196,7 @@ where
             let context = context.clone();
             async move {
                 let outcome = match head.method {
-                    Method::GET | Method::HEAD => rest::identify(&context, &head)
+                    Method::GET | Method::HEAD => rest::identify_within_limits(&context, &head, weight)
                         .await
                         .and_then(|identity| handler(&context, &head, &segment, &identity)),
                     Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),

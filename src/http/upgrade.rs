@@ -21,13 +21,13 @@ use warp::{
 };
 
 use super::{
-    Context, Settings, accept,
+    Context, Settings,
     credentials::{Credential, Subprotocols},
     head::Head,
     options::Options,
     origin::Allowed,
     problem::HttpError,
-    refusal,
+    refusal, socket,
 };
 use crate::{
     clock,
@@ -134,7 +134,7 @@ async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
         Ok(parts) => {
             let early = early(parts.read_buf);
             let socket = parts.io.into_inner();
-            accept::lift_write_timeout(&socket);
+            socket::lift_write_timeout(&socket);
             Some((Socket::Plain(socket), early))
         }
         Err(upgraded) => {
@@ -144,7 +144,7 @@ async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
                 .ok()?;
             let early = early(parts.read_buf);
             let socket = parts.io.into_inner();
-            accept::lift_write_timeout(socket.get_ref().0);
+            socket::lift_write_timeout(socket.get_ref().0);
             Some((Socket::Encrypted(Box::new(socket)), early))
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use warp::{Filter, http::HeaderMap};
 
 use super::{
-    super::{OriginPolicy, credentials::tests::settings, entrance::Entrance, head::tests},
+    super::{OriginPolicy, accept, credentials::tests::settings, entrance::Entrance, head::tests},
     *,
 };
 use crate::{metrics::Metrics, proto::Encoding, session::Deliver};
@@ -179,7 +179,7 @@ where
     let metrics = Arc::new(Metrics::new("memory"));
     let limits = accept::Limits {
         entrance: Entrance::open(metrics.clone(), clock::now()),
-        connections_max,
+        room: accept::Room::Bounded(connections_max),
         header_max_bytes: 65_536,
         header_timeout: Duration::from_mins(1),
         keep_alive_timeout: Duration::from_mins(1),

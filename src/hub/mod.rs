@@ -68,7 +68,7 @@ pub use self::{
     under::Under,
     view::{Missed, PullOptions, Pulled, Watch},
     waiting::Reached,
-    walk::Walk,
+    walk::{Next, Walk},
 };
 use crate::{
     metrics::Metrics,

@@ -12,6 +12,17 @@ use crate::proto::{Position, Task, TaskFrame, Topic};
 /// Few in tests of this crate, so that all of them walk from piece to piece.
 pub(super) const PIECE_TASKS: usize = if cfg!(test) { 64 } else { 2048 };
 
+/// Places that are looked at in one go where few of them are wanted; then others have their turn.
+const PLACES_LOOKED_AT_MAX: usize = if cfg!(test) { 32 } else { 8192 };
+
+/// What comes next in a walk.
+pub enum Next {
+    Task(Arc<TaskFrame>),
+    /// Nothing was found yet, and it has looked at enough for now.
+    Later,
+    End,
+}
+
 /// The tasks whose newest frame is not beyond a position. One that moves on meanwhile is passed over: it is marked in
 /// the mailbox of whoever watched it when the walk began.
 pub struct Walk {
@@ -40,29 +51,43 @@ impl Walk {
         self.piece.retain(|(_, slot)| !Hub::is_given_up(&slot.current().task, topic, rest));
     }
 
-    /// Past what [`Hub::peek`] showed.
+    /// Past what [`Hub::next`] showed.
     pub fn advance(&mut self) {
         self.piece.pop_front();
     }
 }
 
 impl Hub {
-    /// The next task of a walk that `sees` lets pass, as it is now.
+    /// As [`Hub::next`], however much has to be looked at.
     pub fn peek(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) -> Option<Arc<TaskFrame>> {
         loop {
+            match self.next(walk, &sees) {
+                Next::Task(frame) => return Some(frame),
+                Next::Later => {}
+                Next::End => return None,
+            }
+        }
+    }
+
+    /// The next task of a walk that `sees` lets pass, as it is now.
+    pub fn next(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) -> Next {
+        for is_collected in [false, true] {
             while let Some((_, slot)) = walk.piece.front() {
                 let frame = slot.current();
                 if frame.position() <= walk.through && sees(&frame.task) {
-                    return Some(frame);
+                    return Next::Task(frame);
                 }
                 walk.piece.pop_front();
             }
             if walk.after >= walk.through {
                 walk.piece = VecDeque::new();
-                return None;
+                return Next::End;
             }
-            self.collect_piece(walk, &sees);
+            if !is_collected {
+                self.collect_piece(walk, &sees);
+            }
         }
+        Next::Later
     }
 
     fn collect_piece(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
@@ -98,12 +123,13 @@ impl Hub {
         topics.contains(&Topic::All) || listed.saturating_mul(listed / PIECE_TASKS) > self.len()
     }
 
-    /// Of all tasks, in the order of the log, the next that are under the topics.
+    /// Of all tasks, in the order of the log, the next that are under the topics; perhaps none yet.
     fn collect_in_order(&self, walk: &mut Walk, sees: impl Fn(&Task) -> bool) {
-        let mut piece = VecDeque::new();
-        while piece.is_empty() && walk.after < walk.through {
+        let (mut piece, mut looked_at) = (VecDeque::new(), 0);
+        while piece.is_empty() && looked_at < PLACES_LOOKED_AT_MAX && walk.after < walk.through {
             let places = self.0.order.piece(walk.after, walk.through);
             walk.after = places.last().map_or(walk.through, |(last, _)| *last);
+            looked_at += places.len();
             let wanted = |(position, slot): &(Position, Arc<Slot>)| {
                 let frame = slot.current();
                 frame.position() == *position && is_heard_under(&frame.task, &walk.under.topics) && sees(&frame.task)
@@ -213,6 +239,30 @@ mod tests {
             }
             assert_eq!(looks.get(), 2 * tasks, "one when it is collected, one when it is shown");
         }
+    }
+
+    #[test]
+    fn a_walk_that_finds_little_looks_at_so_many_in_one_go_and_goes_on_later() {
+        let hub = large_hub();
+        let (last, looks) = (Cell::new(0), Cell::new(0));
+        let sees = |task: &Task| {
+            looks.set(looks.get() + 1);
+            task.task_id == id(&format!("t{TASKS}"))
+        };
+        let mut walk = Walk::new(vec![Topic::All], cursor(TASKS).position);
+        let mut turns = 0;
+        let found = loop {
+            let next = hub.next(&mut walk, sees);
+            let most = looks.get() - last.replace(looks.get());
+            assert!(most <= 2 * PLACES_LOOKED_AT_MAX + 1, "{most} in one go");
+            match next {
+                Next::Task(frame) => break frame,
+                Next::Later => turns += 1,
+                Next::End => panic!("it is not there"),
+            }
+        };
+        assert_eq!(found.position().major, TASKS);
+        assert!(turns > 1 && turns >= TASKS / (2 * PLACES_LOOKED_AT_MAX as u64), "{turns} turns");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Every limit over an hour, and what it refuses whom.
 
 use super::*;
-use crate::{clock, proto::AuthenticationErrorCode::*};
+use crate::clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,13 +75,33 @@ fn an_hour_of_events_with_one_token_is_let_through_at_the_rate_however_they_are_
 }
 
 #[test]
+fn an_hour_of_requests_is_let_through_at_the_rate_and_heavy_ones_count_for_as_many() {
+    for weight in [1, 10] {
+        let (limits, now) = limits(|settings| {
+            settings.requests_per_minute_per_ip = 120;
+            settings.requests_per_minute_per_user = 60;
+        });
+        let caller = limits.caller(ip("192.0.2.1"), false);
+        let by_address = weight * in_an_hour(now, |now| limits.request(&caller, weight, now).is_ok());
+        let by_user = weight * in_an_hour(now, |now| limits.request_by(&user("u1"), weight, now).is_ok());
+        assert!(by_address.abs_diff(120 + 7_200) <= weight, "{by_address} from one address");
+        assert!(by_user.abs_diff(60 + 3_600) <= weight, "{by_user} by one user");
+        let end = now.after(3_600 * SECOND);
+        assert_eq!(limits.request_by(&user("u1"), 60, end).unwrap_err().limit, Limit::RequestsPerUser);
+        assert!(limits.request_by(&user("u2"), 60, end).is_ok());
+        assert_eq!(limits.request(&caller, 120, end).unwrap_err().limit, Limit::RequestsPerIp);
+        assert!(limits.request(&limits.caller(ip("192.0.2.2"), false), 120, end).is_ok());
+    }
+}
+
+#[test]
 fn an_hour_of_bad_tokens_from_one_address_is_a_few_and_a_ban_again_and_again() {
     let (limits, now) = limits(|settings| settings.failed_authentications_per_minute_per_ip = 30);
     let caller = limits.caller(ip("192.0.2.1"), false);
     let heard = in_an_hour(now, |now| {
         let is_heard = limits.admit(&caller, now).is_ok();
         if is_heard {
-            limits.authentication_failed(&caller, InvalidToken, now);
+            limits.guessed(&caller, now);
         }
         is_heard
     });
@@ -92,42 +112,39 @@ fn an_hour_of_bad_tokens_from_one_address_is_a_few_and_a_ban_again_and_again() {
 }
 
 #[test]
-fn pages_that_go_on_with_an_expired_token_or_with_none_are_not_banned() {
-    let (limits, now) = limits(|settings| settings.failed_authentications_per_minute_per_ip = 1);
-    let caller = limits.caller(ip("192.0.2.1"), false);
-    for code in [ExpiredToken, AuthRequired, NoUserAvailable] {
-        (0..100).for_each(|_| limits.authentication_failed(&caller, code, now));
-    }
-    assert!(limits.admit(&caller, now).is_ok());
-}
-
-#[test]
 fn a_banned_address_is_told_how_long_and_is_welcome_again_then() {
     let (limits, now) = limits(|settings| settings.failed_authentications_per_minute_per_ip = 1);
     let caller = limits.caller(ip("192.0.2.1"), false);
-    limits.authentication_failed(&caller, InvalidToken, now);
+    limits.guessed(&caller, now);
     assert_eq!(limits.admit(&caller, now), Ok(()));
-    limits.authentication_failed(&caller, InvalidToken, now);
+    limits.guessed(&caller, now);
     let banned = Refusal { limit: Limit::FailedAuthenticationsPerIp, retry_after: Some(300 * SECOND) };
     assert_eq!(limits.admit(&caller, now), Err(banned));
+    assert!(limits.is_banned(&caller, now) && !limits.is_banned(&caller, now.after(300 * SECOND)));
+    assert!(!limits.is_banned(&limits.caller(ip("192.0.2.2"), false), now));
     assert!(limits.admit(&caller, now.after(299 * SECOND)).is_err());
     assert!(limits.admit(&caller, now.after(300 * SECOND)).is_ok());
 }
 
 #[test]
-fn places_are_counted_by_address_and_by_user_for_an_hour_of_coming_and_going() {
+fn places_are_counted_by_address_by_user_and_by_link_for_an_hour_of_coming_and_going() {
     let (limits, now) = limits(|settings| {
         settings.connections_per_ip_max = 3;
         settings.connections_per_user_max = 2;
+        settings.connections_per_link_max = 4;
     });
     let caller = limits.caller(ip("192.0.2.1"), false);
     let _kept = (limits.connect(&caller).unwrap(), limits.connect(&caller).unwrap());
     let _mine = limits.sign_in(&user("u1"), now).unwrap();
+    let _shared: Vec<_> = (0..3).map(|_| limits.open_link(&"share-42").unwrap()).collect();
     let count = in_an_hour(now, |now| {
         let (place, sign_in) = (limits.connect(&caller), limits.sign_in(&user("u1"), now));
+        let link = limits.open_link(&"share-42");
+        assert_eq!(limits.open_link(&"share-42").unwrap_err().limit, Limit::ConnectionsPerLink);
+        assert!(limits.open_link(&"share-43").unwrap().is_some(), "links do not share");
         assert_eq!(limits.connect(&caller).unwrap_err().limit, Limit::ConnectionsPerIp);
         assert_eq!(limits.sign_in(&user("u1"), now).unwrap_err().limit, Limit::ConnectionsPerUser);
-        place.is_ok_and(|place| place.is_some()) && sign_in.is_ok_and(|place| place.is_some())
+        [place, sign_in, link].into_iter().all(|taken| taken.is_ok_and(|place| place.is_some()))
     });
     assert_eq!(count, 36_000);
 }
@@ -179,7 +196,7 @@ fn trusted_proxies_and_exempt_networks_are_not_limited_by_address() {
         let caller = limits.caller(ip(address), is_proxy);
         let places: Vec<_> = (0..9).map(|_| limits.connect(&caller)).collect();
         let handshakes = (0..9).filter(|_| limits.handshake(&caller, now).is_ok()).count();
-        (0..9).for_each(|_| limits.authentication_failed(&caller, InvalidToken, now));
+        (0..9).for_each(|_| limits.guessed(&caller, now));
         let expected = if is_limited { (1, 1, false) } else { (9, 9, true) };
         let found = (places.iter().flatten().count(), handshakes, limits.admit(&caller, now).is_ok());
         assert_eq!(found, expected, "{address}");
@@ -191,9 +208,10 @@ fn without_limits_nobody_is_refused_and_nothing_is_remembered() {
     let (limits, now) = limits(|_| ());
     let caller = limits.caller(ip("192.0.2.1"), false);
     for _ in 0..10_000 {
-        limits.authentication_failed(&caller, InvalidToken, now);
+        limits.guessed(&caller, now);
         assert!(limits.handshake(&caller, now).is_ok() && limits.publish("t", 1_000_000, now).is_ok());
         assert!(limits.connect(&caller).unwrap().is_none() && limits.sign_in(&user("u"), now).unwrap().is_none());
+        assert!(limits.open_link(&"share-42").unwrap().is_none() && !limits.is_banned(&caller, now));
     }
     assert!(limits.admit(&caller, now).is_ok());
 }

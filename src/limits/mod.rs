@@ -23,11 +23,7 @@ use std::{
 use self::{bans::Bans, networks::neighbourhood, places::Places, rate::Rate};
 pub use self::{meters::Meters, networks::Networks, places::Place};
 pub use crate::metrics::Limit;
-use crate::{
-    clock::Now,
-    metrics::Metrics,
-    proto::{AuthenticationErrorCode, UserId},
-};
+use crate::{clock::Now, metrics::Metrics, proto::UserId};
 
 /// What a client who finds all its places taken is told to wait.
 const PLACE_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -40,11 +36,14 @@ pub struct Settings {
     pub exempt: Networks,
     pub connections_per_ip_max: u32,
     pub connections_per_user_max: u32,
+    pub connections_per_link_max: u32,
     pub handshakes_per_minute_per_ip: u32,
     pub handshakes_per_minute_per_user: u32,
     pub failed_authentications_per_minute_per_ip: u32,
     pub ban: Duration,
     pub events_per_minute_per_token: u32,
+    pub requests_per_minute_per_ip: u32,
+    pub requests_per_minute_per_user: u32,
     /// What each limit remembers at most.
     pub keys_max: usize,
 }
@@ -98,9 +97,12 @@ struct Inner {
     bans: Option<Bans>,
     connections_per_ip: Option<Arc<Places>>,
     connections_per_user: Option<Arc<Places>>,
+    connections_per_link: Option<Arc<Places>>,
     handshakes_per_ip: Option<Rate>,
     handshakes_per_user: Option<Rate>,
     events_per_token: Option<Rate>,
+    requests_per_ip: Option<Rate>,
+    requests_per_user: Option<Rate>,
 }
 
 impl Limits {
@@ -114,9 +116,12 @@ impl Limits {
             bans: failures.map(|failures| Bans::new(failures, settings.ban, settings.keys_max, now.instant)),
             connections_per_ip: Places::new(settings.connections_per_ip_max, Limit::ConnectionsPerIp, &metrics),
             connections_per_user: Places::new(settings.connections_per_user_max, Limit::ConnectionsPerUser, &metrics),
+            connections_per_link: Places::new(settings.connections_per_link_max, Limit::ConnectionsPerLink, &metrics),
             handshakes_per_ip: rate(settings.handshakes_per_minute_per_ip, Limit::HandshakesPerIp),
             handshakes_per_user: rate(settings.handshakes_per_minute_per_user, Limit::HandshakesPerUser),
             events_per_token: rate(settings.events_per_minute_per_token, Limit::EventsPerToken),
+            requests_per_ip: rate(settings.requests_per_minute_per_ip, Limit::RequestsPerIp),
+            requests_per_user: rate(settings.requests_per_minute_per_user, Limit::RequestsPerUser),
             exempt: settings.exempt,
             metrics,
         };
@@ -159,7 +164,7 @@ impl Limits {
             return Err(self.refuse(Limit::Networks, None));
         }
         drop(lists);
-        let left = self.0.bans.as_ref().zip(caller.key).and_then(|(bans, key)| bans.left(key, now.instant));
+        let left = self.ban_left(caller, now);
         left.map_or(Ok(()), |left| Err(self.refuse(Limit::FailedAuthenticationsPerIp, Some(left))))
     }
 
@@ -199,12 +204,17 @@ impl Limits {
         self.place(self.0.connections_per_user.as_ref(), key, Limit::ConnectionsPerUser)
     }
 
-    /// Somebody at this address could not say who they are. Only what may be a guess counts: a token that has expired was
-    /// a good one, and pages that go on using theirs are no attack.
-    pub fn authentication_failed(&self, caller: &Caller, code: AuthenticationErrorCode, now: Now) {
-        if code != AuthenticationErrorCode::InvalidToken {
-            return;
-        }
+    /// A place for one more connection with a token that names no user; `None` when it needs none. `link` is what tells such
+    /// tokens apart.
+    ///
+    /// # Errors
+    /// It is open as often as it may be.
+    pub fn open_link(&self, link: &impl Hash) -> Result<Option<Place>, Refusal> {
+        self.place(self.0.connections_per_link.as_ref(), Some(self.key(link)), Limit::ConnectionsPerLink)
+    }
+
+    /// Somebody at this address brought a token that may be a guess.
+    pub fn guessed(&self, caller: &Caller, now: Now) {
         let Some((bans, key)) = self.0.bans.as_ref().zip(caller.key) else { return };
         if bans.failed(key, now.instant) {
             self.0.metrics.banned();
@@ -214,6 +224,34 @@ impl Limits {
                  (limits.failed_authentications_per_minute_per_ip, limits.ban_seconds)"
             );
         }
+    }
+
+    /// A request from this address that weighs as much as `count` of the lightest ones.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn request(&self, caller: &Caller, count: u32, now: Now) -> Result<(), Refusal> {
+        self.take(self.0.requests_per_ip.as_ref(), caller.key, count, Limit::RequestsPerIp, now)
+    }
+
+    /// Likewise, by this user.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn request_by(&self, user: &UserId, count: u32, now: Now) -> Result<(), Refusal> {
+        let key = Some(self.key(user));
+        self.take(self.0.requests_per_user.as_ref(), key, count, Limit::RequestsPerUser, now)
+    }
+
+    /// Nothing is heard from this address, but what it has open.
+    #[must_use]
+    pub fn is_banned(&self, caller: &Caller, now: Now) -> bool {
+        self.ban_left(caller, now).is_some()
+    }
+
+    fn ban_left(&self, caller: &Caller, now: Now) -> Option<Duration> {
+        let (bans, key) = self.0.bans.as_ref().zip(caller.key)?;
+        bans.left(key, now.instant)
     }
 
     /// So many events with this token.

@@ -19,9 +19,13 @@ pub enum Limit {
     HandshakesPerIp,
     HandshakesPerUser,
     Connections,
+    OperationsConnections,
     ConnectionsPerIp,
     ConnectionsPerUser,
+    ConnectionsPerLink,
     EventsPerToken,
+    RequestsPerIp,
+    RequestsPerUser,
     EventsPerRequest,
     BodyBytes,
     HeaderBytes,
@@ -33,15 +37,19 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::Connections,
+        Self::OperationsConnections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
+        Self::RequestsPerIp,
+        Self::RequestsPerUser,
         Self::EventsPerRequest,
         Self::BodyBytes,
         Self::HeaderBytes,
@@ -60,9 +68,13 @@ impl Limit {
             Self::HandshakesPerIp => "handshakes_per_minute_per_ip",
             Self::HandshakesPerUser => "handshakes_per_minute_per_user",
             Self::Connections => "connections_max",
+            Self::OperationsConnections => "operations_connections_max",
             Self::ConnectionsPerIp => "connections_per_ip_max",
             Self::ConnectionsPerUser => "connections_per_user_max",
+            Self::ConnectionsPerLink => "connections_per_link_max",
             Self::EventsPerToken => "events_per_minute_per_token",
+            Self::RequestsPerIp => "requests_per_minute_per_ip",
+            Self::RequestsPerUser => "requests_per_minute_per_user",
             Self::EventsPerRequest => "events_per_request_max",
             Self::BodyBytes => "body_max_bytes",
             Self::HeaderBytes => "header_max_bytes",
@@ -75,13 +87,16 @@ impl Limit {
     }
 
     /// Those that remember whom they count.
-    const KEYED: [Self; 6] = [
+    const KEYED: [Self; 9] = [
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ConnectionsPerLink,
         Self::EventsPerToken,
+        Self::RequestsPerIp,
+        Self::RequestsPerUser,
     ];
 }
 

@@ -35,11 +35,33 @@ pub struct Revocation {
 /// A token is taken for a while after it has ended, by whoever's clock is behind; no service may be told to wait longer.
 const LEEWAY_MAX_MS: u64 = 3_600_000;
 
+/// How far the clock of whoever revokes may be ahead.
+const AHEAD_MAX_MS: u64 = 60_000;
+
 impl Revocation {
     /// Until when it may matter, if it says: its tokens are refused by everybody from then on.
     #[must_use]
     pub fn holds_until_ms(&self) -> Option<u64> {
         self.expires_at_ms.map(|at_ms| at_ms.saturating_add(LEEWAY_MAX_MS))
+    }
+
+    /// As it goes into the log: a user's always gets its moment here, as not every log says when it took what.
+    ///
+    /// # Errors
+    /// It would mean nothing: its tokens have all ended, or do not exist yet.
+    pub fn dated(mut self, now_ms: u64) -> Result<Self, Malformed> {
+        if let Revoked::User { issued_before_ms, .. } = &mut self.revoked {
+            let before_ms = *issued_before_ms.get_or_insert(now_ms);
+            if before_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
+                let detail = "must not be in the future: tokens that do not exist yet cannot be revoked";
+                return Err(wrong(MalformedReason::Value, "issued_before", detail));
+            }
+        }
+        if self.holds_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
+            let detail = "must not be past: what has ended needs no revocation";
+            return Err(wrong(MalformedReason::Value, "expires_at", detail));
+        }
+        Ok(self)
     }
 
     /// Reads a record of the log that is no event; `None` when it is no revocation either.
@@ -151,4 +173,43 @@ fn moment(field: &str, value: Option<&Value>) -> Result<Option<u64>, Malformed> 
     };
     let detail = "must be RFC 3339 with an offset, or seconds or milliseconds since 1970";
     read.map(Some).ok_or_else(|| wrong(MalformedReason::Value, field, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_000_000_000;
+
+    fn dated(body: &str) -> Result<Revocation, Malformed> {
+        Revocation::from_json(body.as_bytes())?.dated(NOW_MS)
+    }
+
+    #[test]
+    fn a_user_is_revoked_up_to_now_unless_another_moment_is_named() {
+        let before = |body: &str| match dated(body).unwrap().revoked {
+            Revoked::User { issued_before_ms, .. } => issued_before_ms,
+            Revoked::Token(_) => None,
+        };
+        assert_eq!(before(r#"{"user_id":"u1"}"#), Some(NOW_MS));
+        assert_eq!(before(r#"{"user_id":"u1","issued_before":1789999999}"#), Some(1_789_999_999_000));
+        assert_eq!(before(r#"{"jti":"a"}"#), None);
+    }
+
+    #[test]
+    fn the_future_cannot_be_revoked_but_for_a_clock_that_is_ahead() {
+        let of = |ms: u64| dated(&json!({"user_id": "u1", "issued_before": ms}).to_string());
+        assert!(of(NOW_MS + AHEAD_MAX_MS).is_ok());
+        let refused = of(NOW_MS + AHEAD_MAX_MS + 1).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("revoke.issued_before"));
+    }
+
+    #[test]
+    fn a_revocation_that_would_mean_nothing_is_refused_and_one_within_the_leeway_is_not() {
+        let of = |ms: u64| dated(&json!({"jti": "a", "expires_at": ms / 1000}).to_string());
+        assert!(of(NOW_MS - 60_000).is_ok(), "until then some still take the token");
+        assert_eq!(of(1_000).unwrap_err().field.as_deref(), Some("revoke.expires_at"));
+    }
 }

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Answers to `get_active_tasks` that wait at a time: each looks at every task that is watched, however short the question.
+const LISTS_MAX: usize = 4;
+
 /// Why a command is not obeyed.
 type Refusal = (ErrorCode, String);
 
@@ -39,10 +42,7 @@ impl Session {
                 self.task_status(task_id, id.clone(), now);
                 None
             }
-            CommandKind::GetActiveTasks => {
-                self.active_tasks(id.clone(), now);
-                None
-            }
+            CommandKind::GetActiveTasks => self.active_tasks(id.clone(), now).err(),
             CommandKind::CancelTask(task_id) => self.cancel(task_id, id.clone(), now).err(),
             CommandKind::Ping { client_timestamp } => {
                 self.reply(&ServerMessage::Pong { client_timestamp, id: id.clone() }, now);
@@ -138,15 +138,20 @@ impl Session {
     }
 
     /// Live tasks under the subscriptions, in pages without a cursor: an answer, not a step forward.
-    fn active_tasks(&mut self, id: Option<RequestId>, now: Now) {
+    fn active_tasks(&mut self, id: Option<RequestId>, now: Now) -> Result<(), Refusal> {
         if self.encoding == Encoding::Celery {
             let under = self.under(self.watches.topics());
             let is_seen = |task: &Task| under.has(task) && self.sees(task);
             let wanted = |frame: &TaskFrame| !frame.task.status.is_terminal() && is_seen(&frame.task);
             let tasks = self.shared.hub.newest(under.sources(), 0, CELERY_LIST_MAX, wanted).frames;
-            return self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
+            self.reply(&ServerMessage::ActiveTasks { tasks, cursor: None, more: false, reset: None, id }, now);
+            return Ok(());
+        }
+        if self.listings.iter().filter(|listing| !listing.with_cursor).count() >= LISTS_MAX {
+            return Err((ErrorCode::LimitReached, format!("{LISTS_MAX} lists are on their way already")));
         }
         self.list(Listing { left: None, with_cursor: false, id });
+        Ok(())
     }
 
     /// A task that may not be cancelled is answered like one that does not exist.

@@ -1,5 +1,5 @@
-//! What a session waits for that others do: a request to cancel on its way to the log, a fresh token at the verifier. One
-//! of each at a time.
+//! What a session waits for that others do: a request to cancel on its way to the log, a token at the verifier, be it a
+//! fresh one or its own again. One of each at a time.
 //!
 //! Refuses to know: what comes of it.
 
@@ -15,7 +15,7 @@ use super::{
     refresh::Refresh,
 };
 use crate::{
-    auth::{Identity, Refusal, Verifier},
+    auth::{Identity, OpaqueToken, Refusal, Verifier},
     clock::{self, Now},
     input::Publisher,
     proto::RequestId,
@@ -30,6 +30,8 @@ pub(super) struct Waiting(Option<Box<Queue>>);
 struct Queue {
     cancels: VecDeque<Cancel>,
     refresh: Option<Refresh>,
+    /// Its own token, which is to be asked about again.
+    own: Option<OpaqueToken>,
 }
 
 impl Waiting {
@@ -63,8 +65,18 @@ impl Waiting {
         refresh
     }
 
+    pub(super) fn ask_again(&mut self, own: OpaqueToken) {
+        self.0.get_or_insert_default().own = Some(own);
+    }
+
+    pub(super) fn take_own(&mut self) -> Option<OpaqueToken> {
+        let own = self.0.as_mut()?.own.take();
+        self.tidy();
+        own
+    }
+
     fn tidy(&mut self) {
-        self.0.take_if(|queue| queue.cancels.is_empty() && queue.refresh.is_none());
+        self.0.take_if(|queue| queue.cancels.is_empty() && queue.refresh.is_none() && queue.own.is_none());
     }
 }
 
@@ -79,13 +91,14 @@ pub(super) struct Errands(Option<Box<UnderWay>>);
 struct UnderWay {
     /// The log bounds how long that takes.
     cancelling: Errand<(Box<Cancel>, bool)>,
-    verifying: Errand<(Option<RequestId>, Box<Verified>)>,
+    verifying: Errand<Done>,
 }
 
 /// What has been done. Boxed: every open connection keeps room for one.
 pub(super) enum Done {
     Cancelled(Box<Cancel>, bool),
     Verified(Option<RequestId>, Box<Verified>),
+    Asked(OpaqueToken, Box<Verified>),
 }
 
 impl Errands {
@@ -100,10 +113,14 @@ impl Errands {
         {
             under_way.cancelling = Some(Box::pin(append(session.shared.publisher.clone(), cancel)));
         }
-        if under_way.verifying.is_none()
-            && let Some(refresh) = session.waiting.take_refresh()
-        {
-            under_way.verifying = Some(Box::pin(verify(session.shared.verifier.clone(), refresh)));
+        if under_way.verifying.is_some() {
+            return;
+        }
+        let verifier = || session.shared.verifier.clone();
+        if let Some(refresh) = session.waiting.take_refresh() {
+            under_way.verifying = Some(Box::pin(verify(verifier(), refresh)));
+        } else if let Some(own) = session.waiting.take_own() {
+            under_way.verifying = Some(Box::pin(ask_again(verifier(), own)));
         }
     }
 
@@ -125,10 +142,10 @@ impl UnderWay {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         if let Some(verifying) = &mut self.verifying
-            && let Poll::Ready((id, verified)) = verifying.as_mut().poll(cx)
+            && let Poll::Ready(done) = verifying.as_mut().poll(cx)
         {
             self.verifying = None;
-            return Poll::Ready(Done::Verified(id, verified));
+            return Poll::Ready(done);
         }
         if let Some(cancelling) = &mut self.cancelling
             && let Poll::Ready((cancel, success)) = cancelling.as_mut().poll(cx)
@@ -145,6 +162,7 @@ impl Session {
         match done {
             Done::Cancelled(cancel, success) => self.on_cancelled(*cancel, success, now),
             Done::Verified(id, verified) => self.on_verified(id, *verified, now),
+            Done::Asked(own, answer) => self.on_asked(&own, *answer, now),
         }
     }
 }
@@ -154,6 +172,11 @@ async fn append(publisher: Publisher, cancel: Cancel) -> (Box<Cancel>, bool) {
     (Box::new(cancel), appended.is_ok())
 }
 
-async fn verify(verifier: Verifier, refresh: Refresh) -> (Option<RequestId>, Box<Verified>) {
-    (refresh.id, Box::new(verifier.identify(Some(&refresh.token), clock::now()).await))
+async fn verify(verifier: Verifier, refresh: Refresh) -> Done {
+    Done::Verified(refresh.id, Box::new(verifier.identify(Some(&refresh.token), clock::now()).await))
+}
+
+async fn ask_again(verifier: Verifier, own: OpaqueToken) -> Done {
+    let answer = verifier.identify(Some(own.as_str()), clock::now()).await;
+    Done::Asked(own, Box::new(answer))
 }

@@ -8,32 +8,56 @@ use super::{Request, Sessions, machine::Session};
 use crate::{
     auth::Identity,
     clock::Now,
-    limits::{Limit, Meters, Place, Refusal},
+    limits::{Caller, Limit, Meters, Place, Refusal},
     proto::{CloseCode, CommandError, ErrorCode, ServerMessage},
 };
 
+/// After so many tokens on one connection that may be guesses it is closed with 1008.
+pub(super) const GUESSES_MAX: u32 = 10;
+
 /// What a session holds of limits.
-#[derive(Default)]
 pub(super) struct Allowance {
     /// `None` until the client says something.
     meters: Option<Box<Meters>>,
-    /// Held: among the connections of its user.
-    pub(super) place: Option<Place>,
+    /// Boxed: nothing of it is needed for a delivery.
+    guest: Box<Guest>,
+}
+
+/// Whose connection it is to the limits.
+struct Guest {
+    caller: Option<Caller>,
+    /// Held: among the connections of its user, or of its link.
+    place: Option<Place>,
+    guesses: u32,
+}
+
+impl Allowance {
+    pub(super) fn new(caller: Option<Caller>) -> Self {
+        Self { meters: None, guest: Box::new(Guest { caller, place: None, guesses: 0 }) }
+    }
+
+    pub(super) fn hold(&mut self, place: Option<Place>) {
+        self.guest.place = place;
+    }
 }
 
 impl Sessions {
-    /// A place among the connections of a user; `None` when none is needed. Where everybody is the same user nobody is one.
+    /// A place among the connections of a user, or of a link that names none; `None` when none is needed. Where everybody is
+    /// the same user nobody is one.
     ///
     /// # Errors
     /// There is none.
     pub(super) fn sign_in(&self, identity: &Identity, now: Now) -> Result<Option<Place>, Refusal> {
-        let user = identity.user.as_ref().filter(|_| self.verifier.needs_token());
-        user.map_or(Ok(None), |user| self.limits.sign_in(user, now))
+        match &identity.user {
+            _ if !self.verifier.needs_token() => Ok(None),
+            Some(user) => self.limits.sign_in(user, now),
+            None => self.limits.open_link(&identity.link()),
+        }
     }
 }
 
 impl Session {
-    /// A session that only says that its user comes too often, or too many times.
+    /// A session that only says that its user, or its link, comes too often, or too many times.
     pub(super) fn refused(
         shared: &Arc<Sessions>,
         identity: Identity,
@@ -44,10 +68,26 @@ impl Session {
         let mut session = Self::new(shared, identity, request, now);
         let what = match refusal.limit {
             Limit::ConnectionsPerUser => "this user has as many connections as one may have",
+            Limit::ConnectionsPerLink => "this link is open as often as one may be",
             _ => "this user connects too often",
         };
         session.limited(refusal.limit, &format!("{what} ({})", refusal.limit.as_str()), now);
         session
+    }
+
+    /// A token that may be a guess was refused on the open connection: it counts as at the door, and neither somebody who is
+    /// not let in there any more nor one connection goes on for long.
+    pub(super) fn on_guess(&mut self, now: Now) {
+        let guest = &mut self.allowance.guest;
+        guest.guesses += 1;
+        let limits = &self.shared.limits;
+        let is_banned = guest.caller.as_ref().is_some_and(|caller| {
+            limits.guessed(caller, now);
+            limits.is_banned(caller, now)
+        });
+        if is_banned || guest.guesses >= GUESSES_MAX {
+            self.close(CloseCode::Policy, "too many tokens that are no good");
+        }
     }
 
     /// A message that was skipped.
@@ -117,6 +157,13 @@ mod tests {
         change(&mut settings);
         Arc::make_mut(&mut world.shared).settings = Arc::new(settings);
         world
+    }
+
+    /// Beside the connection itself, which has a limit of its own.
+    #[test]
+    fn what_limits_hold_of_an_idle_connection_is_little() {
+        let (inline, boxed) = (size_of::<Allowance>(), size_of::<Guest>());
+        assert!(inline <= 16 && boxed <= 72, "{inline} and {boxed} bytes");
     }
 
     #[test]

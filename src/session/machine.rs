@@ -179,7 +179,7 @@ impl Session {
             term,
             drains_at: None,
             told_stale: None,
-            allowance: Allowance::default(),
+            allowance: Allowance::new(request.caller),
         }
     }
 

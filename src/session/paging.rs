@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    hub::{Hub, Under, Walk},
+    hub::{Hub, Next, Under, Walk},
     proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
 };
 
@@ -98,6 +98,9 @@ impl Session {
             return;
         }
         let (tasks, more) = page(hub, walk, self.shared.settings.page_max_bytes, usize::MAX, wanted);
+        if tasks.is_empty() && more {
+            return;
+        }
         let cursor = self.cursor.filter(|_| listing.with_cursor);
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id: listing.id.clone() };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
@@ -109,10 +112,13 @@ impl Session {
     /// Writes the next page. Its cursor is that of its last task, so a client may drop in the middle and resume.
     pub(super) fn snapshot_page(&mut self, output: &mut Output, now: Now) {
         let Stage::Snapshot { left, done, reset, is_first, sent } = &mut self.stage else { return };
-        let (done, reset) = (*done, reset.filter(|_| *is_first));
-        *is_first = false;
         let sees = |task: &Task| self.identity.may_watch(task);
         let (tasks, more) = page(&self.shared.hub, left, self.shared.settings.page_max_bytes, usize::MAX, sees);
+        if tasks.is_empty() && more {
+            return;
+        }
+        let (done, reset) = (*done, reset.filter(|_| *is_first));
+        *is_first = false;
         *sent += tasks.len();
         let cursor = if more { tasks.last().map(|frame| frame.cursor) } else { done };
         if !more {
@@ -131,8 +137,8 @@ pub(super) fn is_listed(listed: &[Arc<TaskFrame>], task: &Task) -> bool {
     listed.iter().any(|frame| frame.task.task_id == task.task_id)
 }
 
-/// The next tasks of a walk that make a page of about `max_bytes`, at least one if there is one; and whether there are
-/// more.
+/// The next tasks of a walk that make a page of about `max_bytes`; and whether there are more. None, and more, where one
+/// has to be looked for so long that others come first.
 fn page(
     hub: &Hub,
     walk: &mut Walk,
@@ -142,7 +148,12 @@ fn page(
 ) -> (Vec<Arc<TaskFrame>>, bool) {
     let mut bytes = 0;
     let mut tasks = Vec::new();
-    while let Some(frame) = hub.peek(walk, &wanted) {
+    loop {
+        let frame = match hub.next(walk, &wanted) {
+            Next::Task(frame) => frame,
+            Next::Later => return (tasks, true),
+            Next::End => return (tasks, false),
+        };
         let task = &frame.task;
         bytes += TASK_BYTES
             + [&task.result, &task.metadata].into_iter().flatten().map(|json| json.as_str().len()).sum::<usize>()
@@ -154,5 +165,8 @@ fn page(
         walk.advance();
         tasks.push(frame);
     }
-    (tasks, false)
 }
+
+#[cfg(test)]
+#[path = "paging_tests.rs"]
+mod tests;

@@ -38,6 +38,7 @@ impl Session {
             self.term = Term::Endless;
             return;
         }
+        let was_over = self.term.is_over();
         let mut turn = self.term.turn(expires_at_ms, lead, grace, now);
         if turn == Turn::Tell {
             let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
@@ -45,6 +46,13 @@ impl Session {
             let message = ServerMessage::TokenExpiring { token_expires_at_ms: expires_at_ms, refresh_until_ms };
             self.reply(&message, now);
             turn = self.term.turn(expires_at_ms, lead, grace, now);
+        }
+        if !was_over
+            && self.term.is_over()
+            && let Some(own) = self.opaque_token()
+        {
+            // Its provider may have moved the end since it was asked last; the grace is for the answer, too.
+            self.waiting.ask_again(own);
         }
         if turn == Turn::End {
             self.term = Term::Endless;
@@ -68,6 +76,9 @@ impl Session {
             Ok(identity) => return self.adopt(identity, id, now),
             Err(Refusal::Token(error)) => {
                 self.shared.metrics.authentication_failed(error.code);
+                if error.is_guess {
+                    self.on_guess(now);
+                }
                 (Outcome::Refused, error.message)
             }
             // Of the token nothing is known: the client sends it again.
@@ -116,7 +127,7 @@ impl Session {
     }
 
     /// Before the snapshot that may follow from it.
-    fn say_first(&mut self, message: &ServerMessage, now: Now) {
+    pub(super) fn say_first(&mut self, message: &ServerMessage, now: Now) {
         self.preface.push_back(message.encode(self.encoding, now.unix_ms));
     }
 

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     auth::{AuthenticationError, Identity, Issued, Rights},
     hub::Runs,
+    limits::{Caller, Limits, Settings as LimitSettings},
     proto::{AuthenticationErrorCode, CloseCode, Encoding, RequestId, Revocation, Revoked},
-    session::{Request, machine::Session, test_world::*},
+    session::{Request, limits::GUESSES_MAX, machine::Session, test_world::*},
 };
 
 const LIFE: Duration = Duration::from_secs(300);
@@ -127,7 +128,7 @@ fn a_token_of_another_user_or_a_bad_one_is_refused_and_changes_nothing() {
     let mut world = World::new();
     let mut session = opened(&world);
     let expired = AuthenticationErrorCode::ExpiredToken;
-    let expired = AuthenticationError { code: expired, message: "the token has expired".to_owned() };
+    let expired = AuthenticationError { code: expired, message: "the token has expired".to_owned(), is_guess: false };
     let nobody = Identity { user: None, ..fresh(&world) };
     for refused in [Err(expired), Ok(Identity { user: Some(user("u2")), ..fresh(&world) }), Ok(nobody)] {
         session.on_verified(id(), refused.map_err(crate::auth::Refusal::Token), world.now);
@@ -140,6 +141,86 @@ fn a_token_of_another_user_or_a_bad_one_is_refused_and_changes_nothing() {
     assert_eq!(types(&world.frames(&mut session)), ["task_progress"]);
     // Its own end comes when it was to come.
     assert_eq!(types(&after(&mut world, &mut session, 310)), ["token_expiring", "authentication_error"]);
+}
+
+/// A session of `u1` that comes from there, where so many guesses in a minute get one banned.
+fn guessing(per_minute: u32) -> (World, Session, Caller) {
+    let mut world = World::new();
+    let settings = LimitSettings {
+        failed_authentications_per_minute_per_ip: per_minute,
+        ban: LIFE,
+        keys_max: 1_000,
+        ..LimitSettings::default()
+    };
+    let limits = Limits::new(settings, world.shared.metrics.clone(), world.now);
+    let caller = limits.caller("192.0.2.1".parse().unwrap(), false);
+    std::sync::Arc::make_mut(&mut world.shared).limits = limits;
+    let request = Request { caller: Some(caller), ..mine() };
+    let mut session = Session::open(&world.shared, fresh(&world), &request, world.now);
+    world.frames(&mut session);
+    (world, session, caller)
+}
+
+fn guess(world: &World, session: &mut Session) -> Vec<Value> {
+    let code = AuthenticationErrorCode::InvalidToken;
+    let made_up = AuthenticationError { code, message: "the signature is wrong".to_owned(), is_guess: true };
+    session.on_verified(id(), Err(made_up.into()), world.now);
+    world.frames(session)
+}
+
+const TOO_MANY: Option<(CloseCode, &str)> = Some((CloseCode::Policy, "too many tokens that are no good"));
+
+#[test]
+fn a_connection_that_guesses_tokens_is_answered_so_often_and_then_closed() {
+    let (world, mut session, caller) = guessing(0);
+    for number in 1..=GUESSES_MAX {
+        assert_eq!(session.closing(), None, "guess {number}");
+        let told = guess(&world, &mut session);
+        assert_eq!((types(&told), &told[0]["error_code"]), (vec!["error"], &json!("TOKEN_REFUSED")));
+        // A good one in between does not begin anew: who has one may guess others'.
+        if number == GUESSES_MAX - 1 {
+            let token = fresh(&world);
+            assert_eq!(types(&verified(&world, &mut session, token)), ["token_refreshed"]);
+        }
+    }
+    assert_eq!(session.closing(), TOO_MANY);
+    assert!(!world.shared.limits.is_banned(&caller, world.now), "there is no limit per address");
+}
+
+#[test]
+fn guesses_on_open_connections_get_their_address_banned_and_who_goes_on_is_closed() {
+    let (world, mut session, caller) = guessing(3);
+    let request = Request { caller: Some(caller), ..mine() };
+    let mut other = Session::open(&world.shared, fresh(&world), &request, world.now);
+    world.frames(&mut other);
+    for _ in 0..3 {
+        guess(&world, &mut session);
+    }
+    assert!(session.closing().is_none() && !world.shared.limits.is_banned(&caller, world.now));
+    guess(&world, &mut session);
+    assert_eq!(session.closing(), TOO_MANY);
+    assert!(world.shared.limits.is_banned(&caller, world.now));
+    // Another connection from there that minds its own business goes on, and has one guess.
+    let token = fresh(&world);
+    assert_eq!(types(&verified(&world, &mut other, token)), ["token_refreshed"]);
+    assert_eq!(types(&guess(&world, &mut other)), ["error"]);
+    assert_eq!(other.closing(), TOO_MANY);
+}
+
+#[test]
+fn a_token_that_was_good_once_is_no_guess_however_often_it_comes() {
+    let (world, mut session, caller) = guessing(1);
+    for _ in 0..100 {
+        let error = AuthenticationError {
+            code: AuthenticationErrorCode::ExpiredToken,
+            message: "the token has expired".to_owned(),
+            is_guess: false,
+        };
+        session.on_verified(id(), Err(error.into()), world.now);
+        session.on_verified(id(), Ok(Identity { user: Some(user("u2")), ..fresh(&world) }), world.now);
+        world.frames(&mut session);
+    }
+    assert!(session.closing().is_none() && !world.shared.limits.is_banned(&caller, world.now));
 }
 
 fn rights(tasks: &[&str], tags: &[&str]) -> Rights {

@@ -15,7 +15,7 @@ use super::{
     websocket::{Inbound, Violation},
 };
 use crate::{
-    auth::{Identity, Refusal},
+    auth::{AuthenticationError, Identity, Refusal},
     clock,
     proto::{Command, CommandKind, Encoding},
 };
@@ -48,15 +48,17 @@ where
             Ok(place) => {
                 wait_for_cursor(&sessions, request.cursor.as_deref()).await;
                 let mut session = Session::open(&sessions, identity, &request, clock::now());
-                session.allowance.place = place;
+                session.allowance.hold(place);
                 session
             }
             Err(refusal) => Session::refused(&sessions, identity, &request, refusal, clock::now()),
         },
         Err(refusal) => {
             let now = clock::now();
-            if let (Some(caller), Refusal::Token(error)) = (&request.caller, &refusal) {
-                sessions.limits.authentication_failed(caller, error.code, now);
+            if let (Some(caller), Refusal::Token(AuthenticationError { is_guess: true, .. })) =
+                (&request.caller, &refusal)
+            {
+                sessions.limits.guessed(caller, now);
             }
             let mut session = Session::new(&sessions, Identity::default(), &request, now);
             match refusal {

@@ -51,6 +51,11 @@ impl Term {
         matches!(self, Self::Over { .. })
     }
 
+    /// The client was told of the end.
+    pub(super) fn is_told(self, lead: Duration) -> bool {
+        self.is_over() || (!lead.is_zero() && matches!(self, Self::Told { .. }))
+    }
+
     /// Moves on as far as it is due, a step at a time; to be called again after a [`Turn::Tell`]. The wall clock decides:
     /// a timer goes no further than a year, and a machine may have slept.
     pub(super) fn turn(&mut self, expires_at_ms: u64, lead: Duration, grace: Duration, now: Now) -> Turn {

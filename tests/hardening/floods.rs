@@ -163,6 +163,25 @@ async fn ten_thousand_half_open_handshakes_are_not_felt_by_others() {
     target.stays_unharmed().await;
 }
 
+/// Every place of the operators' listener held, by silence and in the middle of a head, so that a kubelet finds none and ends
+/// the process, or takes it out of its service.
+#[tokio::test]
+async fn probes_are_answered_while_somebody_holds_every_place_of_the_operators() {
+    let target = Target::start(&[("TASKCAST_HTTP_HEADER_TIMEOUT_MS", "60000")]).await;
+    let mut held = Vec::new();
+    for n in 0..200 {
+        let mut stream = TcpStream::connect(("127.0.0.1", target.operations_port)).await.unwrap();
+        stream.write_all(if n % 2 == 0 { b"" } else { b"GET /livez HT" }).await.unwrap();
+        held.push(stream);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(target.operations(path).await.0, 200, "{path}");
+    }
+    assert!(target.metric("limit=\"operations_connections_max\"").await >= 136);
+    target.stays_unharmed().await;
+    drop(held);
+}
+
 /// One connection after the other with a token that is none: each costs a handshake and a signature.
 #[tokio::test]
 async fn a_flood_of_bad_tokens_is_not_felt_by_others() {

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use crate::{
-    harness::until,
+    harness::{http, token_of, until},
     support::brokers::RedisServer,
     target::{MB, Target, soon},
 };
@@ -152,4 +152,33 @@ async fn task_ids_without_end_stay_within_the_limits() {
     until("the limit holds", async || target.metric("taskcast_tasks{").await <= 2_000).await;
     drop(redis);
     drop(target);
+}
+
+/// A worker that may publish for one user alone guesses the id that another user's task will have, and is there first. What
+/// names the other user is refused to it, and counted; where its token has prefixes, it cannot even begin.
+#[tokio::test]
+async fn a_guessed_task_id_brings_nothing_that_names_its_user() {
+    let target = Target::start(&[]).await;
+    let publish = async |right: &Value, event: &Value| {
+        let bearer = format!("Bearer {}", token_of(json!({"sub": "worker", "taskcast": {"publish": right}})));
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        http(target.port, "POST", "/api/v1/events", &headers, &event.to_string()).await.0
+    };
+    let (everything, for_u1) = (json!(true), json!({"users": ["u1"]}));
+    let with_prefix = json!({"users": ["u1"], "task_prefixes": ["u1-"]});
+    let squat = json!({"task_id": "export-43", "user_id": "u1", "title": "mine"});
+    assert_eq!(publish(&with_prefix, &squat).await, 403);
+    let mut squatter = target.attach("/ws/tasks/", "u1").await;
+    assert_eq!(publish(&for_u1, &squat).await, 202);
+    assert_eq!(squatter.until("task_progress").await["title"], "mine");
+    let heard = squatter.frames.len();
+    let secret = json!({"task_id": "export-43", "user_id": "u2", "message": "a secret of u2"});
+    assert_eq!(publish(&everything, &secret).await, 202);
+    until("it is refused", async || target.metric("reason=\"owner\"").await == 1).await;
+    squatter.settle().await;
+    assert_eq!(squatter.frames.len(), heard + 1, "{:?}", squatter.frames);
+    // The other way round nothing is taken either.
+    target.has_task("export-44", Some("u2")).await;
+    assert_eq!(publish(&for_u1, &json!({"task_id": "export-44", "user_id": "u1"})).await, 403);
+    target.stays_unharmed().await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::{
-    harness::{http, token, token_with},
+    harness::{http, token, token_with, until},
     target::{MB, Target, secret_token, soon},
     wire::{Wire, exchange, handshake, statuses},
 };
@@ -154,6 +154,16 @@ async fn who_brings_a_body_slowly_is_let_go_in_time() {
 async fn a_head_without_end_is_cut_and_its_memory_given_back() {
     const BOUND: u64 = 48 * MB;
     let target = Target::start(&[]).await;
+    // hyper by itself would take 400 KiB of one.
+    let long = |length| {
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: {}\r\n\r\n", "a".repeat(length))
+    };
+    assert_eq!(statuses(&exchange(target.port, long(60_000).as_bytes()).await), [200]);
+    for length in [140_000, 200_000, 300_000] {
+        let codes = statuses(&exchange(target.port, long(length).as_bytes()).await);
+        assert!(codes.is_empty() || codes == [431], "{length}: {codes:?}");
+    }
+    until("they are counted", async || target.metric("limit=\"header_max_bytes\"").await == 3).await;
     let before = target.resident();
     let header = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "a".repeat(2_000_000));
     let headers = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}", "X-A: b\r\n".repeat(10_000));

@@ -59,6 +59,11 @@ impl Service {
         service
     }
 
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`, then the same again on the same ports.
     pub async fn kill_and_restart(&mut self) {
         self.kill();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use taskcast::clock;
 use tokio::{
@@ -11,7 +12,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::{
-    harness::{Client, Service, http_whole, token, token_with, until},
+    harness::{Client, SECRET, Service, http_whole, token, token_with, until},
     support::{brokers::free_port, unique},
 };
 
@@ -135,6 +136,40 @@ async fn connections_are_counted_by_address_and_by_user() {
 }
 
 #[tokio::test]
+async fn a_link_in_public_has_so_many_connections_and_leaves_the_rest_to_others() {
+    let service = Service::start(&[("TASKCAST_LIMITS_CONNECTIONS_PER_LINK_MAX", "2")]).await;
+    let open = async |claims: Value| {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let bearer = format!("Bearer {}", encode(&Header::default(), &claims, &key).unwrap());
+        Client::connect(service.port, "/ws/tasks/", &[("Authorization", &bearer)]).await
+    };
+    let end = 4_000_000_000_u64;
+    let link = |id: &str| json!({"jti": id, "exp": end, "taskcast": {"watch": ["task:t1"]}});
+    // Without an id it is told by what it says, however it was signed.
+    let nameless = |task: &str| json!({"iat": 7, "exp": end, "taskcast": {"watch": [task]}});
+    for (one, another) in [(link("share-1"), link("share-2")), (nameless("task:t1"), nameless("task:t2"))] {
+        let (mut first, mut second) = (open(one.clone()).await, open(one.clone()).await);
+        first.until("active_tasks").await;
+        second.until("active_tasks").await;
+        let mut third = open(one.clone()).await;
+        assert_eq!((third.closed().await, third.frames.len()), (Some(1008), 1));
+        assert_eq!(third.frames[0]["error_code"], "LIMIT_REACHED");
+        open(another).await.until("active_tasks").await;
+        first.settle().await;
+        drop(first);
+        until("a place is free again", async || open(one.clone()).await.next().await["type"] != "error").await;
+    }
+    assert!(refusals(&service, "connections_per_link_max").await >= 2);
+    // A token that names a user counts by the user, whatever its id.
+    for _ in 0..3 {
+        open(json!({"sub": "u1", "jti": "share-1", "exp": end, "taskcast": {"watch": ["own"]}}))
+            .await
+            .until("active_tasks")
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_user_that_connects_too_often_hears_so_and_comes_back_later() {
     let service = Service::start(&[("TASKCAST_LIMITS_HANDSHAKES_PER_MINUTE_PER_USER", "30")]).await;
     let began = clock::now().instant;
@@ -177,6 +212,59 @@ async fn a_client_that_says_too_much_is_told_and_closed_with_1008() {
         assert_eq!(refusals(&service, limit).await, 1, "{limit}");
     }
     bystander.settle().await;
+}
+
+#[tokio::test]
+async fn requests_are_answered_at_the_rate_by_address_and_by_user_and_a_list_counts_as_ten() {
+    let service = Service::start(&[
+        TRUSTED,
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_IP", "120"),
+        ("TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_USER", "60"),
+    ])
+    .await;
+    let ask = async |path: &str, client: &str, user: &str| {
+        let bearer = format!("Bearer {}", token(user));
+        let headers = [("Authorization", bearer.as_str()), ("X-Forwarded-For", client), ("Origin", "https://x.test")];
+        http_whole(service.port, "GET", path, &headers, "").await
+    };
+    // A user who asks from here and there.
+    let began = clock::now().instant;
+    let (mut answered, mut refused) = (0, 0);
+    while answered < 60 || began.elapsed() < Duration::from_secs(5) {
+        let client = format!("192.0.2.{}", (answered + refused) % 200);
+        match ask("/api/v1/tasks/none", &client, "u1").await {
+            (404, ..) => answered += 1,
+            (429, head, body) => {
+                assert!(head.to_ascii_lowercase().contains("retry-after: 1"), "{head}");
+                assert!(body.contains("\"requests_per_minute_per_user\""), "{body}");
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let come_back = began.elapsed().as_secs();
+    // 60 at once, and one in each second since the first.
+    assert!((60 + come_back - 1..=61 + come_back).contains(&answered), "{answered} in {come_back} s");
+    assert_eq!(refusals(&service, "requests_per_minute_per_user").await, refused);
+    // Another user has their own: six lists.
+    let mut lists = 0;
+    while ask("/api/v1/tasks", "198.51.100.1", "u2").await.0 == 200 {
+        lists += 1;
+    }
+    assert_eq!(lists, 6);
+    // Many users at one address; also those that are nobody.
+    let (mut at_one, mut who) = (0, 0);
+    while ask("/api/v1/tasks/none", "203.0.113.1", &format!("u{}", 10 + who % 5)).await.0 == 404 {
+        (at_one, who) = (at_one + 1, who + 1);
+    }
+    assert!((120..150).contains(&at_one), "{at_one}");
+    assert_eq!(get(&service, "203.0.113.1", "a.b.c").await.0, 429, "before its token is looked at");
+    assert_eq!(get(&service, "203.0.113.2", &token("u20")).await.0, 200);
+    assert!(refusals(&service, "requests_per_minute_per_ip").await >= 2);
+    // Events have a limit of their own, and handshakes too.
+    assert_eq!(service.post(r#"{"task_id":"t","user_id":"u1"}"#, "application/json").await.0, 202);
+    connect(&service, "203.0.113.1", "u1").await.ok().unwrap().until("active_tasks").await;
 }
 
 #[tokio::test]
@@ -243,6 +331,34 @@ async fn a_refused_connection_is_answered_at_the_door_without_its_request() {
     tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
     assert_eq!(refusals(&service, "networks").await, 2, "the harness came by, too");
+}
+
+#[tokio::test]
+async fn a_page_can_read_why_it_is_refused_at_the_door_and_by_its_request() {
+    let service = Service::start(&[
+        TRUSTED,
+        ("TASKCAST_ORIGINS", "https://app.test"),
+        ("TASKCAST_LIMITS_DENY_NETWORKS", "127.0.0.2,192.0.2.0/24"),
+    ])
+    .await;
+    let page = ("Origin", "https://app.test");
+    let preflight = [page, ("Access-Control-Request-Method", "GET"), ("X-Forwarded-For", "192.0.2.1")];
+    let (status, head, _) = http_whole(service.port, "OPTIONS", "/api/v1/tasks", &preflight, "").await;
+    assert!(status == 204 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    let (status, head, _) =
+        http_whole(service.port, "GET", "/api/v1/tasks", &[page, ("X-Forwarded-For", "192.0.2.1")], "").await;
+    assert!(status == 403 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    let foreign = [("Origin", "https://evil.test"), ("X-Forwarded-For", "192.0.2.1")];
+    let (status, head, _) = http_whole(service.port, "GET", "/api/v1/tasks", &foreign, "").await;
+    assert!(status == 403 && !head.contains("access-control-allow-origin"), "{head}");
+    drop(service);
+    // At the door, where nobody is a proxy.
+    let service =
+        Service::start(&[("TASKCAST_ORIGINS", "https://app.test"), ("TASKCAST_LIMITS_DENY_NETWORKS", "127.0.0.0/8")])
+            .await;
+    let (status, head, body) = http_whole(service.port, "GET", "/api/v1/tasks", &[page], "").await;
+    assert!(status == 403 && head.contains("access-control-allow-origin: https://app.test"), "{head}");
+    assert!(body.contains("network-refused"), "{body}");
 }
 
 #[tokio::test]

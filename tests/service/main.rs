@@ -23,4 +23,5 @@ mod secrets;
 mod storms;
 mod strangers;
 mod tls;
+mod tls_handshakes;
 mod tokens;

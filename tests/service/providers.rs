@@ -235,3 +235,39 @@ async fn a_token_that_its_provider_revokes_ends_its_open_connection_and_an_outag
     assert_eq!(other.until("error").await["error_code"], "UNAVAILABLE", "not for ever");
     assert_eq!(other.closed().await, Some(1013));
 }
+
+#[tokio::test]
+async fn a_token_whose_end_moves_while_it_is_used_keeps_its_connection_and_ends_when_it_moves_no_more() {
+    let provider = IdentityProvider::start(Reply::status(500)).await;
+    let seconds = || clock::now().unix_ms / 1000;
+    provider.reply_by(move |_| Reply::json(&json!({"active": true, "sub": "u1", "exp": seconds() + 3})));
+    let url = provider.url("/introspect");
+    let service = Service::start(&[
+        ("TASKCAST_AUTH_SECRET", ""),
+        ("TASKCAST_AUTH_MODE", "introspection"),
+        ("TASKCAST_AUTH_INTROSPECTION_URL", &url),
+        ("TASKCAST_AUTH_LEEWAY_SECONDS", "0"),
+        ("TASKCAST_AUTH_INTROSPECTION_NEGATIVE_CACHE_SECONDS", "1"),
+        // So that only its end is a reason to ask again.
+        ("TASKCAST_AUTH_INTROSPECTION_CACHE_SECONDS", "3600"),
+    ])
+    .await;
+    let mut client = connect(&service, "Bearer own").await;
+    client.until("active_tasks").await;
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        ends.push(client.until("token_expiring").await["token_expires_at"].clone());
+        ends.push(client.until("token_refreshed").await["token_expires_at"].clone());
+    }
+    assert!(ends.is_sorted_by_key(|end| end.as_str().map(str::to_owned)) && ends[0] != ends[5], "{ends:?}");
+    client.settle().await;
+    let end = seconds() + 1;
+    provider.reply_by(move |_| Reply::json(&json!({"active": seconds() < end, "sub": "u1", "exp": end})));
+    assert_eq!(client.until("authentication_error").await["error_code"], "EXPIRED_TOKEN");
+    assert_eq!(client.closed().await, Some(4001));
+    // The same token opens a door as long as its provider says so, whatever it said before.
+    provider.reply_by(move |_| Reply::json(&json!({"active": true, "sub": "u1", "exp": seconds() + 3})));
+    let asked = provider.count();
+    until("it was asked again", async || status(&service, "Bearer own").await == 200 && provider.count() >= asked + 2)
+        .await;
+}

@@ -232,6 +232,8 @@ async fn readers_are_answered(openapi: &mut OpenApi, service: &Service) {
         (200, TASKS, "/api/v1/tasks?root=t1&tag=x"),
         (400, TASKS, "/api/v1/tasks?status=well"),
         (400, TASKS, "/api/v1/tasks?root=%00"),
+        (400, TASKS, "/api/v1/tasks?before=7"),
+        (200, TASKS, "/api/v1/tasks?before=1.0.0.00000000"),
         (200, TASK, "/api/v1/tasks/t1"),
         (200, TASK, "/api/v1/tasks/t3"),
         (404, TASK, "/api/v1/tasks/unknown"),

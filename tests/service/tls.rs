@@ -168,6 +168,25 @@ async fn a_browser_and_an_operator_are_served_over_tls() {
 }
 
 #[tokio::test]
+async fn who_is_refused_at_the_door_hears_why_inside_tls() {
+    let tls = Tls::new(&Certificates::make());
+    let service =
+        tls.serve(&[("TASKCAST_LIMITS_DENY_NETWORKS", "127.0.0.0/8"), ("TASKCAST_ORIGINS", "https://app.test")]).await;
+    let request = "GET /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\norigin: https://app.test\r\n\r\n";
+    let mut stream = tls.connect(service.port).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    // A peer that ends without its last word of TLS is an error of the library's.
+    let _ = reading.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("network-refused"), "{answer}");
+    assert!(answer.contains("access-control-allow-origin: https://app.test"), "{answer}");
+    assert!(tls.metric(&service, "taskcast_limit_refusals_total{limit=\"networks\"}").await >= 1);
+    let (status, _, body) = http_whole(service.port, "GET", "/", &[], "").await;
+    assert_eq!((status, body.contains("speaks TLS")), (400, true), "{body}");
+}
+
+#[tokio::test]
 async fn a_slow_reader_over_tls_holds_up_nobody_and_comes_to_the_end() {
     let tls = Tls::new(&Certificates::make());
     // On a busy machine it is slower than the default allows.

@@ -240,6 +240,7 @@ async fn only_who_may_revokes_and_what_cannot_be_read_revokes_nothing() {
         (json!({}), json!("revoke")),
         (json!({"jti": 7}), json!("revoke.jti")),
         (json!({"user_id": "u1", "issued_before": now_seconds() + 3_600}), json!("revoke.issued_before")),
+        (json!({"jti": "a", "expires_at": now_seconds() - 7_200}), json!("revoke.expires_at")),
         (json!([]), json!(null)),
     ] {
         let (status, answer) = revoke(&service, &bad).await;
@@ -270,6 +271,15 @@ async fn the_command_revokes_over_the_log_and_says_what_is_wrong() {
     kept.settle().await;
     let (code, complaint) = revoke(&["--user", "u1", "--issued-before", "yesterday"]);
     assert!(code == Some(1) && complaint.contains("issued_before"), "{code:?} {complaint}");
+    // What would do nothing is not taken in silence.
+    for (nothing, field) in [
+        (&["--jti", "a", "--expires-at", "2020-01-01T00:00:00Z"][..], "expires_at"),
+        (&["--user", "u1", "--expires-at", "1600000000"], "expires_at"),
+        (&["--user", "u1", "--issued-before", "4000000000"], "issued_before"),
+    ] {
+        let (code, complaint) = revoke(nothing);
+        assert!(code == Some(1) && complaint.contains(field), "{nothing:?} {code:?} {complaint}");
+    }
     for wrong in [&[][..], &["--jti", "a", "--user", "u1"], &["--jti", "a", "--issued-before", "1"]] {
         assert_eq!(revoke(wrong).0, Some(64), "{wrong:?}");
     }
