@@ -6,6 +6,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto ./proto
 COPY src ./src
+COPY clients/js/dist/client.js ./clients/js/dist/client.js
 # The caches keep the registry and the compiled dependencies between builds; a cache is not part of the layer, so the
 # binary is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -4,7 +4,7 @@
 //! Refuses to know: what is in the documents.
 
 use warp::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     reply::Response,
 };
 
@@ -35,18 +35,6 @@ pub(super) fn page(head: &Head, path: &str) -> Result<Response, HttpError> {
     Ok(response)
 }
 
-/// A document, which pages of any origin may read: it is no secret, and no cookie changes it.
-///
-/// # Errors
-/// As [`page::asset`].
-pub(super) fn document(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
-    let mut response = page::asset(head, asset)?;
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
-    Ok(response)
-}
-
 #[cfg(test)]
 mod tests {
     use warp::http::Method;
@@ -67,16 +55,16 @@ mod tests {
     #[test]
     fn any_page_may_read_the_documents_and_only_read_them() {
         for asset in [&OPENAPI, &ASYNCAPI] {
-            let response = document(&tests::head("", &[("origin", "https://editor.test")]), asset).unwrap();
+            let response = page::shared(&tests::head("", &[("origin", "https://editor.test")]), asset).unwrap();
             assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
             assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
             assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");
             let tag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
-            let again = document(&tests::head("", &[("if-none-match", tag.as_str())]), asset).unwrap();
+            let again = page::shared(&tests::head("", &[("if-none-match", tag.as_str())]), asset).unwrap();
             assert_eq!(again.status(), 304);
             assert_eq!(again.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
             let post = Head { method: Method::POST, ..tests::head("", &[]) };
-            assert_eq!(document(&post, asset).unwrap_err().status(), 405);
+            assert_eq!(page::shared(&post, asset).unwrap_err().status(), 405);
         }
     }
 

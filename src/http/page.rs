@@ -23,8 +23,10 @@ pub(super) struct Asset {
 
 pub(super) const INDEX: Asset = Asset::html(include_str!("page/index.html"));
 pub(super) const APP: Asset = Asset::script(include_str!("page/app.js"));
-pub(super) const CONNECTION: Asset = Asset::script(include_str!("page/connection.js"));
 pub(super) const TASKS: Asset = Asset::script(include_str!("page/tasks.js"));
+pub(super) const TOKEN: Asset = Asset::script(include_str!("page/token.js"));
+/// The browser client, as `clients/js` builds it.
+pub(super) const CLIENT: Asset = Asset::script(include_str!("../../clients/js/dist/client.js"));
 pub(super) const STYLE: Asset = Asset::style(include_str!("page/style.css"));
 
 impl Asset {
@@ -97,6 +99,18 @@ pub(super) fn asset(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
     Ok(response)
 }
 
+/// Answers with a file that pages of any site may load: it holds nothing of anybody, and no cookie changes it.
+///
+/// # Errors
+/// As [`asset`].
+pub(super) fn shared(head: &Head, file: &Asset) -> Result<Response, HttpError> {
+    let mut response = asset(head, file)?;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+    Ok(response)
+}
+
 /// The page itself; in the demo it hands out the token as a cookie.
 ///
 /// # Errors
@@ -141,6 +155,18 @@ mod tests {
             assert_eq!(again.headers()[header::ETAG], tag.as_str());
         }
         assert_eq!(asset(&tests::head("", &[("if-none-match", "\"x\"")]), &APP).unwrap().status(), 200);
+    }
+
+    #[test]
+    fn the_client_may_be_loaded_by_pages_of_other_sites_and_the_page_by_none() {
+        let response = shared(&tests::head("", &[("origin", "https://elsewhere.test")]), &CLIENT).unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+        assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");
+        assert!(response.headers().contains_key(header::ETAG));
+        let page = index(&settings(), &tests::head("", &[])).unwrap();
+        assert_eq!(page.headers()["cross-origin-resource-policy"], "same-origin");
+        assert!(!page.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 
     #[test]

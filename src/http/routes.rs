@@ -252,14 +252,15 @@ fn pages(context: &Context) -> Routes {
     let index = warp::path::end().and(head());
     let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
     let files = file("/app.js", warp::path!("app.js"), &page::APP)
-        .or(file("/connection.js", warp::path!("connection.js"), &page::CONNECTION))
+        .or(file("/token.js", warp::path!("token.js"), &page::TOKEN))
         .unify()
         .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
         .unify()
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
         .unify();
+    let client = shared_file("/client.js", warp::path!("client.js"), &page::CLIENT);
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(files).unify().or(icon).unify().or(documentation()).unify().boxed()
+    index.or(files).unify().or(client).unify().or(icon).unify().or(documentation()).unify().boxed()
 }
 
 fn documentation() -> Routes {
@@ -269,18 +270,19 @@ fn documentation() -> Routes {
         .unify()
         .or(file("/docs/docs.css", warp::path!("docs" / "docs.css"), &docs::STYLE))
         .unify()
-        .or(document("/docs/openapi.json", warp::path!("docs" / "openapi.json"), &docs::OPENAPI))
+        .or(shared_file("/docs/openapi.json", warp::path!("docs" / "openapi.json"), &docs::OPENAPI))
         .unify()
-        .or(document("/docs/asyncapi.json", warp::path!("docs" / "asyncapi.json"), &docs::ASYNCAPI))
+        .or(shared_file("/docs/asyncapi.json", warp::path!("docs" / "asyncapi.json"), &docs::ASYNCAPI))
         .unify()
         .boxed()
 }
 
-fn document<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
+/// As [`file`], for pages of any site.
+fn shared_file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
 where
     P: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    path.and(head()).map(move |head: Head| answer(route, docs::document(&head, asset))).boxed()
+    path.and(head()).map(move |head: Head| answer(route, page::shared(&head, asset))).boxed()
 }
 
 fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes

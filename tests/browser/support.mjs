@@ -63,6 +63,27 @@ export async function kill({ child, ended }) {
   children.delete(child);
 }
 
+/** As an operator does: the service ends its connections in turns. */
+export async function stop({ child, ended }) {
+  child.kill("SIGTERM");
+  await ended;
+  children.delete(child);
+}
+
+/** A Redis that keeps everything in memory, on a port of its own. */
+export async function startRedis(port) {
+  const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { stdio: ["ignore", "pipe", "ignore"] });
+  children.add(child);
+  const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));
+  await new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", () => reject(new Error("redis-server ended")));
+    let said = "";
+    child.stdout.on("data", (text) => { said += text; if (said.includes("Ready to accept connections")) resolve(); });
+  });
+  return { child, ended };
+}
+
 /** What a command prints, without the end of its line. */
 export function run(command, settings, program = binary) {
   return execFileSync(program, command, { env: cleaned(settings), stdio: ["ignore", "pipe", "ignore"] }).toString().trim();

@@ -268,7 +268,7 @@ async fn strangers_are_refused(openapi: &mut OpenApi, service: &Service) {
 }
 
 async fn pages_are_shown(openapi: &mut OpenApi, service: &Service) {
-    for path in ["/", "/docs/", "/docs/openapi.json", "/docs/asyncapi.json"] {
+    for path in ["/", "/client.js", "/docs/", "/docs/openapi.json", "/docs/asyncapi.json"] {
         assert_eq!(openapi.ask(service, path, &Request::get(path)).await, 200, "{path}");
         assert_eq!(openapi.ask(service, path, &Request::get(path).with("If-None-Match", "*")).await, 304, "{path}");
         assert_eq!(openapi.ask(service, path, &Request::post(path, "")).await, 405, "{path}");

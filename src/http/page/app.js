@@ -1,8 +1,9 @@
 // The page of taskcast: the tasks as bars, drawn once a frame at most, and what people can do about the connection.
 // Whatever comes from outside is put on the page as text, never as markup.
 
-import { connect, connection, start, startAnew, token } from "./connection.js";
-import { groupOf, groups, hasEnded, secondsLeft, sweep, tasks, text } from "./tasks.js";
+import { Bar, hasEnded, TaskcastClient } from "./client.js";
+import { groupOf, groups, recent, text } from "./tasks.js";
+import { token } from "./token.js";
 
 /** How many rows there are at most. */
 const ROWS_MAX = 300;
@@ -18,18 +19,15 @@ const element = (id) => document.getElementById(id);
 /** The refusal of a service that looks at no token: none would help. */
 const NO_USER = "The service runs without authentication and has no user: set auth.user (TASKCAST_AUTH_USER).";
 
-function askForToken(code, message) {
-  if (code === "NO_USER_AVAILABLE") {
-    show("closed", NO_USER);
-    return draw();
-  }
+const client = new TaskcastClient({ url: ".", getToken: ({ reason }) => token.fetch(reason) });
+const all = client.tasks();
+
+function askForToken({ code, reason: words }) {
   const reason = AUTHENTICATION_REASONS[code] ?? "The service did not accept this connection.";
-  show("unauthorised", `Not signed in${code ? ` (${code})` : ""}`);
-  element("sign-in-reason").textContent = message ? `${reason} ${sentence(message)}` : reason;
-  const isNew = !isAskingForToken();
+  element("sign-in-reason").textContent = words ? `${reason} ${sentence(words)}` : reason;
+  if (!element("sign-in").hidden) return;
   element("sign-in").hidden = false;
-  draw();
-  if (isNew) element("token").focus();
+  element("token").focus();
 }
 
 /** The service's words begin small and end without a full stop, as its log does. */
@@ -38,22 +36,61 @@ function sentence(words) {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
-const isAskingForToken = () => !element("sign-in").hidden;
+/** What to say of the connection; the second part changes every second, so it is kept from screen readers. */
+function wordsOf({ state, reason, code, nextTryAt, freshUntil }) {
+  const seconds = Math.max(1, Math.ceil((nextTryAt - Date.now()) / 1000));
+  switch (state) {
+    case "live":
+      return ["Live"];
+    case "degraded":
+      if (!freshUntil) return ["The service has not reached its event log yet"];
+      return [`Updates are delayed; shown as of ${new Date(freshUntil).toLocaleTimeString()}`];
+    case "connecting":
+      return [reason === "catching up" ? "Catching up…" : "Connecting…"];
+    case "offline":
+      return ["Offline"];
+    case "reconnecting":
+      return [reason === "the service restarts" ? "The service restarts; reconnecting" : "Connection lost; reconnecting", nextTryAt ? ` in ${seconds} s` : ""];
+    case "unauthorised":
+      return [code === "NO_USER_AVAILABLE" ? NO_USER : `Not signed in${code ? ` (${code})` : ""}`];
+    default:
+      return [`Closed: ${reason}`];
+  }
+}
 
-/** `countdown` changes every second, so it is kept from screen readers. */
-function show(state, text, countdown = "") {
+function show() {
+  const status = client.connection.current;
+  const { state, code } = status;
+  const [words, countdown = ""] = wordsOf(status);
   element("connection").dataset.connectionState = state;
-  write(element("connection-text"), text);
+  write(element("connection-text"), words);
   write(element("connection-countdown"), countdown);
-  if (state !== "unauthorised") element("sign-in").hidden = true;
-  element("retry").hidden = state !== "reconnecting" && state !== "closed";
+  if (state === "live") isCookieNew = false;
+  if (state === "unauthorised" && code === "INVALID_TOKEN" && token.get() === null && !isCookieNew) return renewCookie();
+  if (state === "unauthorised" && code !== "NO_USER_AVAILABLE") askForToken(status);
+  // Somebody may be typing a token: the form stays until one is accepted, whatever becomes of this connection.
+  else if (status.reason === "catching up" || ["live", "degraded", "closed"].includes(state)) element("sign-in").hidden = true;
+  element("retry").hidden = !["reconnecting", "offline", "closed"].includes(state);
   element("sign-out").hidden = token.get() === null || state === "unauthorised";
   element("groups").classList.toggle("stale", state !== "live");
+  draw();
+}
+
+/** The page brought it, and the service has not accepted it yet. */
+let isCookieNew = true;
+
+/** A service that began anew with another secret, as the demo does, gives its own cookie with the page. */
+async function renewCookie() {
+  isCookieNew = true;
+  await token.fetchCookie();
+  client.restart();
 }
 
 /** Rows and groups that are on the page, by their key, so that drawing changes only what changed. */
 const rows = new Map();
 const boxes = new Map();
+/** By task; where its bar is, and how fast it goes. */
+const bars = new Map();
 let drawing = false;
 
 function draw() {
@@ -61,24 +98,24 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    sweep();
-    drawGroups();
-    drawAround();
+    const shown = recent(all.current);
+    drawGroups(shown);
+    drawAround(shown);
   });
 }
 
-function drawGroups() {
+function drawGroups(shown) {
   const used = new Set();
   const boxesUsed = new Set();
   const inOrder = [];
   let room = ROWS_MAX;
-  for (const group of groups()) {
+  for (const group of groups(shown)) {
     if (room <= 0) break;
     boxesUsed.add(group.key);
     const box = boxes.get(group.key) ?? newBox(group.key);
     const entries = (group.root ? [group.root, ...group.children] : group.children).slice(0, room);
     room -= entries.length;
-    for (const { task } of entries) used.add(task.task_id);
+    for (const task of entries) used.add(task.task_id);
     box.name.hidden = group.root !== null;
     const children = group.root ? entries.slice(1) : entries;
     place(box.own, group.root ? [drawRow(group.root)] : []);
@@ -88,6 +125,7 @@ function drawGroups() {
   }
   place(element("groups"), inOrder);
   forget(rows, used);
+  forget(bars, used);
   forget(boxes, boxesUsed);
 }
 
@@ -137,8 +175,16 @@ function newRow(id, child) {
   return row;
 }
 
-function drawRow(entry) {
-  const { task, shown } = entry;
+function barOf(task) {
+  const bar = bars.get(task.task_id) ?? new Bar();
+  bars.set(task.task_id, bar);
+  bar.show(task);
+  return bar;
+}
+
+function drawRow(task) {
+  const bar = barOf(task);
+  const shown = bar.percent;
   const child = task.task_id !== groupOf(task);
   const held = rows.get(task.task_id);
   const row = held && held.child === child ? held : newRow(task.task_id, child);
@@ -153,7 +199,7 @@ function drawRow(entry) {
   const failure = hasEnded(task) ? text(task.error?.message) || text(task.error?.code) : "";
   write(row.message, failure || [text(task.step), text(task.message)].filter(Boolean).join(" · "));
   row.message.classList.toggle("bad", failure !== "");
-  write(row.numbers, numbers(entry));
+  write(row.numbers, numbers(task, bar));
 
   const unknown = shown === null;
   row.bar.classList.toggle("unknown", unknown);
@@ -173,16 +219,15 @@ function write(node, value) {
 /** Rounded down: 99.9 is not 100. */
 const whole = (percent) => String(Math.floor(percent));
 
-function numbers(entry) {
-  const { task, shown } = entry;
+function numbers(task, bar) {
   const parts = [];
   if (Number.isFinite(task.current)) {
     const unit = text(task.unit);
     const total = Number.isFinite(task.total) ? ` of ${amount(task.total)}` : "";
     parts.push(`${amount(task.current)}${total}${unit ? ` ${unit}` : ""}`);
   }
-  if (shown !== null) parts.push(`${whole(shown)} %`);
-  const left = secondsLeft(entry);
+  if (bar.percent !== null) parts.push(`${whole(bar.percent)} %`);
+  const left = bar.secondsLeft;
   if (left !== null) parts.push(`${duration(left)} left`);
   return parts.join(" · ");
 }
@@ -195,15 +240,14 @@ function duration(seconds) {
   return `about ${Math.round(seconds / 3600)} h`;
 }
 
-function drawAround() {
-  const all = [...tasks.values()];
-  const active = all.filter(({ task }) => !hasEnded(task)).length;
+function drawAround(shown) {
+  const active = shown.filter((task) => !hasEnded(task)).length;
   const summary = element("summary");
-  summary.hidden = all.length === 0;
-  const beyond = all.length > ROWS_MAX ? `, the newest ${ROWS_MAX} shown` : "";
-  write(summary, `${active} active, ${all.length - active} ended${beyond}`);
+  summary.hidden = shown.length === 0;
+  const beyond = shown.length > ROWS_MAX ? `, the newest ${ROWS_MAX} shown` : "";
+  write(summary, `${active} active, ${shown.length - active} ended${beyond}`);
   document.title = active > 0 ? `(${active}) taskcast` : "taskcast";
-  const isEmpty = all.length === 0 && element("connection").dataset.connectionState === "live";
+  const isEmpty = shown.length === 0 && client.connection.current.state === "live";
   element("empty").hidden = !isEmpty;
   if (isEmpty) drawExamples();
 }
@@ -211,7 +255,8 @@ function drawAround() {
 /** Commands that make a bar appear for this very user. */
 function drawExamples() {
   const event = { task_id: "hello", progress: 40, message: "it works" };
-  if (connection.user !== null) event.user_id = connection.user;
+  const { userId } = client.connection.current;
+  if (userId) event.user_id = userId;
   const quoted = `'${JSON.stringify(event).replaceAll("'", String.raw`'\''`)}'`;
   write(element("example-redis"), `redis-cli XADD taskcast:events MAXLEN '~' 1000000 '*' event ${quoted}`);
   const address = new URL("api/v1/events", location.href);
@@ -227,34 +272,32 @@ element("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   token.set(element("token").value.replace(/^\s*bearer\s+/i, ""));
   element("token").value = "";
-  startAnew();
+  element("sign-in").hidden = true;
+  client.restart();
 });
 
 element("sign-out").addEventListener("click", () => {
   token.clear();
-  startAnew();
+  client.restart();
 });
 
-element("retry").addEventListener("click", connect);
-
-/** Worth trying at once when the network is back or somebody looks again. */
-function nudge() {
-  if (element("connection").dataset.connectionState === "reconnecting") connect();
-}
-
-addEventListener("online", nudge);
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") nudge();
+element("retry").addEventListener("click", () => {
+  if (client.connection.current.state === "closed") client.restart();
+  else client.retry();
 });
+
 addEventListener("hashchange", () => {
   const before = token.get();
   token.adopt();
-  if (token.get() !== before) startAnew();
+  if (token.get() !== before) client.restart();
 });
 
 // What is left of the time, and what has been over for long, change without any event.
 setInterval(() => {
-  if (document.visibilityState === "visible") draw();
+  if (document.visibilityState === "visible") show();
 }, 1_000);
 
-start({ show, askForToken, isAskingForToken, draw });
+token.adopt();
+client.connection.on("update", show);
+all.on("update", draw);
+show();

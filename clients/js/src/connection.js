@@ -1,0 +1,690 @@
+// One connection kept alive: its token, greeting, cursor, ends and next attempts. What it hears of tasks goes to a sink;
+// what it is about goes into a status. Knows nothing of tasks, tabs or pages.
+
+import { Backoff } from "./backoff.js";
+import { TaskcastError } from "./errors.js";
+import { isOffline } from "./page.js";
+
+/**
+ * @typedef {{path: string, query: URLSearchParams, token: string | null}} Opening
+ * @typedef {{onOpen: () => void, onMessage: (message: any) => void, onHeard?: () => void, onClose: (end: End) => void}} Ears
+ * @typedef {{send: ((message: object) => void) | null, close: () => void}} Channel
+ * @typedef {{code: number, reason?: string, retryAfterMs?: number, errorCode?: string}} End
+ * @typedef {(base: URL, opening: Opening, ears: Ears) => Channel} Transport
+ * @typedef {import("../types/index.js").ConnectionStatus} Status
+ * @typedef {{[name in "task_id" | "root_id" | "tag"]?: string}} Selector
+ * @typedef {{
+ *   status: (status: Status) => void, apply: (task: any) => void, remove: (id: string) => void, supersede: () => void,
+ *   settle: () => void, ready: () => void, clear: () => void, refused: (key: string, error: TaskcastError) => void, cursor: (cursor: string | null) => void,
+ * }} Sink
+ */
+
+/** A connection has to last this long before the next failure counts as the first. */
+export const STABLE_MS = 5_000;
+/** From the first step of an attempt, which may be to fetch a token, until the transport is open. */
+export const OPEN_TIMEOUT_MS = 15_000;
+/** Without a greeting for this long and without a token, the service is waiting for one. */
+export const TOKENLESS_MS = 1_500;
+/** From then until the greeting: tokens may have to be checked elsewhere. */
+export const GREETING_TIMEOUT_MS = 60_000;
+/** How long a ping may stay unanswered, and how long when somebody is looking. */
+export const PONG_TIMEOUT_MS = 10_000;
+export const PROBE_TIMEOUT_MS = 5_000;
+/** A timer that is later than this was held up itself: timers of hidden tabs are, and sleeping machines'. */
+const LATE_MS = 2_000;
+/** Attempts of a transport that never opened before the next transport has its turn. */
+const ATTEMPTS_PER_TRANSPORT = 2;
+/** Requests that wait for their answers. */
+const REQUESTS_MAX = 1_000;
+
+const HEARTBEAT_MS = 30_000;
+const HEARTBEAT_MIN_MS = 1_000;
+
+/** Closes after which another attempt would end the same way. proto/taskcast/v1/contract.json has them all. */
+const FINAL_CLOSES = new Map([
+  [1000, "the service ended the connection"],
+  [1002, "the service could not read what was sent"],
+  [1003, "the service could not read what was sent"],
+  [1007, "the service could not read what was sent"],
+  [1009, "too long a message was sent"],
+  [4003, "this token may not watch here"],
+]);
+const RENEWABLE = new Set(["AUTH_REQUIRED", "EXPIRED_TOKEN"]);
+
+export class Connection {
+  #options;
+  /** @type {Sink} */
+  #sink;
+  #backoff = new Backoff();
+  /** @type {Channel | null} */
+  #channel = null;
+  /** Each attempt has its own; what comes late from an earlier one is nobody's. */
+  #attempt = {};
+  #isStarted = false;
+  #isSuspended = false;
+  /** Ended for good, until somebody starts anew. */
+  #isOver = false;
+
+  /** @type {string | null} */
+  #cursor = null;
+  /** @type {string | null | undefined} undefined: not asked for yet */
+  #token = undefined;
+  #tokenExpiresAt = Infinity;
+  /** What a token's service said last, for whoever fetches the next one. */
+  #tokenReason = "initial";
+  /** The token was renewed since a connection stood for long. */
+  #isRenewed = false;
+  /** @type {{error_code?: string, message?: string} | null} */
+  #refusal = null;
+  /** @type {string | null | undefined} */
+  #userId = undefined;
+
+  #transport = 0;
+  /** Attempts in a row of this transport that did not open. */
+  #unopened = 0;
+  #isOpen = false;
+  #liveSince = 0;
+  #attemptedAt = -Infinity;
+  #heardAt = 0;
+  #heartbeatMs = HEARTBEAT_MS;
+  /** Messages come in the order of the log from here on; before, a snapshot does. */
+  #isCaughtUp = false;
+  #isReplacing = false;
+  /** @type {number | null} */
+  #drainsAt = null;
+  /** @type {string | null | undefined} the `fresh_until` of a `source_degraded` that is not over */
+  #degraded = undefined;
+
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+  #retryAt = 0;
+  /** The service asked not to come before. */
+  #notBefore = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #watchdog;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #tokenless;
+
+  /** @type {Map<string, Selector>} what is to be subscribed to */
+  #wanted = new Map();
+  /** What this connection is subscribed to. */
+  #subscribed = new Set();
+  #requests = new Map();
+  #requestId = 0;
+
+  /** @type {Status} */
+  status = { state: "closed", reason: "not started" };
+
+  /**
+   * @param {{base: URL, path: string, query: Record<string, string>, transports: Transport[], names: string[],
+   *   getToken: ((about: {reason: string}) => unknown) | null}} options
+   * @param {Sink} sink
+   */
+  constructor(options, sink) {
+    this.#options = options;
+    this.#sink = sink;
+  }
+
+  get userId() {
+    return this.#userId ?? null;
+  }
+  get isCaughtUp() {
+    return this.#isCaughtUp;
+  }
+  get cursor() {
+    return this.#cursor;
+  }
+  get token() {
+    return this.#token ?? null;
+  }
+
+  // ---- beginning and ending ----
+
+  start() {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    this.#isOver = false;
+    if (!this.#isSuspended) this.#begin();
+  }
+
+  /** @param {string} reason */
+  stop(reason) {
+    if (!this.#isStarted && this.status.reason === reason) return;
+    this.#isStarted = false;
+    this.#drop();
+    this.#show({ state: "closed", reason });
+  }
+
+  /** As somebody else, perhaps: token, cursor and tasks are forgotten. */
+  restart() {
+    this.#drop();
+    this.#forgetPerson();
+    this.#token = undefined;
+    this.#tokenReason = "initial";
+    this.#isRenewed = this.#isOver = false;
+    this.#transport = this.#unopened = 0;
+    this.#backoff.reset();
+    if (this.#isStarted && !this.#isSuspended) this.#begin();
+  }
+
+  /**
+   * Carries on where another connection was.
+   * @param {string | null} cursor
+   */
+  adopt(cursor) {
+    if (this.#channel === null) this.#cursor = cursor;
+  }
+
+  /** For the page's cache: no connection, no timer. */
+  suspend() {
+    this.#isSuspended = true;
+    if (!this.#isStarted || this.#isOver) return;
+    this.#drop();
+    this.#show({ state: "reconnecting", reason: "the page was put aside" });
+  }
+
+  resume() {
+    this.#isSuspended = false;
+    if (this.#isStarted && !this.#isOver && this.#channel === null && this.#retry === undefined) this.#begin();
+  }
+
+  /** Somebody looks again, or the network is back: worth trying soon, though never faster than the bounds. */
+  wake() {
+    if (!this.#isStarted || this.#isOver || this.#isSuspended) return;
+    if (this.#retry !== undefined) {
+      const due = Math.max(Date.now(), this.#notBefore, this.#attemptedAt + this.#backoff.min * (1 + Math.random() / 2));
+      if (due < this.#retryAt) this.#retryIn(due - Date.now(), this.status.reason ?? "");
+    } else if (this.#liveSince > 0) this.#probe();
+  }
+
+  /** Perhaps another network, on which the first transport works. */
+  online() {
+    if (this.#retry !== undefined) this.#transport = this.#unopened = 0;
+    this.wake();
+  }
+
+  offline() {
+    if (this.#retry !== undefined) this.#show({ ...this.status, state: "offline" });
+    else if (this.#liveSince > 0) this.#probe();
+  }
+
+  /** Lets go of the channel without hearing of its end. */
+  #drop() {
+    this.#attempt = {};
+    for (const timer of [this.#retry, this.#watchdog, this.#tokenless]) clearTimeout(timer);
+    this.#retry = this.#watchdog = this.#tokenless = undefined;
+    const channel = this.#channel;
+    this.#channel = null;
+    channel?.close();
+    this.#liveSince = 0;
+    this.#isOpen = this.#isCaughtUp = this.#isReplacing = false;
+    this.#degraded = undefined;
+    this.#drainsAt = null;
+    this.#refusal = null;
+    this.#subscribed.clear();
+    // The rest of a snapshot comes as single frames after a resume.
+    this.#sink.settle();
+    const lost = [...this.#requests.values()];
+    this.#requests.clear();
+    for (const { reject } of lost) reject(new TaskcastError("CONNECTION_LOST", "the connection was lost before the answer came"));
+  }
+
+  #forgetPerson() {
+    this.#cursor = null;
+    this.#userId = undefined;
+    this.#sink.cursor(null);
+    this.#sink.clear();
+  }
+
+  /** @param {Status} status */
+  #show(status) {
+    const withUser = this.#userId === undefined ? status : { ...status, userId: this.#userId };
+    this.status = Object.freeze(withUser);
+    this.#sink.status(this.status);
+  }
+
+  // ---- an attempt ----
+
+  async #begin() {
+    this.#drop();
+    const attempt = this.#attempt;
+    const isMine = () => this.#attempt === attempt;
+    this.#attemptedAt = Date.now();
+    this.#show({ state: "connecting", reason: "connecting" });
+    this.#watch(OPEN_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no answer" }));
+    if (this.#token !== undefined && Date.now() >= this.#tokenExpiresAt) this.#forgetToken("EXPIRED_TOKEN");
+    if (this.#token === undefined) {
+      let token;
+      try {
+        token = await this.#fetchToken();
+      } catch (error) {
+        if (isMine()) this.#closed({ code: 1013, reason: `no token could be fetched: ${textOf(error)}` });
+        return;
+      }
+      if (!isMine()) return;
+      this.#adoptToken(token);
+    }
+    this.#open(isMine);
+  }
+
+  async #fetchToken() {
+    const token = (await this.#options.getToken?.({ reason: this.#tokenReason })) ?? null;
+    if (token !== null && typeof token !== "string") throw new TypeError("getToken gave no text");
+    // What comes from a file or a command ends with a line's end.
+    return token?.trim() || null;
+  }
+
+  /** A cursor accounts for what its token could see, so one for other rights takes none along. */
+  #adoptToken(token) {
+    if (this.#lastRights !== undefined && this.#lastRights !== rightsOf(token)) this.#forgetPerson();
+    this.#lastRights = rightsOf(token);
+    this.#token = token;
+    this.#tokenExpiresAt = Infinity;
+  }
+
+  /** @type {string | undefined} */
+  #lastRights = undefined;
+
+  #forgetToken(reason) {
+    if (this.#options.getToken === null) return;
+    this.#tokenReason = reason;
+    this.#token = undefined;
+  }
+
+  #open(isMine) {
+    const query = new URLSearchParams(this.#options.query);
+    if (this.#cursor !== null) query.set("cursor", this.#cursor);
+    /** @type {Ears} */
+    const ears = {
+      onOpen: () => isMine() && this.#opened(),
+      onHeard: () => { if (isMine()) this.#heardAt = Date.now(); },
+      onMessage: (message) => isMine() && this.#receive(message),
+      onClose: (end) => isMine() && this.#closed(end),
+    };
+    const open = this.#options.transports[this.#transport % this.#options.transports.length];
+    try {
+      this.#channel = open(this.#options.base, { path: this.#options.path, query, token: this.#token ?? null }, ears);
+    } catch (error) {
+      this.#closed({ code: 1006, reason: `${textOf(error)}` });
+    }
+  }
+
+  #opened() {
+    this.#isOpen = true;
+    this.#unopened = 0;
+    this.#heardAt = Date.now();
+    this.#watch(GREETING_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no greeting" }));
+    if (this.#token !== null) return;
+    // The connection stays: should there be a cookie that takes long to check, the greeting still counts.
+    const attempt = this.#attempt;
+    this.#tokenless = setTimeout(async () => {
+      if (!this.#options.getToken) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      this.#tokenReason = "AUTH_REQUIRED";
+      // Asked for now; when the service then says the same, another one would be no better.
+      this.#isRenewed = true;
+      const token = await this.#fetchToken().catch(() => null);
+      if (this.#attempt !== attempt || this.#liveSince > 0) return;
+      if (token === null) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      this.#adoptToken(token);
+      this.#channel?.send?.({ type: "auth", token });
+    }, TOKENLESS_MS);
+  }
+
+  // ---- silence ----
+
+  /** Calls `onSilence` after that time, unless this is called again before; a timer that was held up proves nothing. */
+  #watch(ms, onSilence) {
+    clearTimeout(this.#watchdog);
+    const due = Date.now() + ms;
+    this.#watchdog = setTimeout(() => {
+      if (Date.now() - due > LATE_MS) this.#watch(PROBE_TIMEOUT_MS, onSilence);
+      else onSilence();
+    }, ms);
+  }
+
+  #listen() {
+    const left = this.#heardAt + this.#heartbeatMs - Date.now();
+    this.#watch(Math.max(left, 100), () => {
+      if (Date.now() - this.#heardAt < this.#heartbeatMs) this.#listen();
+      else this.#ping(PONG_TIMEOUT_MS);
+    });
+  }
+
+  #probe() {
+    this.#ping(PROBE_TIMEOUT_MS);
+  }
+
+  /** Silence alone is no sign of anything; silence after a question is. */
+  #ping(patience) {
+    const askedAt = Date.now();
+    const send = this.#channel?.send;
+    send?.({ type: "ping" });
+    // Where nothing can be asked, the service speaks by itself once in a heartbeat.
+    this.#watch(send ? patience : Math.max(this.#heardAt + 2 * this.#heartbeatMs - askedAt, patience), () => {
+      if (this.#heardAt >= askedAt) this.#listen();
+      else this.#closed({ code: 1006, reason: "the network went silent" });
+    });
+  }
+
+  // ---- messages ----
+
+  #receive(message) {
+    this.#heardAt = Date.now();
+    switch (message?.type) {
+      case "connection_established":
+        return this.#greeted(message);
+      case "active_tasks":
+        return this.#page(message);
+      case "task_progress":
+      case "task_completed":
+        this.#sink.apply(message);
+        return this.#keepCursor(message.cursor);
+      case "task_removed":
+        return this.#sink.remove(message.task_id);
+      case "source_degraded":
+        this.#degraded = message.fresh_until ?? null;
+        return this.#isCaughtUp ? this.#showLive() : undefined;
+      case "source_recovered":
+        this.#degraded = undefined;
+        return this.#isCaughtUp ? this.#showLive() : undefined;
+      case "server_draining":
+        this.#drainsAt = Date.now() + (message.reconnect_after_ms > 0 ? message.reconnect_after_ms : 0);
+        return undefined;
+      case "token_expiring":
+        return this.#renewInBand();
+      case "token_refreshed":
+        this.#keepExpiry(message);
+        return this.#answer(message);
+      case "authentication_error":
+        this.#refusal = message;
+        return undefined;
+      default:
+        return this.#answer(message);
+    }
+  }
+
+  #greeted(message) {
+    clearTimeout(this.#tokenless);
+    const userId = message.user_id ?? null;
+    const isAnother = this.#userId !== undefined && this.#userId !== userId;
+    this.#userId = userId;
+    this.#backoff.follow(message.reconnect);
+    const heartbeat = message.heartbeat_interval_ms;
+    this.#heartbeatMs = heartbeat > 0 ? Math.max(heartbeat, HEARTBEAT_MIN_MS) : HEARTBEAT_MS;
+    this.#keepExpiry(message);
+    if (isAnother) {
+      this.#forgetPerson();
+      this.#userId = userId;
+      // A cookie may change hands between two connections; what was resumed was the other one's.
+      if (message.resumed === true) return this.#closed({ code: 1006, reason: "somebody else is signed in" });
+    }
+    this.#liveSince = Date.now();
+    this.#listen();
+    if (message.resumed === true) {
+      this.#keepCursor(message.cursor);
+      return this.#caughtUp();
+    }
+    // Nothing of before is promised any more; what is shown stays until its replacement is here.
+    this.#cursor = null;
+    this.#isReplacing = true;
+    this.#show({ state: "connecting", reason: "catching up" });
+  }
+
+  #page(message) {
+    const isAnswer = message.id !== undefined;
+    if (!isAnswer && (message.reset || this.#isReplacing)) {
+      this.#isReplacing = this.#isCaughtUp = false;
+      this.#sink.supersede();
+    }
+    for (const task of Array.isArray(message.tasks) ? message.tasks : []) this.#sink.apply(task);
+    this.#keepCursor(message.cursor);
+    if (!isAnswer && !message.more && !this.#isCaughtUp) this.#caughtUp();
+  }
+
+  #caughtUp() {
+    this.#isCaughtUp = true;
+    this.#sink.settle();
+    this.#showLive();
+    for (const key of this.#wanted.keys()) this.#subscribe(key);
+    this.#sink.ready();
+  }
+
+  #showLive() {
+    const transport = this.#options.names[this.#transport % this.#options.names.length];
+    if (this.#degraded === undefined) return this.#show({ state: "live", transport });
+    const reason = "updates are delayed: the service waits for its event log";
+    this.#show({ state: "degraded", reason, freshUntil: this.#degraded, transport });
+  }
+
+  #keepCursor(cursor) {
+    if (typeof cursor !== "string") return;
+    this.#cursor = cursor;
+    this.#sink.cursor(cursor);
+  }
+
+  /** By the service's clock, which tells the time with each message. */
+  #keepExpiry({ token_expires_at: expires, timestamp }) {
+    const left = Date.parse(expires) - Date.parse(timestamp);
+    this.#tokenExpiresAt = Number.isFinite(left) ? Date.now() + left : Infinity;
+  }
+
+  // ---- the token ----
+
+  async #renewInBand() {
+    if (!this.#options.getToken) return;
+    const attempt = this.#attempt;
+    this.#tokenReason = "expiring";
+    // Once more if the first one is refused; then the connection ends at its time, and the next one fetches its own.
+    for (let turn = 0; turn < 2; turn += 1) {
+      const token = await this.#fetchToken().catch(() => null);
+      if (this.#attempt !== attempt || token === null) return;
+      if (!this.#channel?.send) {
+        this.#adoptToken(token);
+        return void this.#begin();
+      }
+      try {
+        await this.request({ type: "refresh_token", token });
+        // The rights may be others: the service sends a new snapshot then, in which the cursor is good again.
+        this.#lastRights = rightsOf(token);
+        this.#token = token;
+        return;
+      } catch (error) {
+        if (this.#attempt !== attempt) return;
+        this.#tokenReason = error instanceof TaskcastError ? error.code : "TOKEN_REFUSED";
+      }
+    }
+  }
+
+  #refused(code, message) {
+    const used = this.#token ?? null;
+    const lasted = this.#hadLasted;
+    if (RENEWABLE.has(code) && this.#options.getToken && (!this.#isRenewed || lasted)) {
+      this.#isRenewed = true;
+      this.#refusedToken = used;
+      this.#forgetToken(code);
+      return void this.#renewAndBegin(code, message);
+    }
+    this.#isOver = true;
+    this.#show(unauthorised(code, message));
+  }
+
+  #hadLasted = false;
+  /** @type {string | null} */
+  #refusedToken = null;
+
+  /** One new token, one reconnect; the same token again would only be refused again. */
+  async #renewAndBegin(code, message) {
+    const attempt = this.#attempt;
+    this.#show({ state: "connecting", reason: "fetching a token" });
+    this.#watch(OPEN_TIMEOUT_MS, () => this.#closed({ code: 1013, reason: "no token could be fetched in time" }));
+    try {
+      const token = await this.#fetchToken();
+      if (this.#attempt !== attempt) return;
+      if (token !== null && token === this.#refusedToken) {
+        this.#drop();
+        this.#isOver = true;
+        return this.#show(unauthorised(code, message));
+      }
+      this.#adoptToken(token);
+      this.#begin();
+    } catch (error) {
+      if (this.#attempt === attempt) this.#closed({ code: 1013, reason: `no token could be fetched: ${textOf(error)}` });
+    }
+  }
+
+  // ---- the end of a connection ----
+
+  /** @param {End} end */
+  #closed({ code, reason = "", retryAfterMs = 0, errorCode }) {
+    const refusal = this.#refusal ?? (errorCode ? { error_code: errorCode, message: reason } : null);
+    const drainsAt = this.#drainsAt;
+    this.#hadLasted = this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
+    const hadOpened = this.#isOpen;
+    this.#drop();
+    if (this.#hadLasted) this.#backoff.reset();
+    if (code === 4001 || refusal) return this.#refused(refusal?.error_code ?? "INVALID_TOKEN", refusal?.message || reason);
+    const final = FINAL_CLOSES.get(code);
+    if (final !== undefined) {
+      this.#isOver = true;
+      return this.#show({ state: "closed", reason: reason || final, code });
+    }
+    if (!hadOpened) this.#tryAnotherTransport();
+    this.#retryIn(this.#delay(code, drainsAt, retryAfterMs), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
+  }
+
+  #tryAnotherTransport() {
+    this.#unopened += 1;
+    if (this.#unopened < ATTEMPTS_PER_TRANSPORT || this.#options.transports.length < 2) return;
+    this.#unopened = 0;
+    this.#transport += 1;
+  }
+
+  /** A service that drains has told when to come back, and spreads that itself. */
+  #delay(code, drainsAt, retryAfterMs) {
+    const { min, max } = this.#backoff;
+    this.#notBefore = Date.now() + retryAfterMs;
+    if (code === 1012 && drainsAt !== null) {
+      return Math.min(Math.max(drainsAt - Date.now(), 0), max) + Math.random() * min;
+    }
+    const delay = this.#backoff.next();
+    return retryAfterMs > 0 ? Math.max(delay, retryAfterMs + Math.random() * min) : delay;
+  }
+
+  #retryIn(delay, reason) {
+    clearTimeout(this.#retry);
+    this.#retryAt = Math.round(Date.now() + delay);
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#begin();
+    }, delay);
+    const state = isOffline() ? "offline" : "reconnecting";
+    this.#show({ state, reason, nextTryAt: this.#retryAt, attempt: this.#backoff.failures });
+  }
+
+  // ---- what is asked ----
+
+  /**
+   * Subscribed to on this connection and on those that follow.
+   * @param {string} key
+   * @param {Selector} selector
+   */
+  want(key, selector) {
+    this.#wanted.set(key, selector);
+    if (this.#isCaughtUp) this.#subscribe(key);
+  }
+
+  /** @param {string} key */
+  unwant(key) {
+    const selector = this.#wanted.get(key);
+    this.#wanted.delete(key);
+    // Taking away what the address itself names would leave the cursor wrong, and more than this key without news.
+    if (selector && this.#subscribed.delete(key) && !this.#addressMayName(selector)) {
+      this.#channel?.send?.({ type: "unsubscribe", ...selector });
+    }
+  }
+
+  #subscribe(key) {
+    const selector = this.#wanted.get(key);
+    const channel = this.#channel;
+    if (!selector || !channel || this.#subscribed.has(key)) return;
+    if (!channel.send) return this.#cannotSubscribe(key, selector);
+    this.#subscribed.add(key);
+    this.request({ type: "subscribe", ...selector }).catch((error) => {
+      if (this.#channel !== channel) return;
+      this.#subscribed.delete(key);
+      this.#sink.refused(key, error);
+    });
+    // Whether there is nothing to tell is told by nothing else.
+    const { task_id: id } = selector;
+    if (id === undefined) return;
+    // Taken at its place in the order of messages: a frame may be right behind it.
+    this.#ask({ type: "get_task_status", task_id: id }, { resolve: ({ task }) => task === null && this.#sink.remove(id), reject: () => {} });
+  }
+
+  /** A task may well be one that the address shows, once it is there. Of a group or a tag nobody could tell what is missing. */
+  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ { task_id: id }) {
+    if (id !== undefined) return;
+    const message = "server-sent events have no subscriptions: give the client the group as its scope, or watch: 'all'";
+    this.#sink.refused(key, new TaskcastError("UNSUPPORTED", message));
+  }
+
+  /** A token to share names nobody; other tokens say what their address shows, if they say anything. */
+  #addressMayName(selector) {
+    if (this.#userId === null) return true;
+    const watch = claimsOf(this.#token)?.taskcast?.watch;
+    if (!Array.isArray(watch) || watch.includes("own")) return false;
+    const [[kind, name]] = Object.entries(selector);
+    return watch.includes(`${kind.replace("_id", "")}:${name}`);
+  }
+
+  /**
+   * Sends a message and waits for the answer with its id.
+   * @param {{type: string, [field: string]: unknown}} message
+   * @returns {Promise<any>}
+   */
+  request(message) {
+    return new Promise((resolve, reject) => this.#ask(message, { resolve, reject }));
+  }
+
+  #ask(message, { resolve, reject }) {
+    if (this.#liveSince === 0) return reject(new TaskcastError("NOT_CONNECTED", "there is no connection at the moment"));
+    const send = this.#channel?.send;
+    if (!send) return reject(new TaskcastError("UNSUPPORTED", `${message.type} needs a WebSocket, which could not be opened`));
+    if (this.#requests.size >= REQUESTS_MAX) return reject(new TaskcastError("LIMIT_REACHED", "too many requests are waiting"));
+    this.#requestId += 1;
+    const id = `r${this.#requestId}`;
+    this.#requests.set(id, { resolve, reject });
+    send({ ...message, id });
+  }
+
+  #answer(message) {
+    const request = this.#requests.get(message?.id);
+    if (!request) return;
+    this.#requests.delete(message.id);
+    if (message.type === "error") request.reject(new TaskcastError(message.error_code, message.message));
+    else request.resolve(message);
+  }
+}
+
+/** @returns {Status} */
+function unauthorised(code, message) {
+  return { state: "unauthorised", code, reason: message || "the token was refused" };
+}
+
+const textOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/** What a JSON Web Token says, unverified; undefined for any other token. */
+function claimsOf(token) {
+  try {
+    const part = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (byte) => byte.charCodeAt(0))));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Equal for tokens that show the same; of tokens that cannot be read it is assumed. */
+function rightsOf(token) {
+  const claims = claimsOf(token);
+  return claims && JSON.stringify([claims.sub ?? claims.user_id, claims.taskcast?.watch]);
+}

@@ -1,0 +1,214 @@
+// Server-sent events: their format, what answers mean, and when they take the place of a WebSocket.
+
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+
+import { TaskcastClient } from "../src/index.js";
+import { parser } from "../src/sse.js";
+import { browse, frame, last, pass, settle, sockets, task } from "./support.mjs";
+
+/** Each request with what it was answered. */
+let requests;
+let answers;
+
+beforeEach(() => {
+  browse();
+  requests = [];
+  answers = [];
+  globalThis.fetch = async (url, { headers, signal, credentials }) => {
+    const request = { url: new URL(url), headers, signal, credentials };
+    requests.push(request);
+    const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
+    if (answer) return answer;
+    let feed;
+    const body = new ReadableStream({ start: (controller) => { feed = controller; } });
+    signal.addEventListener("abort", () => { try { feed.error(new DOMException("aborted", "AbortError")); } catch { /* it ended */ } });
+    request.write = async (text) => {
+      feed.enqueue(new TextEncoder().encode(text));
+      await real();
+    };
+    request.tell = (message) => request.write(`id: ${message.cursor ?? ""}\ndata: ${JSON.stringify(message)}\n\n`);
+    request.greet = async (greeting = {}) => {
+      await request.tell({ type: "connection_established", user_id: "u1", resumed: false, heartbeat_interval_ms: 25_000, timestamp: new Date().toISOString(), ...greeting });
+      if (!greeting.resumed) await request.tell({ type: "active_tasks", tasks: greeting.tasks ?? [], cursor: "c1", more: false });
+    };
+    request.end = async () => {
+      feed.close();
+      await real();
+    };
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  };
+});
+
+/** Streams take turns of the real event loop. */
+const real = async () => {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+async function listening(options = {}) {
+  const client = new TaskcastClient({ transports: ["sse"], getToken: () => "the-token", ...options });
+  client.connect();
+  await real();
+  return client;
+}
+
+const refusal = (status, problem, headers = {}) => new Response(status === 204 ? null : JSON.stringify(problem), { status, headers: { "content-type": "application/problem+json", ...headers } });
+
+describe("the format", () => {
+  it("is read whatever way it is cut, with any end of line", () => {
+    const text = ': hello\nretry: 5\nid: 1\ndata: {"a":\ndata: 1}\n\ndata:x\r\n\r\nevent: y\rdata: z\r\rdata\n\n\n: only a comment\n\ndata: 1\r\ndata: 2\r\n\r\n';
+    for (let size = 1; size < text.length; size += 1) {
+      const heard = [];
+      const read = parser((data) => heard.push(data));
+      for (let at = 0; at < text.length; at += size) assert.ok(read(text.slice(at, at + size)));
+      assert.deepEqual(heard, ['{"a":\n1}', "x", "z", "", "1\n2"], `in pieces of ${size}`);
+    }
+  });
+
+  it("is given up when one event has no end", () => {
+    const read = parser(() => {});
+    const piece = "x".repeat(1024 * 1024);
+    let pieces = 0;
+    while (read(piece)) pieces += 1;
+    assert.ok(pieces <= 9, `${pieces}`);
+  });
+});
+
+describe("server-sent events", () => {
+  it("bring the same messages, with the token in a header and the cursor in the address", async () => {
+    const client = await listening();
+    const [first] = requests;
+    assert.equal(first.url.href, "https://tasks.test/app/events/tasks/");
+    assert.equal(first.headers.authorization, "Bearer the-token");
+    await first.greet({ tasks: [task("t1")] });
+    assert.deepEqual([client.connection.current.state, client.connection.current.transport], ["live", "sse"]);
+    await first.tell(frame("t1", { progress: 50, cursor: "c8" }));
+    assert.equal(client.task("t1").current.progress, 50);
+    await first.end();
+    assert.equal(client.connection.current.state, "reconnecting");
+    await pass(1_000);
+    assert.equal(requests[1].url.searchParams.get("cursor"), "c8");
+    assert.equal(sockets.length, 0);
+  });
+
+  it("bring the cookie to another site only where a token does not say who it is", async () => {
+    await listening({ getToken: undefined });
+    await listening({ getToken: undefined, url: "https://other.test" });
+    await listening({ url: "https://other.test" });
+    answers.push(new TypeError("Failed to fetch"));
+    const client = await listening({ getToken: undefined, url: "https://any.test" });
+    assert.deepEqual(requests.map(({ credentials }) => credentials), ["same-origin", "include", "same-origin", "include", "same-origin"]);
+    assert.equal(client.connection.current.state, "connecting");
+  });
+
+  it("are kept alive by comments and given up without them", async () => {
+    const client = await listening();
+    await requests[0].greet();
+    for (let turn = 0; turn < 4; turn += 1) {
+      await pass(24_000);
+      await requests[0].write(": still here\n\n");
+    }
+    assert.equal(client.connection.current.state, "live");
+    await pass(50_200);
+    await real();
+    assert.equal(client.connection.current.state, "reconnecting");
+    assert.ok(requests[0].signal.aborted);
+  });
+
+  it("that are refused are not asked for before Retry-After, however the page wakes", async () => {
+    answers.push(refusal(429, { detail: "too many" }, { "retry-after": "20" }));
+    const client = await listening();
+    assert.equal(client.connection.current.state, "reconnecting");
+    assert.equal(client.connection.current.reason, "too many");
+    client.retry();
+    await pass(19_900);
+    assert.equal(requests.length, 1);
+    await pass(200);
+    assert.equal(requests.length, 2);
+  });
+
+  it("say by their status what a close code says", async () => {
+    for (const [answer, state, code] of [
+      [refusal(401, { error_code: "INVALID_TOKEN", detail: "no" }), "unauthorised", "INVALID_TOKEN"],
+      [refusal(403, { detail: "not this" }), "closed", 4003],
+      [refusal(204), "closed", 1000],
+      [refusal(503, {}), "reconnecting", undefined],
+      [refusal(404, {}), "reconnecting", undefined],
+    ]) {
+      answers.push(answer);
+      const client = await listening();
+      assert.deepEqual([client.connection.current.state, client.connection.current.code], [state, code]);
+      client.close();
+    }
+  });
+
+  it("take a fresh token by coming again, with the cursor", async () => {
+    let asked = 0;
+    await listening({ getToken: () => `token-${(asked += 1)}` });
+    await requests[0].greet();
+    await requests[0].tell({ type: "token_expiring" });
+    await real();
+    assert.equal(requests.length, 2);
+    assert.ok(requests[0].signal.aborted);
+    assert.equal(requests[1].headers.authorization, "Bearer token-2");
+    assert.equal(requests[1].url.searchParams.get("cursor"), "c1");
+  });
+
+  it("that drain are come back to in their turn, also when more was told after", async () => {
+    const client = await listening();
+    await requests[0].greet();
+    await requests[0].tell({ type: "server_draining", reconnect_after_ms: 500 });
+    await requests[0].tell(frame("t1"));
+    await pass(500);
+    await requests[0].end();
+    assert.match(client.connection.current.reason, /restarts/);
+    await pass(100);
+    assert.equal(requests.length, 2);
+  });
+
+  it("that are nothing but a refusal are waited for as long as it says", async () => {
+    const client = await listening();
+    await requests[0].write('retry: 9000\n\ndata: {"type":"error","error_code":"LIMIT_REACHED","message":"full"}\n\n');
+    await requests[0].end();
+    assert.equal(client.connection.current.nextTryAt - Date.now(), 9_000);
+  });
+
+  it("cannot be asked anything, and say so", async () => {
+    const client = await listening();
+    const group = client.tasks({ root: "r" });
+    group.subscribe(() => {});
+    client.task("t1").subscribe(() => {});
+    await requests[0].greet();
+    assert.deepEqual([group.error.code, client.task("t1").error], ["UNSUPPORTED", null]);
+    await assert.rejects(client.task("t1").cancel(), { code: "UNSUPPORTED" });
+  });
+
+  it("take over when a WebSocket never opens, and stay", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    last().end(1006);
+    await pass(1_000);
+    assert.deepEqual([sockets.length, requests.length], [2, 0]);
+    last().end(1006);
+    await pass(2_000);
+    await real();
+    assert.deepEqual([sockets.length, requests.length], [2, 1]);
+    await requests[0].greet();
+    assert.equal(client.connection.current.transport, "sse");
+    await requests[0].end();
+    await pass(4_000);
+    await real();
+    assert.deepEqual([sockets.length, requests.length], [2, 2]);
+  });
+
+  it("do not take over from a WebSocket that opened", async () => {
+    await listening({ transports: ["websocket", "sse"] });
+    for (let turn = 0; turn < 10; turn += 1) {
+      last().greet({ resumed: turn > 0 });
+      last().end(1006);
+      await pass(3_000);
+      await settle();
+    }
+    assert.equal(requests.length, 0);
+  });
+});

@@ -1,0 +1,213 @@
+// The client in a real browser, against a real service with a real Redis: loaded by a page of another site, which loses its
+// network and its service many times. At the end the page shows what was published, no bar ever went back, there never were
+// two sockets, and tokens were fetched when they were needed and only then.
+//
+// Usage and environment: as page.mjs, and TESTS_CLIENT_DROPS (12). Prints PASS or FAIL and why; exit 0 or 1.
+
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { createConnection, createServer as createProxy } from "node:net";
+import { mkdirSync } from "node:fs";
+
+import { freePorts, judge, kill, run, screenshots, start, startRedis, stop } from "./support.mjs";
+
+const SECRET = "a-secret-of-the-tests-32-bytes-long-or-more";
+const DROPS = Number(process.env.TESTS_CLIENT_DROPS ?? 12);
+const PATIENCE = { timeout: 30_000 };
+const RECONNECT_MIN_MS = 200;
+
+/** A page of another site, with nothing of its own but what the service gives it. */
+const site = (port) => `<!doctype html><meta charset="utf-8"><title>another site</title>
+<task-progress task-id="t0"></task-progress>
+<script type="module">
+  import { TaskcastClient, TaskProgressElement } from "http://127.0.0.1:${port}/client.js";
+  window.tokens = [];
+  const getToken = async ({ reason }) => {
+    tokens.push(reason);
+    return (await fetch(location.hash === "#brief" ? "/brief" : "/token")).text();
+  };
+  window.client = new TaskcastClient({ getToken, shareAcrossTabs: location.search === "?share" });
+  TaskProgressElement.client = client;
+  window.back = [];
+  const before = new Map();
+  window.list = client.tasks();
+  list.on("update", (tasks) => {
+    for (const { task_id: id, progress = 0 } of tasks) {
+      if (progress < (before.get(id) ?? 0)) back.push(id + ": " + before.get(id) + " to " + progress);
+      before.set(id, progress);
+    }
+  });
+</script>`;
+
+/** Stands between the browser and the service, and can be a bad network. */
+async function network(port, target) {
+  const pairs = new Set();
+  let isSilent = false;
+  let lacksWebSockets = false;
+  const proxy = createProxy((inside) => {
+    const outside = createConnection(target, "127.0.0.1");
+    const pair = [inside, outside];
+    pairs.add(pair);
+    for (const [from, to] of [pair, [...pair].reverse()]) {
+      from.on("data", (bytes) => {
+        if (lacksWebSockets && bytes.toString("latin1").startsWith("GET /ws/")) return inside.destroy();
+        return isSilent || to.write(bytes);
+      });
+      from.on("error", () => {});
+      from.on("close", () => { to.destroy(); pairs.delete(pair); });
+    }
+  });
+  await new Promise((resolve) => proxy.listen(port, "127.0.0.1", resolve));
+  const cut = () => pairs.forEach(([inside, outside]) => { inside.destroy(); outside.destroy(); });
+  return {
+    cut,
+    /** What is on its way is lost, and nobody hears of it. */
+    silence() { isSilent = true; },
+    heal() { cut(); isSilent = false; },
+    /** As behind a proxy that knows nothing of them. */
+    refuseWebSockets() { lacksWebSockets = true; },
+    close: () => { cut(); proxy.close(); },
+  };
+}
+
+const isLive = () => window.client?.connection.current.state === "live";
+
+async function walk(browser, step) {
+  const [port, servicePort, operationsPort, redisPort] = await freePorts(4);
+  const redis = await startRedis(redisPort);
+  const net = await network(port, servicePort);
+  const server = createServer((request, answer) => {
+    const lasts = { "/token": "1h", "/brief": "4s" }[request.url];
+    if (lasts) return answer.end(run(["token", "--user", "u1", "--expires", lasts], settings));
+    return answer.setHeader("content-type", "text/html").end(site(port));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const origin = `http://localhost:${server.address().port}`;
+  const settings = {
+    TASKCAST_LOG: `redis://127.0.0.1:${redisPort}`, TASKCAST_AUTH_SECRET: SECRET, TASKCAST_ORIGINS: origin,
+    TASKCAST_SESSIONS_RECONNECT_MIN_MS: `${RECONNECT_MIN_MS}`, TASKCAST_SESSIONS_RECONNECT_MAX_MS: "1000",
+    TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS: "1000", TASKCAST_SESSIONS_TOKEN_EXPIRING_LEAD_MS: "2000", TASKCAST_AUTH_LEEWAY_SECONDS: "0",
+  };
+  let service = await start(["serve"], servicePort, operationsPort, settings);
+  const worker = run(["token", "--user", "worker", "--publish"], settings);
+  const token = run(["token", "--user", "u1"], settings);
+  const publish = async (events) => {
+    const answer = await fetch(`http://127.0.0.1:${servicePort}/api/v1/events`, {
+      method: "POST", headers: { authorization: `Bearer ${worker}`, "content-type": "application/json" }, body: JSON.stringify(events),
+    });
+    assert.equal(answer.status, 202, await answer.text());
+  };
+  const context = await browser.newContext();
+  const open = async (search = "") => {
+    const page = await context.newPage();
+    const seen = { sockets: [], complaints: [] };
+    page.on("websocket", (socket) => seen.sockets.push(socket));
+    page.on("pageerror", (error) => seen.complaints.push(error.message));
+    await page.goto(`${origin}/${search}`);
+    await page.waitForFunction(isLive, null, PATIENCE);
+    return { page, seen };
+  };
+
+  step("a page of another site loads the client and is live");
+  await publish([{ task_id: "t0", user_id: "u1", progress: 10, title: "Export" }]);
+  const { page, seen } = await open();
+  await page.waitForFunction(() => document.querySelector("task-progress").shadowRoot.querySelector("[role=progressbar]").getAttribute("aria-valuenow") === "10", null, PATIENCE);
+
+  step(`${DROPS} drops: the network is cut, goes silent, the service is killed, stopped`);
+  let progress = 10;
+  for (let turn = 1; turn <= DROPS; turn += 1) {
+    progress += 1;
+    const events = [{ task_id: "t0", user_id: "u1", progress }, { task_id: `t${turn}`, user_id: "u1", progress: 50 }];
+    const way = turn % 4;
+    if (way === 0) net.cut();
+    if (way === 1) net.silence();
+    if (way >= 2) {
+      if (way === 2) await kill(service);
+      else await stop(service);
+      await page.waitForFunction(() => window.client.connection.current.state !== "live", null, PATIENCE);
+      service = await start(["serve"], servicePort, operationsPort, settings);
+    }
+    await publish(events);
+    if (way === 1) {
+      await page.waitForFunction(() => window.client.connection.current.state !== "live", null, PATIENCE);
+      net.heal();
+    }
+    await page.waitForFunction(({ progress, turn }) =>
+      window.client.connection.current.state === "live" && window.list.current.some((task) => task.task_id === "t0" && task.progress === progress) &&
+      window.list.current.some((task) => task.task_id === `t${turn}`), { progress, turn }, PATIENCE);
+    const sockets = seen.sockets.filter((socket) => !socket.isClosed());
+    assert.equal(sockets.length, 1, `${sockets.length} sockets after drop ${turn}`);
+  }
+  assert.deepEqual(await page.evaluate(() => window.tokens), ["initial"]);
+  const asked = await (await fetch(`http://127.0.0.1:${servicePort}/api/v1/tasks?limit=500`, { headers: { authorization: `Bearer ${token}` } })).json();
+  const shown = await page.evaluate(() => window.list.current.map(({ task_id: id, progress }) => `${id} ${progress}`).sort());
+  assert.deepEqual(shown, asked.tasks.map(({ task_id: id, progress }) => `${id} ${progress}`).sort());
+  assert.deepEqual(await page.evaluate(() => window.back), []);
+  assert.deepEqual(seen.complaints, []);
+
+  step("a task's end is awaited, whenever it was asked for");
+  const ends = page.evaluate(() => Promise.all(["before", "later", "fails"].map((id) => window.client.task(id).done().then(({ status }) => status, ({ code }) => code))));
+  await publish(["before", "later", "fails"].map((task_id) => ({ task_id, user_id: "u1", status: task_id === "fails" ? "failed" : "succeeded" })));
+  assert.deepEqual(await ends, ["succeeded", "succeeded", "failed"]);
+
+  step("a page that was put aside comes back as it was");
+  await page.goto("about:blank");
+  assert.equal(seen.sockets.filter((socket) => !socket.isClosed()).length, 0);
+  await page.goBack();
+  await page.waitForFunction(isLive, null, PATIENCE);
+
+  step("a token that ends is refreshed on the open connection");
+  const brief = await open("#brief");
+  await brief.page.waitForFunction(() => window.tokens.length >= 3, null, PATIENCE);
+  assert.deepEqual(await brief.page.evaluate(() => [...new Set(window.tokens)]), ["initial", "expiring"]);
+  assert.equal(brief.seen.sockets.length, 1);
+  await publish([{ task_id: "t0", user_id: "u1", progress: 98 }]);
+  await brief.page.waitForFunction(() => window.client.task("t0").current.progress === 98, null, PATIENCE);
+  await brief.page.close();
+
+  step("three tabs share one connection, and the next one carries on when the first is closed");
+  const tabs = [];
+  for (let count = 0; count < 3; count += 1) tabs.push(await open("?share"));
+  const openSockets = () => tabs.flatMap(({ seen: { sockets } }) => sockets).filter((socket) => !socket.isClosed()).length;
+  assert.equal(openSockets(), 1);
+  await tabs[0].page.close();
+  const rest = tabs.slice(1);
+  await publish([{ task_id: "shared", user_id: "u1", progress: 33 }]);
+  for (const { page: tab } of rest) {
+    await tab.waitForFunction(() => window.client.task("shared").current?.progress === 33 && window.client.connection.current.state === "live", null, PATIENCE);
+  }
+  tabs.shift();
+  assert.equal(openSockets(), 1);
+  assert.deepEqual(tabs.flatMap(({ seen: { complaints } }) => complaints), []);
+  step("where no WebSocket opens server-sent events take over, and come back after a restart");
+  net.refuseWebSockets();
+  for (const { page: tab } of tabs) await tab.close();
+  const streams = await fetch(`http://127.0.0.1:${servicePort}/events/tasks/`);
+  await streams.body.cancel();
+  if (streams.status === 404) console.log("browser: NOT CHECKED, this service has no event streams");
+  else {
+    const { page: tab, seen: { complaints } } = await open();
+    const shows = (progress) => tab.waitForFunction((progress) => {
+      const { state, transport } = window.client.connection.current;
+      return state === "live" && transport === "sse" && window.client.task("streamed").current?.progress === progress;
+    }, progress, PATIENCE);
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 1 }]);
+    await shows(1);
+    await stop(service);
+    service = await start(["serve"], servicePort, operationsPort, settings);
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 2 }]);
+    await shows(2);
+    net.cut();
+    await publish([{ task_id: "streamed", user_id: "u1", progress: 3 }]);
+    await shows(3);
+    assert.deepEqual([await tab.evaluate(() => window.tokens), await tab.evaluate(() => window.back), complaints], [["initial"], [], []]);
+  }
+  await context.close();
+  await kill(service);
+  await kill(redis);
+  net.close();
+  server.close();
+}
+
+mkdirSync(screenshots, { recursive: true });
+await judge("the client in a browser", walk);
