@@ -1,7 +1,7 @@
 //! The contract cannot drift: the table, the schemas, the vectors and the `.proto` files under `proto/` are compared
 //! with what the code does. The vectors of `server/` are written by
 //! `TASKCAST_WRITE_VECTORS=1 cargo test --test contract`; look at the difference before you commit it.
-#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers may fail the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -500,7 +500,62 @@ fn encodings(bytes: impl Fn(Encoding) -> bytes::Bytes) -> Value {
         "json": json(Encoding::Json),
         "celery": json(Encoding::Celery),
         "protobuf": to_base64(&payload(&protobuf)),
+        "event_stream": event(&bytes(Encoding::EventStream)),
     })
+}
+
+/// The text of an event, out of its chunk.
+fn event(chunk: &[u8]) -> String {
+    let chunk = std::str::from_utf8(chunk).unwrap();
+    let (length, rest) = chunk.split_once("\r\n").unwrap();
+    let (text, end) = rest.split_at(usize::from_str_radix(length, 16).unwrap());
+    assert_eq!(end, "\r\n", "one whole chunk");
+    text.to_owned()
+}
+
+/// Reads one event as browsers do: its id, if it sets one, and its data.
+fn read_event(text: &str) -> (Option<String>, String) {
+    let (mut id, mut data) = (None, Vec::new());
+    let block = text.strip_suffix("\n\n").expect("an empty line ends an event");
+    for line in block.split(['\r', '\n']) {
+        match line.split_once(": ").unwrap() {
+            ("id", value) => id = Some(value.to_owned()),
+            ("data", value) => data.push(value),
+            other => panic!("{other:?}"),
+        }
+    }
+    (id, data.join("\n"))
+}
+
+/// What a client whose token ends can do is not the same over both.
+fn without_advice(mut json: Value) -> Value {
+    if json["type"] == "token_expiring" {
+        json["message"].take();
+    }
+    json
+}
+
+#[test]
+fn an_event_stream_says_in_one_event_what_a_websocket_says_in_one_frame() {
+    let of_frames = frames().into_iter().map(|(name, task)| (name, encodings(|e| frame(task.clone()).bytes(e))));
+    let of_messages =
+        messages().into_iter().map(|(name, message)| (name, encodings(|e| message.encode(e, CREATED_MS))));
+    for (name, written) in of_frames.chain(of_messages) {
+        let (id, data) = read_event(written["event_stream"].as_str().unwrap());
+        let data = serde_json::from_str::<Value>(&data).unwrap();
+        assert_eq!(id.as_deref(), data["cursor"].as_str(), "{name}");
+        assert_eq!(without_advice(data), without_advice(written["json"].clone()), "{name}");
+    }
+}
+
+#[test]
+fn nothing_that_a_worker_writes_ends_an_event_early() {
+    let text = "a\nb\r\n\ndata: c\rid: 7\u{2028}\u{85}\0";
+    let metadata = JsonText::parse("{\n\"a\":\r\n[1,\n\n2]}").unwrap();
+    let task = Task { message: Some(text.into()), metadata: Some(metadata), ..full_task() };
+    let (id, data) = read_event(&event(&frame(task).bytes(Encoding::EventStream)));
+    let data = serde_json::from_str::<Value>(&data).unwrap();
+    assert_eq!((&data["message"], id), (&json!(text), Some(cursor(0x2a).to_string())));
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl AuthenticationError {
     }
 
     /// `EXPIRED_TOKEN`: it was good once, and another like it would be.
-    fn expired(message: impl Into<String>) -> Self {
+    pub(crate) fn expired(message: impl Into<String>) -> Self {
         Self { code: AuthenticationErrorCode::ExpiredToken, message: message.into(), is_guess: false }
     }
 

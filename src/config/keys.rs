@@ -59,7 +59,7 @@ pub(super) const TABLES: [(&str, &str); 11] = [
     ("checkpoint", "The state of all tasks, kept beside the log, so that a start need not read the whole log."),
     ("tasks", "How many tasks are held, and for how long."),
     ("memory", "When the service refuses what is new, before it runs out of memory."),
-    ("sessions", "Timers and limits of WebSocket connections."),
+    ("sessions", "Timers and limits of WebSockets and event streams."),
     ("http", "TLS and limits of the public listener."),
     ("limits", "Who may come, how often, and how many at a time. Each replica counts for itself."),
     ("operations", "TLS and the token of the operators' listener."),
@@ -127,7 +127,7 @@ static TOP: &[Key] = &[
         "listen",
         Kind::Address,
         "0.0.0.0:6161",
-        "Where clients connect: WebSockets, REST, the page. With auth.mode = \"none\" the default is 127.0.0.1:6161.",
+        "Where clients connect: WebSockets, event streams, REST, the page. With auth.mode = \"none\" the default is 127.0.0.1:6161.",
     ),
     set("operations_listen", Kind::Address, "0.0.0.0:6162", "Where operators connect: /livez, /readyz, /metrics."),
     with_example(
@@ -277,7 +277,7 @@ static REST: &[Key] = &[
         "memory.max_bytes",
         Kind::Integer { min: 0, max: 1 << 50 },
         "429496729",
-        "Resident memory beyond which new WebSockets and POST /api/v1/events are answered with 503. Unset: 80 % of the \
+        "Resident memory beyond which new WebSockets, event streams and POST /api/v1/events are answered with 503. Unset: 80 % of the \
          container's limit, if there is one. 0: no limit. On Linux only.",
     ),
     // [sessions]
@@ -336,7 +336,8 @@ static REST: &[Key] = &[
             "http.missing_origin",
             Kind::Choice(&["allow", "deny"]),
             "allow",
-            "What becomes of WebSocket handshakes without an Origin, which browsers never make. REST lets them pass.",
+            "What becomes of WebSocket handshakes without an Origin, which browsers never make, and of event streams that are \
+             come without one from no page of the service. REST lets them pass.",
         ),
         "deny",
     ),

@@ -108,7 +108,7 @@ pub(super) static LIMITS: &[Key] = &[
         0,
         "500",
         10_000_000,
-        "WebSockets of one user at most. Beyond it they are closed with 1008. 0: no limit.",
+        "WebSockets, event streams and requests that wait, of one user at most. Beyond it: 1008, or 429. 0: no limit.",
     ),
     number(
         "limits.connections_per_link_max",
@@ -123,14 +123,14 @@ pub(super) static LIMITS: &[Key] = &[
         0,
         "6000",
         PER_MINUTE_MAX,
-        "WebSocket handshakes from one address: so many at once, and per minute. Then 429 with Retry-After. 0: no limit.",
+        "Handshakes, and event streams begun, from one address: so many at once, and per minute. Then 429 with Retry-After. 0: no limit.",
     ),
     number(
         "limits.handshakes_per_minute_per_user",
         0,
         "1000",
         PER_MINUTE_MAX,
-        "WebSockets that one user opens: so many at once, and per minute. Then they are closed with 1008. 0: no limit.",
+        "WebSockets and event streams that one user opens: so many at once, and per minute. Then 1008, or 429. 0: no limit.",
     ),
     number(
         "limits.failed_authentications_per_minute_per_ip",

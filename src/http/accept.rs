@@ -37,7 +37,9 @@ use super::{
     Peer, RETRY_AFTER_SECONDS,
     crowd::{Crowd, Member},
     entrance::{Entrance, Visitor},
+    event_stream::{self, Lending},
     handshake::Handshakes,
+    lent::{Lender, Lent},
     refusal::Refusals,
     routes::Route,
     socket,
@@ -219,16 +221,19 @@ async fn serve_connection(
         return;
     }
     let permit = Permit::new(place, visitor.place.take());
-    let requests = |visitor, permit| Requests {
+    let requests = |visitor, permit, lender| Requests {
         routes: TowerToHyperService::new(warp::service(shared.routes.clone())),
         asked: asked.clone(),
         shared: shared.clone(),
         visitor,
         permit,
+        lender,
     };
     let Some(tls) = &shared.tls else {
         let turn = shared.turns.acquire().await;
-        return begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+        let lent = Lent::new(stream);
+        let requests = requests(visitor, permit, Lender::Plain(lent.clone()));
+        return begin(Box::pin(serve_requests(lent, requests, &shared, silence)), turn).await;
     };
     // Boxed: larger than what a plain connection takes until its first byte.
     Box::pin(async {
@@ -243,7 +248,9 @@ async fn serve_connection(
         };
         if let Some(stream) = shaken {
             let turn = shared.turns.acquire().await;
-            begin(Box::pin(serve_requests(stream, requests(visitor, permit), &shared, silence)), turn).await;
+            let lent = Lent::new(stream);
+            let requests = requests(visitor, permit, Lender::Encrypted(lent.clone()));
+            begin(Box::pin(serve_requests(lent, requests, &shared, silence)), turn).await;
         }
     })
     .await;
@@ -358,6 +365,7 @@ struct Requests<S> {
     shared: Arc<Shared>,
     visitor: Visitor,
     permit: Permit,
+    lender: Lender,
 }
 
 impl<S> Service<Request<Incoming>> for Requests<S>
@@ -387,6 +395,10 @@ where
         request.extensions_mut().insert(Peer(self.visitor.peer));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
+        if request.uri().path().starts_with(event_stream::PATHS) {
+            let lending = Lending { lender: self.lender.clone(), version: request.version() };
+            request.extensions_mut().insert(lending);
+        }
         let answer = self.routes.call(request);
         let metrics = self.shared.metrics.clone();
         let reported = async move {

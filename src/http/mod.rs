@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! accept ──► routes ──► upgrade ──► session        limits → origin → token → upgrade
+//!                  ├──► event_stream ──► session (the socket, taken back from hyper)
 //!                  ├──► events, rest, listing      problem+json on every refusal
 //!                  └──► page, operations
 //! ```
@@ -36,12 +37,15 @@ mod credentials;
 mod crowd;
 mod docs;
 mod entrance;
+mod event_stream;
 mod events;
 mod forwarded;
 mod handshake;
 mod head;
 mod hints;
+mod lent;
 mod listing;
+mod long_poll;
 mod operations;
 mod options;
 mod origin;
@@ -53,6 +57,7 @@ mod rest;
 mod revocations;
 mod routes;
 mod socket;
+mod unchunked;
 mod upgrade;
 
 use accept::Room;

@@ -118,6 +118,17 @@ impl HttpError {
         self.0.status
     }
 
+    /// What to tell a person.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// When it may be gone; `None` when it will not.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let (_, value) = self.0.headers.iter().find(|(name, _)| *name == header::RETRY_AFTER)?;
+        value.to_str().ok()?.parse().ok()
+    }
+
     fn body(&self) -> String {
         let mut members = self.0.members.clone();
         members.insert("type".into(), json!(format!("urn:taskcast:problem:{}", self.0.name)));

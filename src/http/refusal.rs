@@ -54,6 +54,9 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
             "Too many tokens from this address were refused; nothing from it is heard for a while."
         }
         Limit::ConnectionsPerIp => "There are too many connections from this address.",
+        Limit::ConnectionsPerUser => "This user has as many connections as one may have.",
+        Limit::ConnectionsPerLink => "This link is open as often as one may be.",
+        Limit::HandshakesPerUser => "This user connects too often.",
         Limit::RequestsPerIp => "There were too many requests from this address.",
         Limit::RequestsPerUser => "There were too many requests by this user.",
         Limit::EventsPerToken => "There were too many events with this token; none of these was published.",

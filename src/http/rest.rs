@@ -1,24 +1,14 @@
-//! `/api/v1/`: who is asking, and one task by its identifier.
+//! `/api/v1/`: who is asking.
 //!
-//! Refuses to know: where a token is found, how tasks come to be.
+//! Refuses to know: where a token is found, what is asked.
 
 use serde_json::json;
-use warp::{
-    http::{HeaderValue, StatusCode, header},
-    reply::Response,
-};
+use warp::http::{HeaderValue, StatusCode, header};
 
-use super::{
-    Context, RETRY_AFTER_SECONDS, cors,
-    head::Head,
-    problem::{HttpError, respond},
-    refusal,
-    upgrade::task_id,
-};
+use super::{Context, RETRY_AFTER_SECONDS, cors, head::Head, problem::HttpError, refusal};
 use crate::{
     auth::{AuthenticationError, Identity, Refusal},
     clock,
-    proto::{Encoding, payload},
 };
 
 /// What a request counts for that looks at one thing.
@@ -68,22 +58,12 @@ pub(super) async fn identify(context: &Context, head: &Head) -> Result<(Identity
 }
 
 /// 401 as in RFC 6750 section 3: `error` only when there was a token to be wrong.
-fn unauthenticated(error: &AuthenticationError, had_token: bool) -> HttpError {
+pub(super) fn unauthenticated(error: &AuthenticationError, had_token: bool) -> HttpError {
     let challenge =
         if had_token { r#"Bearer realm="taskcast", error="invalid_token""# } else { r#"Bearer realm="taskcast""# };
     HttpError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed", error.message.clone())
         .with_member("error_code", json!(error.code.as_str()))
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-}
-
-/// `GET /api/v1/tasks/{id}`.
-///
-/// # Errors
-/// 404, the same for a task that does not exist and for one that the caller may not see.
-pub(super) fn task(context: &Context, _head: &Head, segment: &str, identity: &Identity) -> Result<Response, HttpError> {
-    let frame = context.hub.task(&task_id(segment)?).filter(|frame| identity.may_watch(&frame.task));
-    let frame = frame.ok_or_else(HttpError::not_found)?;
-    Ok(respond(StatusCode::OK, "application/json", payload(&frame.bytes(Encoding::Json))))
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use warp::{
 use super::{
     Context, cors, docs,
     entrance::Client,
+    event_stream::{self, Lending},
     events,
     head::Head,
-    listing,
+    listing, long_poll,
     operations::{self, Access},
     origin, page,
     problem::HttpError,
@@ -69,16 +70,10 @@ pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
             |context, head, _, identity| listing::tasks(context, head, identity),
         ))
         .unify()
-        .or(read(
-            "/api/v1/tasks/{task_id}",
-            warp::path!("api" / "v1" / "tasks" / String),
-            context,
-            rest::REQUEST_WEIGHT,
-            rest::task,
-        ))
+        .or(task(context))
         .unify()
         .boxed();
-    let routes = sockets.or(api).unify().or(pages(context)).unify().boxed();
+    let routes = sockets.or(event_streams(context, tracker)).unify().or(api).unify().or(pages(context)).unify().boxed();
     finish(&if context.settings.local_hosts_only { foreign_hosts().or(routes).unify().boxed() } else { routes })
 }
 
@@ -182,6 +177,43 @@ where
         .boxed()
 }
 
+fn event_streams(context: &Context, tracker: &TaskTracker) -> Routes {
+    let mine = warp::path!("events" / "tasks").map(String::new);
+    let task = warp::path!("events" / "tasks" / String);
+    let group = warp::path!("events" / "groups" / String);
+    event_stream("/events/tasks", mine, |_| Address::Mine, context, tracker)
+        .or(event_stream("/events/tasks/{task_id}", task, |id| Address::Task(id), context, tracker))
+        .unify()
+        .or(event_stream("/events/groups/{root_id}", group, |id| Address::Group(id), context, tracker))
+        .unify()
+        .boxed()
+}
+
+fn event_stream<P>(
+    route: &'static str,
+    path: P,
+    address: fn(&str) -> Address<'_>,
+    context: &Context,
+    tracker: &TaskTracker,
+) -> Routes
+where
+    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    let (context, tracker) = (context.clone(), tracker.clone());
+    path.and(head())
+        .and(warp::ext::optional::<Lending>())
+        .and(warp::ext::optional::<Permit>())
+        .then(move |segment: String, head: Head, lending: Option<Lending>, permit: Option<Permit>| {
+            let (context, tracker) = (context.clone(), tracker.clone());
+            async move {
+                let connection = (lending, permit);
+                let response = event_stream::answer(&context, &tracker, &head, &address(&segment), connection).await;
+                answer(route, Ok(response))
+            }
+        })
+        .boxed()
+}
+
 /// What answers a request of a caller who is known; the third is a segment of the path.
 type Reader = fn(&Context, &Head, &str, &Identity) -> Result<Response, HttpError>;
 
@@ -195,17 +227,42 @@ where
         .then(move |segment: String, head: Head| {
             let context = context.clone();
             async move {
-                let outcome = match head.method {
-                    Method::GET | Method::HEAD => rest::identify_within_limits(&context, &head, weight)
-                        .await
-                        .and_then(|identity| handler(&context, &head, &segment, &identity)),
-                    Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),
-                    _ => Err(HttpError::method_not_allowed(READ_METHODS)),
+                let asked = async {
+                    let identity = rest::identify_within_limits(&context, &head, weight).await?;
+                    handler(&context, &head, &segment, &identity)
                 };
-                cors::decorate(&context.settings.origins, &head, answer(route, outcome))
+                get(route, &context, &head, asked).await
             }
         })
         .boxed()
+}
+
+fn task(context: &Context) -> Routes {
+    let context = context.clone();
+    warp::path!("api" / "v1" / "tasks" / String)
+        .and(head())
+        .then(move |segment: String, head: Head| {
+            let context = context.clone();
+            async move {
+                get("/api/v1/tasks/{task_id}", &context, &head, long_poll::task(&context, &head, &segment)).await
+            }
+        })
+        .boxed()
+}
+
+/// As [`post`], for a route that only reads.
+async fn get(
+    route: &'static str,
+    context: &Context,
+    head: &Head,
+    asked: impl Future<Output = Result<Response, HttpError>>,
+) -> Response {
+    let outcome = match head.method {
+        Method::GET | Method::HEAD => asked.await,
+        Method::OPTIONS => Ok(cors::preflight(READ_METHODS)),
+        _ => Err(HttpError::method_not_allowed(READ_METHODS)),
+    };
+    cors::decorate(&context.settings.origins, head, answer(route, outcome))
 }
 
 /// A route of the API that only takes; `taken` is not begun for any other method.

@@ -33,9 +33,10 @@ fn limit_unsent(stream: &TcpStream) {
 #[cfg(not(target_os = "linux"))]
 fn limit_unsent(_: &TcpStream) {}
 
-/// For a socket that leaves HTTP and gets timers of its own.
-pub(super) fn lift_write_timeout(stream: &TcpStream) {
-    set_write_timeout(stream, None);
+/// For a socket that leaves HTTP and gets timers of its own; `limit` if its peer says nothing by which it could be known to be
+/// alive.
+pub(super) fn change_write_timeout(stream: &TcpStream, limit: Option<Duration>) {
+    set_write_timeout(stream, limit);
 }
 
 /// `TCP_USER_TIMEOUT` of tcp(7): the kernel ends a connection whose peer acknowledges nothing, or keeps its window

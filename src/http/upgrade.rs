@@ -24,6 +24,7 @@ use super::{
     Context, Settings,
     credentials::{Credential, Subprotocols},
     head::Head,
+    lent::{Lender, Lent, Socket},
     options::Options,
     origin::Allowed,
     problem::HttpError,
@@ -117,12 +118,6 @@ async fn serve(
     drop(places);
 }
 
-/// What a connection is once it has left HTTP.
-enum Socket {
-    Plain(TcpStream),
-    Encrypted(Box<Encrypted>),
-}
-
 /// Waits for the 101 to be written and takes the socket out of hyper, with what the client sent right behind its
 /// handshake.
 async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
@@ -130,24 +125,19 @@ async fn bare_socket(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
         on_upgrade.await.inspect_err(|error| tracing::debug!(%error, "the peer left during its handshake")).ok()?;
     // Copied, so that hyper's read buffer is let go: kept, it would be 4.6 KiB for each connection.
     let early = |read_buf: Bytes| Bytes::copy_from_slice(&read_buf);
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            let early = early(parts.read_buf);
-            let socket = parts.io.into_inner();
-            socket::lift_write_timeout(&socket);
-            Some((Socket::Plain(socket), early))
-        }
+    let (lender, early) = match upgraded.downcast::<TokioIo<Lent<TcpStream>>>() {
+        Ok(parts) => (Lender::Plain(parts.io.into_inner()), early(parts.read_buf)),
         Err(upgraded) => {
             let parts = upgraded
-                .downcast::<TokioIo<Encrypted>>()
+                .downcast::<TokioIo<Lent<Encrypted>>>()
                 .inspect_err(|_| tracing::error!("an upgraded connection is none that was accepted"))
                 .ok()?;
-            let early = early(parts.read_buf);
-            let socket = parts.io.into_inner();
-            socket::lift_write_timeout(socket.get_ref().0);
-            Some((Socket::Encrypted(Box::new(socket)), early))
+            (Lender::Encrypted(parts.io.into_inner()), early(parts.read_buf))
         }
-    }
+    };
+    let socket = lender.take_back()?;
+    socket::change_write_timeout(socket.tcp(), None);
+    Some((socket, early))
 }
 
 /// The decision, without any I/O: the session's request and the 101, or a refusal with its name for the metrics.
@@ -194,7 +184,7 @@ fn switching_protocols(key: SecWebsocketKey, subprotocol: Option<&'static str>) 
     response
 }
 
-fn topic(address: &Address<'_>) -> Result<Option<Topic>, HttpError> {
+pub(super) fn topic(address: &Address<'_>) -> Result<Option<Topic>, HttpError> {
     match address {
         Address::Mine => Ok(None),
         Address::Task(id) => Ok(Some(Topic::Task(task_id(id)?))),
@@ -253,7 +243,7 @@ fn upgrade_required(detail: &str) -> HttpError {
         .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
 }
 
-fn draining_error() -> HttpError {
+pub(super) fn draining_error() -> HttpError {
     let detail = "This replica is being replaced; connect again.";
     HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "The service is shutting down", detail)
         .with_retry_after()

@@ -193,7 +193,10 @@ impl Hub {
         let run = {
             let state = slot.lock();
             // Whatever was applied to the task under another generation was so before this lock.
-            let is_due = self.0.generation.load(Ordering::Relaxed) == progress.generation
+            // An end may be the end of a stream as well, which its session has to see to.
+            let may_end = urgent && wanted.encoding == Encoding::EventStream;
+            let is_due = !may_end
+                && self.0.generation.load(Ordering::Relaxed) == progress.generation
                 && state.is_due(wanted.after, progress.marked)
                 && grant.covers(&state, sees);
             if is_due { runs.find(&slot, &state, wanted) } else { None }

@@ -201,7 +201,15 @@ impl Limits {
     pub fn sign_in(&self, user: &UserId, now: Now) -> Result<Option<Place>, Refusal> {
         let key = Some(self.key(user));
         self.take(self.0.handshakes_per_user.as_ref(), key, 1, Limit::HandshakesPerUser, now)?;
-        self.place(self.0.connections_per_user.as_ref(), key, Limit::ConnectionsPerUser)
+        self.stay(user)
+    }
+
+    /// As [`Limits::sign_in`], for somebody who comes as often as there is something to tell.
+    ///
+    /// # Errors
+    /// They have as many as they may have.
+    pub fn stay(&self, user: &UserId) -> Result<Option<Place>, Refusal> {
+        self.place(self.0.connections_per_user.as_ref(), Some(self.key(user)), Limit::ConnectionsPerUser)
     }
 
     /// A place for one more connection with a token that names no user; `None` when it needs none. `link` is what tells such

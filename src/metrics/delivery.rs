@@ -28,7 +28,11 @@ impl Delivery {
         let r = registry;
         Self {
             frames_delivered: counter(r, "taskcast_frames_delivered_total", "Task frames written to sockets."),
-            bytes_delivered: counter(r, "taskcast_bytes_delivered_total", "Bytes written to WebSockets."),
+            bytes_delivered: counter(
+                r,
+                "taskcast_bytes_delivered_total",
+                "Bytes written to WebSockets and event streams.",
+            ),
             frames_conflated: counter(
                 r,
                 "taskcast_frames_conflated_total",
@@ -46,7 +50,7 @@ impl Delivery {
 }
 
 impl Metrics {
-    /// A write to a WebSocket finished.
+    /// A write to a client's socket finished.
     pub fn written(&self, bytes: u64) {
         self.delivery.bytes_delivered.inc_by(bytes);
     }

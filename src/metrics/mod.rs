@@ -18,6 +18,7 @@ mod publishing;
 mod register;
 mod tls;
 mod tokens;
+mod transports;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
 pub use self::tls::{Listener, TlsHandshake};
 pub use self::tokens::Refresh;
+pub use self::transports::Transport;
 use crate::proto::{AuthenticationErrorCode, CloseCode, ErrorCode, Malformed, MalformedReason, ResumeFailure, Status};
 
 /// Every metric of the service.
@@ -78,6 +80,7 @@ pub struct Metrics {
     tls: tls::TlsMetrics,
     publishing: publishing::Publishing,
     tokens: tokens::Tokens,
+    transports: transports::Transports,
 }
 
 impl Metrics {
@@ -100,9 +103,14 @@ impl Metrics {
         let tasks = gauges(r, "taskcast_tasks", "Tasks held now, by status.", &["status"]);
         let metrics = Self {
             log,
-            connections: gauge(r, "taskcast_connections", "WebSocket connections open now."),
-            connections_total: counter(r, "taskcast_connections_total", "WebSocket connections ever accepted."),
-            handshakes: counters(r, "taskcast_handshakes_total", "WebSocket handshakes, by outcome.", &["outcome"]),
+            connections: gauge(r, "taskcast_connections", "WebSockets and event streams open now."),
+            connections_total: counter(r, "taskcast_connections_total", "WebSockets and event streams ever accepted."),
+            handshakes: counters(
+                r,
+                "taskcast_handshakes_total",
+                "WebSocket handshakes and requests for event streams, by outcome.",
+                &["outcome"],
+            ),
             authentication_failures: counters(
                 r,
                 "taskcast_authentication_failures_total",
@@ -154,7 +162,12 @@ impl Metrics {
                 &seconds,
             ),
             append_failures: counter(r, "taskcast_append_failures_total", "Appends that the log did not confirm."),
-            closes: counters(r, "taskcast_closes_total", "WebSocket connections ended, by close code.", &["code"]),
+            closes: counters(
+                r,
+                "taskcast_closes_total",
+                "WebSockets and event streams ended, by close code, or what it would be.",
+                &["code"],
+            ),
             client_messages: counters(
                 r,
                 "taskcast_client_messages_total",
@@ -185,6 +198,7 @@ impl Metrics {
             tls: tls::TlsMetrics::new(r),
             publishing: publishing::Publishing::new(r),
             tokens: tokens::Tokens::new(r),
+            transports: transports::Transports::new(r),
             registry,
         };
         metrics.begin_at_zero();
@@ -232,13 +246,15 @@ impl Metrics {
         }
     }
 
-    pub fn connection_opened(&self) {
+    pub fn connection_opened(&self, transport: Transport) {
+        self.transport_opened(transport);
         self.connections.inc();
         self.connections_total.inc();
     }
 
-    /// `code` is `None` when the peer vanished without a close frame.
-    pub fn connection_closed(&self, code: Option<u16>) {
+    /// `code` is `None` when the peer vanished without a word.
+    pub fn connection_closed(&self, transport: Transport, code: Option<u16>) {
+        self.transport_closed(transport);
         self.connections.dec();
         // Codes come from strangers: only the ones with a meaning get a label of their own.
         let label = match code {
@@ -359,8 +375,8 @@ mod tests {
         let metrics = Metrics::new("memory");
         metrics.event(Outcome::Applied);
         metrics.event(Outcome::IllegalEnded);
-        metrics.connection_opened();
-        metrics.connection_closed(Some(4999));
+        metrics.connection_opened(Transport::WebSocket);
+        metrics.connection_closed(Transport::WebSocket, Some(4999));
         let text = metrics.render().unwrap();
         assert!(text.contains("taskcast_events_total{log=\"memory\",outcome=\"applied\",reason=\"\"} 1"), "{text}");
         assert!(text.contains("outcome=\"illegal\",reason=\"ended\"} 1"), "{text}");

@@ -212,6 +212,16 @@ impl ServerMessage {
         }
     }
 
+    /// The cursor that holds once the client has it, if it has one.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        match self {
+            Self::ConnectionEstablished(established) => established.cursor,
+            Self::ActiveTasks { cursor, .. } => *cursor,
+            _ => None,
+        }
+    }
+
     /// The id of the request that it answers.
     #[must_use]
     pub fn id(&self) -> Option<&RequestId> {

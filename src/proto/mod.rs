@@ -14,6 +14,7 @@ mod encode;
 mod event;
 mod event_json;
 mod event_protobuf;
+mod event_stream;
 mod field;
 mod frame;
 mod id;
@@ -41,6 +42,7 @@ pub use event::{
     ContentType, EVENT_MAX_BYTES, Event, HEARTBEAT_TIMEOUT_MAX_MS, MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, Malformed,
     MalformedReason, RESULT_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX, TEXT_MAX_BYTES, TaskError,
 };
+pub use event_stream::{stream_chunk, stream_end, stream_event, stream_heartbeat, stream_retry};
 pub use field::FIELD_ALIASES;
 pub use frame::{CONTROL_PAYLOAD_MAX_BYTES, Opcode, close_frame, frame, payload};
 pub use id::{CANARY_ID_PREFIX, ID_MAX_BYTES, IdError, TaskId, UserId};

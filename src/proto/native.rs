@@ -16,6 +16,8 @@ pub(super) const DEGRADED: &str = "Updates are delayed: the service waits for it
 pub(super) const RECOVERED: &str = "Updates are live again";
 pub(super) const DRAINING: &str = "The service restarts; the connection will be closed, reconnect then";
 pub(super) const EXPIRING: &str = "The token expires soon; send a fresh one in refresh_token";
+/// Where nothing can be sent.
+const STREAM_EXPIRING: &str = "The token expires soon; connect again with a fresh one";
 
 /// Writes `error` of an event or a task.
 pub(super) fn write_error(object: &mut ObjectWriter<'_>, error: &TaskError) {
@@ -84,13 +86,13 @@ pub(super) fn task_frame(frame: &TaskFrame) -> Vec<u8> {
     out
 }
 
-/// Any message to one client.
-pub(super) fn message(message: &ServerMessage, unix_ms: u64) -> Vec<u8> {
+/// Any message to one client, over a WebSocket or in an event stream.
+pub(super) fn message(message: &ServerMessage, encoding: Encoding, unix_ms: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let mut object = ObjectWriter::begin(&mut out);
     object.string("type", message.type_name());
     object.moment("timestamp", unix_ms);
-    write_message(&mut object, message, Encoding::Json);
+    write_message(&mut object, message, encoding);
     object.end();
     out
 }
@@ -151,7 +153,7 @@ pub(super) fn write_message(object: &mut ObjectWriter<'_>, message: &ServerMessa
             object.integer("reconnect_after_ms", *reconnect_after_ms);
         }
         ServerMessage::TokenExpiring { token_expires_at_ms, refresh_until_ms } => {
-            object.string("message", EXPIRING);
+            object.string("message", if encoding == Encoding::EventStream { STREAM_EXPIRING } else { EXPIRING });
             object.moment("token_expires_at", *token_expires_at_ms);
             object.moment("refresh_until", *refresh_until_ms);
         }

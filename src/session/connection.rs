@@ -180,9 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// Nobody delivers any more: the session is gone, and the socket is the task's alone.
     async fn close(&self) -> Option<u16> {
         let State { mut pump, session, .. } = self.lock().take()?;
-        let (code, reason) = session.closing().map(|(code, reason)| (code, reason.to_owned()))?;
+        let (code, farewell) = session.closing().map(|(code, reason)| (code, session.farewell(code, reason)))?;
         drop(session);
-        pump.close(code, &reason).await;
+        pump.close(farewell).await;
         pump.peer_code.or(Some(code.number()))
     }
 }

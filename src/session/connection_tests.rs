@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     auth::{Identity, Issued, Settings as AuthSettings, Verifier},
     hub::Mailbox,
-    proto::{Revocation, Revoked},
+    proto::{Revocation, Revoked, Status},
     session::{Deliver, Request, Sessions, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
 };
 
@@ -124,6 +124,24 @@ fn deliver(world: &World, connection: &Connection<DuplexStream>) -> bool {
     let delivered = connection.deliver(&mut turn);
     turn.tally.hand_over();
     delivered
+}
+
+#[tokio::test]
+async fn the_end_of_what_a_stream_watches_is_written_in_place_of_its_task_which_is_woken_to_end_it() {
+    let mut world = World::new();
+    let scope = crate::session::Scope::Topic(crate::proto::Topic::Task(task_id("t1")));
+    let request = Request { scope, encoding: crate::proto::Encoding::EventStream, ..mine() };
+    let (connection, _mailbox, mut client) = at_rest(&world, &request, 1 << 16).await;
+    let mut told = vec![0; 4_096];
+    for (status, is_end) in [(Status::Running, false), (Status::Waiting, false), (Status::Succeeded, true)] {
+        world.event("t1", "u1", None, Some(status));
+
+        assert_eq!(deliver(&world, &connection), !is_end, "{status:?}");
+        let read = client.read(&mut told).await.unwrap();
+        assert!(String::from_utf8_lossy(&told[..read]).contains(status.as_str()));
+        assert_eq!(connection.with(|state| state.session.closing().is_some()), Some(is_end));
+        connection.with(State::step);
+    }
 }
 
 #[tokio::test]

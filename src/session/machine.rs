@@ -20,7 +20,7 @@ use crate::{
     hub::{Grant, Mailbox, PullOptions, Stale, Under, Walk},
     proto::{
         CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode, Position, RequestId,
-        ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
+        ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
     },
 };
 
@@ -200,7 +200,7 @@ impl Session {
         self.push_reply(message.encode(self.encoding, now.unix_ms));
     }
 
-    fn push_reply(&mut self, frame: Bytes) {
+    pub(super) fn push_reply(&mut self, frame: Bytes) {
         if self.replies.len() >= REPLIES_MAX {
             self.close(CloseCode::Policy, "too many requests without reading the answers");
             return;
@@ -314,6 +314,7 @@ impl Session {
             if is_fresh && !self.more && !self.is_held_back {
                 self.tell_recovered(&mut output, now);
             }
+            self.end_with_what_is_watched();
         } else {
             self.listing_page(&mut output, now);
         }
@@ -388,12 +389,6 @@ impl Session {
         output.frames.extend(self.removals(pulled.removed, now));
     }
 
-    /// What tells that these tasks are no longer there, as far as this client may know.
-    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
-        let encoding = self.encoding;
-        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
-    }
-
     /// Hands out shared frames and moves the cursor along.
     pub(super) fn send(&mut self, frames: &[Arc<TaskFrame>], output: &mut Output) {
         output.frames.reserve_exact(frames.len());
@@ -415,7 +410,7 @@ impl Session {
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn deadline(&self, now: Now) -> Instant {
         let dead_after = self.shared.settings.dead_peer_timeout;
-        let dead_at = if self.is_backed_up() { now.instant } else { self.heard_at } + dead_after;
+        let dead_at = if self.is_deaf() { now.instant } else { self.heard_at } + dead_after;
         // Also when that moment has just passed: what is held back wakes nobody any more.
         let throttled = self.throttled_until().filter(|_| self.is_held_back);
         let drains_at = self.drains_at.filter(|_| self.closing.is_none());
@@ -426,7 +421,7 @@ impl Session {
     /// A timer fired: ping, expiry, the turn in a drain. False when the peer is dead and the socket is to be dropped.
     pub(super) fn on_time(&mut self, now: Now) -> bool {
         // While nothing is read, nothing can be heard; then progress of the writing is the sign of life.
-        if !self.is_backed_up() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
+        if !self.is_deaf() && now.instant >= self.heard_at + self.shared.settings.dead_peer_timeout {
             return false;
         }
         self.on_term(now);
@@ -439,7 +434,7 @@ impl Session {
         }
         if now.instant >= self.ping_at {
             self.ping_at = now.instant + self.shared.settings.heartbeat_interval;
-            self.push_reply(frame(Opcode::Ping, b""));
+            self.push_reply(self.heartbeat());
         }
         true
     }

@@ -1,5 +1,6 @@
 //! One client: its rights, its subscriptions, its cursor and its timers. The state machine (`machine`) does no I/O and
-//! is told the time; beside it stand the reader of frames (`websocket`) and the pump that moves bytes (`pump`).
+//! is told the time; beside it stand the reader of frames (`websocket`) and the pump that moves bytes (`pump`). The other
+//! socket that it has is a stream of events (`event_stream`).
 //!
 //! Refuses to know: HTTP, brokers.
 
@@ -13,9 +14,11 @@ mod drain;
 #[cfg(test)]
 pub(crate) mod echo;
 mod errands;
+mod event_stream;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
+mod long_poll;
 mod loopback;
 mod machine;
 mod notices;
@@ -40,13 +43,15 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 pub use self::{
     canary::{Canary, CanaryHealth, CanarySettings},
     drain::Drain,
+    event_stream::{EventStream, Unopened},
+    long_poll::Question,
 };
 use crate::{
     auth::Verifier,
     hub::Hub,
     input::Publisher,
     limits::{Caller, Limits},
-    metrics::Metrics,
+    metrics::{Metrics, Transport},
     proto::{Encoding, Topic},
 };
 
@@ -93,9 +98,9 @@ pub enum Deliver {
 /// What a connection asks to watch, from its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// `/ws/tasks/`: whatever the token makes of it; `everything` is `?watch=all`.
+    /// `/ws/tasks/`, `/events/tasks/`: whatever the token makes of it; `everything` is `?watch=all`.
     Mine { everything: bool },
-    /// `/ws/tasks/{task_id}/`, `/ws/groups/{root_id}/`.
+    /// `/ws/tasks/{task_id}/`, `/ws/groups/{root_id}/`, and the same under `/events/`.
     Topic(Topic),
 }
 
@@ -149,7 +154,7 @@ impl Sessions {
     {
         // Boxed, and so gone once the connection is open: what an async function is given it keeps to its end.
         let opening = Box::pin(serve::open(self.clone(), socket, early, request));
-        let open = Open::new(self);
+        let open = Open::new(self, Transport::WebSocket);
         async move {
             let mut open = open;
             open.code = match opening.await {
@@ -163,20 +168,21 @@ impl Sessions {
 /// Counts a connection for as long as it lives, however it ends.
 struct Open {
     metrics: Arc<Metrics>,
+    transport: Transport,
     code: Option<u16>,
     /// Held, so that a drain waits for it.
     _token: TaskTrackerToken,
 }
 
 impl Open {
-    fn new(sessions: &Sessions) -> Self {
-        sessions.metrics.connection_opened();
-        Self { metrics: sessions.metrics.clone(), code: None, _token: sessions.open.token() }
+    fn new(sessions: &Sessions, transport: Transport) -> Self {
+        sessions.metrics.connection_opened(transport);
+        Self { metrics: sessions.metrics.clone(), transport, code: None, _token: sessions.open.token() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.metrics.connection_closed(self.code);
+        self.metrics.connection_closed(self.transport, self.code);
     }
 }

@@ -18,6 +18,7 @@ impl Session {
         let left = turn.saturating_duration_since(now.instant);
         let reconnect_after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         self.reply(&ServerMessage::ServerDraining { reconnect_after_ms }, now);
+        self.tell_retry();
     }
 
     /// Nobody can tell now whether the token is good. The client keeps it and comes back, so this is no

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{
     Deliver,
     machine::{Output, PULL_FRAMES_MAX, Session, Stage},
@@ -129,6 +131,12 @@ impl Session {
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset, id: None };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
         self.cursor = cursor.or(self.cursor);
+    }
+
+    /// What tells that these tasks are no longer there, as far as this client may know.
+    pub(super) fn removals(&self, gone: Vec<TaskId>, now: Now) -> impl Iterator<Item = Bytes> + use<> {
+        let encoding = self.encoding;
+        gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
 }
 

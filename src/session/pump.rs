@@ -16,11 +16,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::websocket::{Inbound, Reader, Violation};
-use crate::{
-    clock,
-    hub::Run,
-    proto::{CloseCode, close_frame},
-};
+use crate::{clock, hub::Run};
 
 /// How long the peer may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             progress_at: clock::now().instant,
             taken: 0,
         }
+    }
+
+    /// Whatever its peer says is read, so that its end is seen, and means nothing.
+    pub(super) fn deaf(socket: S) -> Self {
+        Self { reader: Reader::deaf(), ..Self::new(socket, 0) }
     }
 
     pub(super) fn queue(&mut self, frames: Vec<Bytes>, now: Instant) {
@@ -200,10 +201,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         self.inbox.drain(..).any(|inbound| matches!(inbound, Inbound::Close(_)))
     }
 
-    /// Sends a close frame after what waits and gives the peer a moment to answer, so that it reads the code and not a
+    /// Sends the last word after what waits and gives the peer a moment to answer, so that it reads that and not a
     /// reset.
-    pub(super) async fn close(&mut self, code: CloseCode, reason: &str) {
-        self.queue(vec![close_frame(code, reason)], clock::now().instant);
+    pub(super) async fn close(&mut self, farewell: Bytes) {
+        self.queue(vec![farewell], clock::now().instant);
         self.reads = true;
         let farewell = async {
             let mut answered = self.peer_closed;

@@ -32,7 +32,7 @@ impl Session {
     /// Something about the token is due.
     pub(super) fn on_term(&mut self, now: Now) {
         let Some(expires_at_ms) = self.identity.expires_at_ms else { return };
-        let (lead, grace) = (self.shared.settings.token_expiring_lead, self.shared.settings.token_grace);
+        let (lead, grace) = (self.shared.settings.token_expiring_lead, self.token_grace());
         if self.closing().is_some() {
             // Nobody is told any more, and a timer in the past would cost a core until the last frames are out.
             self.term = Term::Endless;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{AuthenticationError, Identity, Refusal},
     clock,
-    proto::{Command, CommandKind, Encoding},
+    proto::{Command, CommandKind, Cursor, Encoding, Position, close_frame},
 };
 
 /// How long a connection with a cursor waits for this replica to have read as far as the cursor.
@@ -38,7 +38,7 @@ where
 {
     let mut pump = Pump::new(socket, sessions.settings.message_max_bytes);
     if let Event::Violated(Violation(code, reason)) = pump.feed(&early) {
-        pump.close(code, reason).await;
+        pump.close(close_frame(code, reason)).await;
         return Err(Some(code.number()));
     }
     let authenticated = authenticate(&sessions, &mut pump, &request).await;
@@ -128,9 +128,13 @@ where
 }
 
 /// A client that comes from a replica that is a moment ahead must not be told that its cursor is of another log.
-async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
-    let wanted = cursor.and_then(|text| text.parse::<crate::proto::Cursor>().ok()).map(|cursor| cursor.position);
-    let Some(wanted) = wanted else { return };
+pub(super) async fn wait_for_cursor(sessions: &Sessions, cursor: Option<&str>) {
+    if let Some(cursor) = cursor.and_then(|text| text.parse::<Cursor>().ok()) {
+        wait_for_position(sessions, cursor.position).await;
+    }
+}
+
+pub(super) async fn wait_for_position(sessions: &Sessions, wanted: Position) {
     let Some(reached) = sessions.hub.reached(wanted) else { return };
     // Not reached in time is an answer too: the session finds out which.
     let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await.is_ok();

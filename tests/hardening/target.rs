@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// Limits that are off, unless a test turns them on.
-const WITHOUT: [&str; 4] = [
+const WITHOUT: [&str; 5] = [
     "TASKCAST_SESSIONS_MESSAGES_PER_MINUTE",
     "TASKCAST_SESSIONS_BYTES_PER_MINUTE",
     "TASKCAST_LIMITS_HANDSHAKES_PER_MINUTE_PER_USER",
     "TASKCAST_LIMITS_EVENTS_PER_MINUTE_PER_TOKEN",
+    "TASKCAST_LIMITS_REQUESTS_PER_MINUTE_PER_USER",
 ];
 
 pub const MB: u64 = 1_000_000;

@@ -62,12 +62,12 @@ def outside():
 
 
 @contextlib.contextmanager
-def process(folder, name, command, environment=None):
+def process(folder, name, command, environment=None, given=subprocess.DEVNULL):
     """Runs `command` until the block ends; what it said is shown if the block fails."""
     said = pathlib.Path(folder, f"{name}.out")
     with said.open("wb") as out:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
+            command, stdin=given, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
             env={**outside(), **(environment or {})}, start_new_session=True,
         )  # fmt: skip
     try:
