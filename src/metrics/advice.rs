@@ -87,4 +87,6 @@ pub(super) const ADVICE: &[(&str, &str)] = &[
     ("taskcast_tls_certificate_reloads_total", "`refused`: the new pair cannot be used; the log says why, and the one before serves on."),
     ("taskcast_tls_handshakes_total", "`not_tls`: plain HTTP on a port with TLS. `crowded_out`: an attack."),
     ("taskcast_token_refreshes_total", "`refused` and `another_user` in numbers: pages that send tokens of another user, or old ones."),
+    ("taskcast_transport_connections", "Many event streams or long polls: a proxy that lets no WebSocket through."),
+    ("taskcast_transport_connections_total", "A rate without an end: pages or scripts that reconnect in a loop."),
 ];

@@ -176,6 +176,12 @@ const SOCKETS: [(&str, &str); 3] = [
     ("/ws/groups/{root_id}/", "/ws/groups/t1/"),
 ];
 
+const STREAMS: [(&str, &str); 3] = [
+    ("/events/tasks/", "/events/tasks/"),
+    ("/events/tasks/{task_id}/", "/events/tasks/t3/"),
+    ("/events/groups/{root_id}/", "/events/groups/t3/"),
+];
+
 /// Every operation of the API, as anybody would ask for it.
 fn api<'a>() -> [(&'static str, Request<'a>); 4] {
     [
@@ -234,6 +240,9 @@ async fn readers_are_answered(openapi: &mut OpenApi, service: &Service) {
         (400, TASKS, "/api/v1/tasks?root=%00"),
         (400, TASKS, "/api/v1/tasks?before=7"),
         (200, TASKS, "/api/v1/tasks?before=1.0.0.00000000"),
+        (200, TASK, "/api/v1/tasks/t3?wait=1500ms"),
+        (400, TASK, "/api/v1/tasks/t3?wait=long"),
+        (400, TASK, "/api/v1/tasks/t3?after=7"),
         (200, TASK, "/api/v1/tasks/t1"),
         (200, TASK, "/api/v1/tasks/t3"),
         (404, TASK, "/api/v1/tasks/unknown"),
@@ -243,6 +252,54 @@ async fn readers_are_answered(openapi: &mut OpenApi, service: &Service) {
         let head = Request { method: "HEAD", ..Request::get(path).by(&user) };
         assert_eq!(openapi.ask(service, operation, &head).await, status, "{path}");
     }
+}
+
+/// Event streams, and what has nothing more to tell. The task has ended.
+async fn listeners_are_answered(openapi: &mut OpenApi, service: &Service) {
+    let (user, mute) = (token("u1"), token_of(json!({"sub": "u1", "taskcast": {"watch": []}})));
+    let (_, task) = service.get("/api/v1/tasks/t3", "u1").await;
+    let cursor = task["cursor"].as_str().expect("a cursor").to_owned();
+    let path = format!("/api/v1/tasks/t3?after={cursor}&wait=1ms");
+    assert_eq!(openapi.ask(service, TASK, &Request::get(&path).by(&user)).await, 204);
+    let request = Request::get("/events/tasks/").by(&mute);
+    assert_eq!(openapi.ask(service, "/events/tasks/", &request).await, 403, "who may watch nothing");
+    for (operation, path) in STREAMS {
+        let answer = beginning(service, path, &user).await;
+        openapi.check(operation, path, "GET", &answer);
+        assert!(answer.status == 200 && answer.body.contains("connection_established"), "{}", answer.body);
+        if path.contains("t3") {
+            let request = Request::get(path).by(&user).with("Last-Event-ID", &cursor);
+            assert_eq!(openapi.ask(service, operation, &request).await, 204, "{path}");
+        }
+        let option = format!("{path}?deliver=some");
+        for (status, request) in [
+            (400, Request::get(&option).by(&user)),
+            (401, Request::get(path)),
+            (403, Request::get(path).by(&user).with("Origin", "https://evil.test")),
+            (405, Request::post(path, "").by(&user)),
+            (405, Request { method: "HEAD", ..Request::get(path).by(&user) }),
+        ] {
+            assert_eq!(openapi.ask(service, operation, &request).await, status, "{path}");
+        }
+    }
+}
+
+/// The head and the first message of a stream, which need not end.
+async fn beginning(service: &Service, path: &str, token: &str) -> Answer {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", service.port)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("\ndata: ") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it ended before its first message");
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("a message");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Answer::of(status, head, body.to_owned())
 }
 
 /// What is refused of every operation alike.
@@ -301,6 +358,10 @@ async fn everything_is_refused(openapi: &mut OpenApi, service: &Service, status:
     }
     for (operation, path) in SOCKETS {
         let request = Request::handshake(path).with(header.0, header.1);
+        assert_eq!(openapi.ask(service, operation, &request).await, status, "{path}");
+    }
+    for (operation, path) in STREAMS {
+        let request = Request::get(path).with(header.0, header.1);
         assert_eq!(openapi.ask(service, operation, &request).await, status, "{path}");
     }
 }
@@ -374,6 +435,7 @@ async fn every_answer_is_as_openapi_says_and_every_answer_of_openapi_is_given() 
     let service = Service::start(&[("TASKCAST_LOG", &redis.url())]).await;
     workers_are_answered(&mut openapi, &service).await;
     readers_are_answered(&mut openapi, &service).await;
+    listeners_are_answered(&mut openapi, &service).await;
     strangers_are_refused(&mut openapi, &service).await;
     pages_are_shown(&mut openapi, &service).await;
     operators_are_answered(&mut openapi).await;
@@ -435,10 +497,11 @@ async fn every_parameter_may_be_what_openapi_says_and_nothing_beyond() {
                 };
                 // Whom a tag is too long for, it is one that no task has.
                 let is_good = is_good || name == "tag";
-                let request = if operation.starts_with("/ws/") {
-                    Request::handshake(&path)
-                } else {
-                    Request::get(&path).by(&token("u1"))
+                let request = match operation.split('/').nth(1) {
+                    Some("ws") => Request::handshake(&path),
+                    // Without a token: the options are looked at first, and a stream would not end.
+                    Some("events") => Request::get(&path),
+                    _ => Request::get(&path).by(&token("u1")),
                 };
                 let status = openapi.ask(&service, operation, &request).await;
                 assert_eq!(status == 400, !is_good, "{path:.200}: {status}");

@@ -23,7 +23,7 @@ def breakages(document):
     yield "a field that OpenAPI does not know", lambda broken: broken["paths"]["/api/v1/tasks"]["get"].update(answers={})
     yield "a parameter without a place", lambda broken: broken["paths"]["/api/v1/tasks"]["get"]["parameters"][0].pop("in")
     yield "two operations of one name", lambda broken: broken["paths"]["/livez"]["get"].update(operationId=tasks["operationId"])
-    yield "a path whose parameter is not told", lambda broken: broken["paths"]["/api/v1/tasks/{task_id}"]["get"]["parameters"].pop()
+    yield "a path whose parameter is not told", lambda broken: broken["paths"]["/api/v1/tasks/{task_id}"]["get"]["parameters"].pop(0)
     yield "a type that does not exist", lambda broken: broken["components"]["schemas"]["Moment"].update(type="moment")
 
 

@@ -189,7 +189,7 @@ function security(operation) {
 
 function showHttp() {
   for (const tag of http.tags) {
-    const add = part(`http-${tag.name}`, `HTTP: ${tag.name}`, paragraphs(tag.description));
+    const add = part(`http-${tag.name.replaceAll(" ", "-")}`, `HTTP: ${tag.name}`, paragraphs(tag.description));
     for (const [path, methods] of Object.entries(http.paths)) {
       for (const [method, operation] of Object.entries(methods).filter(([, { tags }]) => tags.includes(tag.name))) {
         const name = method.toUpperCase();
@@ -210,7 +210,8 @@ function showChannels() {
   const add = part("channels", "Where messages go");
   for (const [name, channel] of Object.entries(socket.channels)) {
     const server = resolve(socket, channel.servers[0]);
-    const query = channel.bindings?.ws?.query;
+    const operation = Object.values(socket.operations).find(({ channel: { $ref } }) => lastPart($ref) === name);
+    const query = channel.bindings?.ws?.query ?? operation?.bindings?.http?.query;
     add(`channel-${name}`, [code(channel.address), h("span", { class: "by" }, ` ${server.protocol}`)], channel.address,
       h("p", null, h("strong", null, channel.title), "."), paragraphs(channel.description), paragraphs(server.description),
       query ? [h("h4", null, "Options in the address"), fields(query)] : null,
