@@ -35,6 +35,7 @@ mod accept;
 mod cors;
 mod credentials;
 mod crowd;
+mod docs;
 mod entrance;
 mod event_stream;
 mod events;

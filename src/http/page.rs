@@ -21,18 +21,30 @@ pub(super) struct Asset {
     content: &'static str,
 }
 
-pub(super) const INDEX: Asset =
-    Asset { content_type: "text/html; charset=utf-8", content: include_str!("page/index.html") };
-pub(super) const APP: Asset = script(include_str!("page/app.js"));
-pub(super) const TASKS: Asset = script(include_str!("page/tasks.js"));
-pub(super) const TOKEN: Asset = script(include_str!("page/token.js"));
+pub(super) const INDEX: Asset = Asset::html(include_str!("page/index.html"));
+pub(super) const APP: Asset = Asset::script(include_str!("page/app.js"));
+pub(super) const TASKS: Asset = Asset::script(include_str!("page/tasks.js"));
+pub(super) const TOKEN: Asset = Asset::script(include_str!("page/token.js"));
 /// The browser client, as `clients/js` builds it.
-pub(super) const CLIENT: Asset = script(include_str!("../../clients/js/dist/client.js"));
-pub(super) const STYLE: Asset =
-    Asset { content_type: "text/css; charset=utf-8", content: include_str!("page/style.css") };
+pub(super) const CLIENT: Asset = Asset::script(include_str!("../../clients/js/dist/client.js"));
+pub(super) const STYLE: Asset = Asset::style(include_str!("page/style.css"));
 
-const fn script(content: &'static str) -> Asset {
-    Asset { content_type: "text/javascript; charset=utf-8", content }
+impl Asset {
+    pub const fn html(content: &'static str) -> Self {
+        Self { content_type: "text/html; charset=utf-8", content }
+    }
+
+    pub const fn style(content: &'static str) -> Self {
+        Self { content_type: "text/css; charset=utf-8", content }
+    }
+
+    pub const fn script(content: &'static str) -> Self {
+        Self { content_type: "text/javascript; charset=utf-8", content }
+    }
+
+    pub const fn json(content: &'static str) -> Self {
+        Self { content_type: "application/json", content }
+    }
 }
 
 /// Own files only, no inline script, no frame around it; and no script can make markup of text, the page's own included
@@ -87,12 +99,12 @@ pub(super) fn asset(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
     Ok(response)
 }
 
-/// The client, which pages of any site may load: it holds nothing of anybody, and what it connects to asks for itself.
+/// Answers with a file that pages of any site may load: it holds nothing of anybody, and no cookie changes it.
 ///
 /// # Errors
 /// As [`asset`].
-pub(super) fn client(head: &Head) -> Result<Response, HttpError> {
-    let mut response = asset(head, &CLIENT)?;
+pub(super) fn shared(head: &Head, file: &Asset) -> Result<Response, HttpError> {
+    let mut response = asset(head, file)?;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
@@ -147,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_client_may_be_loaded_by_pages_of_other_sites_and_the_page_by_none() {
-        let response = client(&tests::head("", &[("origin", "https://elsewhere.test")])).unwrap();
+        let response = shared(&tests::head("", &[("origin", "https://elsewhere.test")]), &CLIENT).unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
         assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");

@@ -8,14 +8,14 @@ use std::convert::Infallible;
 use tokio_util::task::TaskTracker;
 use warp::{
     Filter, Rejection,
-    filters::BoxedFilter,
+    filters::{BoxedFilter, path::FullPath},
     http::{HeaderMap, Method, StatusCode},
     hyper::upgrade::OnUpgrade,
     reply::Response,
 };
 
 use super::{
-    Context, cors,
+    Context, cors, docs,
     entrance::Client,
     event_stream::{self, Lending},
     events,
@@ -315,10 +315,31 @@ fn pages(context: &Context) -> Routes {
         .unify()
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
         .unify();
-    let client = warp::path!("client.js").and(head());
-    let client = client.map(|head: Head| answer("/client.js", page::client(&head))).boxed();
+    let client = shared_file("/client.js", warp::path!("client.js"), &page::CLIENT);
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
-    index.or(files).unify().or(client).unify().or(icon).unify().boxed()
+    index.or(files).unify().or(client).unify().or(icon).unify().or(documentation()).unify().boxed()
+}
+
+fn documentation() -> Routes {
+    let page = warp::path!("docs").and(warp::path::full()).and(head());
+    let page = page.map(|path: FullPath, head: Head| answer("/docs", docs::page(&head, path.as_str()))).boxed();
+    page.or(file("/docs/docs.js", warp::path!("docs" / "docs.js"), &docs::SCRIPT))
+        .unify()
+        .or(file("/docs/docs.css", warp::path!("docs" / "docs.css"), &docs::STYLE))
+        .unify()
+        .or(shared_file("/docs/openapi.json", warp::path!("docs" / "openapi.json"), &docs::OPENAPI))
+        .unify()
+        .or(shared_file("/docs/asyncapi.json", warp::path!("docs" / "asyncapi.json"), &docs::ASYNCAPI))
+        .unify()
+        .boxed()
+}
+
+/// As [`file`], for pages of any site.
+fn shared_file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes
+where
+    P: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    path.and(head()).map(move |head: Head| answer(route, page::shared(&head, asset))).boxed()
 }
 
 fn file<P>(route: &'static str, path: P, asset: &'static page::Asset) -> Routes

@@ -3,11 +3,13 @@
 //!
 //! Refuses to know: who counts, and why.
 
+mod advice;
 mod authentication;
 mod canary;
 mod checkpoint;
 mod dead_letters;
 mod delivery;
+mod description;
 mod labels;
 mod limits;
 mod log_faults;
@@ -30,6 +32,7 @@ pub use self::canary::Leg;
 pub use self::checkpoint::{CheckpointLoad, CheckpointWrite};
 use self::dead_letters::DeadLetterMetrics;
 pub use self::delivery::Tally;
+pub use self::description::Description;
 pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;

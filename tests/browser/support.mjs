@@ -8,7 +8,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const modules = process.env.TESTS_NODE_MODULES ?? join(root, "target/tests/node_modules");
+export const modules = process.env.TESTS_NODE_MODULES ?? join(root, "target/tests/node_modules");
 const { chromium } = createRequire(join(modules, "taskcast.js"))("playwright-core");
 
 export const binary = process.argv[2] ?? join(root, "target/debug/taskcast");

@@ -19,6 +19,7 @@ mod long_polls;
 mod overload;
 mod providers;
 mod publishing;
+mod rest;
 mod resuming;
 mod secrets;
 mod storms;
