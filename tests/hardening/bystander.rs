@@ -150,10 +150,10 @@ where
             bystander.samples(target, &mut quiet).await;
             let attack_under_way = Attacker::start(target.port, attack.clone()).await;
             let wanted = strikes_min.div_ceil(ROUNDS as u64);
-            let patience = tokio::time::Instant::now() + PATIENCE;
+            let patience = clock::now().instant + PATIENCE;
             bystander.samples(target, &mut attacked).await;
             // A slow machine strikes more slowly, and is watched for longer.
-            while attack_under_way.strikes() < wanted && tokio::time::Instant::now() < patience {
+            while attack_under_way.strikes() < wanted && clock::now().instant < patience {
                 bystander.samples(target, &mut attacked).await;
             }
             strikes += attack_under_way.stop();

@@ -154,8 +154,8 @@ async fn who_sends_a_frame_slowly_inside_tls_is_taken_for_dead() {
     encrypted.target.stays_unharmed().await;
 }
 
-/// 10,000 connections that stay where they are: silent, in the middle of a ClientHello, and with a whole one whose answer, a
-/// signature, is never finished. The same ClientHello serves for all, so it costs who sends it nothing.
+/// 10,000 connections that stay where they are: silent, in the middle of a `ClientHello`, and with a whole one whose answer, a
+/// signature, is never finished. The same `ClientHello` serves for all, so it costs who sends it nothing.
 #[tokio::test]
 async fn ten_thousand_half_open_tls_handshakes_are_not_felt_by_others() {
     // What TLS holds of a handshake, for as many as may be under way.
