@@ -186,8 +186,11 @@ async fn clients_stay_while_the_broker_is_away_and_hear_what_came_when_it_is_bac
     service.until_ready(false).await;
     assert_eq!(service.operations("/livez").await.0, 200);
     assert!(client.until("source_degraded").await["fresh_until"].is_string());
+    // So that it cannot be back before something was missed.
+    service.signal("STOP");
     redis.restart().await;
     redis.cli(&["XADD", "taskcast:events", "*", "event", r#"{"task_id":"t","progress":60}"#]).await;
+    service.signal("CONT");
     client.until("source_recovered").await;
     let progress = client.frames.iter().rev().find(|frame| frame["type"] == "task_progress").unwrap();
     assert_eq!(progress["progress"], 60, "what was missed comes before the word that all is well");
