@@ -46,7 +46,7 @@ pub(super) fn credential(settings: &Settings, head: &Head, needs_token: bool) ->
         };
     // A page of any site could have its visitor's browser offer tokens in addresses until the visitor is banned.
     let in_address = head.headers.get(header::AUTHORIZATION).is_none() && head.option("token").is_some();
-    let is_planted = in_address && !matches!(allowed, Some(Ok(_))) && is_of_another_site(head);
+    let is_planted = in_address && allowed.map_or_else(|| is_of_another_site(head), |allowed| allowed.is_err());
     if forged || is_planted { Err(origin_error()) } else { Ok(credential) }
 }
 
@@ -117,6 +117,8 @@ mod tests {
             (&[("sec-fetch-site", "cross-site")], false),
             (&[("sec-fetch-site", "same-site")], false),
             (&[("sec-fetch-site", "cross-site"), ("origin", "https://evil.test")], false),
+            // What browsers say of a service without TLS.
+            (&[("origin", "https://evil.test")], false),
         ] {
             let head = tests::head("token=t", headers);
             assert_eq!(credential(&settings, &head, true).is_ok(), allowed, "{headers:?}");

@@ -12,7 +12,7 @@ use super::{Open, Request, Sessions, connection::Connection, machine::Session, p
 use crate::{
     auth::Identity,
     clock,
-    hub::Walk,
+    hub::{Walk, Watch},
     limits,
     metrics::Transport,
     proto::{
@@ -26,6 +26,9 @@ const EVERYTHING: Position = Position { major: u64::MAX, minor: u64::MAX };
 
 /// How many times the shortest wait before a reconnect the longest one is, that a client is given at the start.
 const RETRY_SPREAD: u32 = 10;
+
+/// Of a group whose own task has ended: so many of the others are waited for before it is looked at as a whole again.
+const UNFINISHED_MAX: usize = 64;
 
 /// A session that has yet to get its socket.
 pub struct EventStream {
@@ -137,14 +140,18 @@ impl Session {
     }
 
     /// Everything that is watched is a task or a group, has ended, and was told of.
-    fn has_ended(&self) -> bool {
+    fn has_ended(&mut self) -> bool {
         let is_over = |topic: &Topic| match topic {
-            Topic::Task(id) => self.is_over(id),
-            // Others may join it for as long as its own task runs.
-            Topic::Root(id) => self.is_over(id) && self.is_group_over(topic),
+            // Others may join a group for as long as its own task runs.
+            Topic::Task(id) | Topic::Root(id) => self.is_over(id),
             Topic::Tag(_) | Topic::Owner(_) | Topic::All => false,
         };
-        self.watches.len() > 0 && self.watches.iter().all(|watch| is_over(watch.topic()))
+        if self.watches.len() == 0 || !self.watches.iter().all(|watch| is_over(watch.topic())) {
+            return false;
+        }
+        let is_group = |topic: &&Topic| matches!(topic, Topic::Root(_));
+        let groups: Vec<Topic> = self.watches.iter().map(Watch::topic).filter(is_group).cloned().collect();
+        groups.is_empty() || self.are_over(groups)
     }
 
     fn is_over(&self, id: &TaskId) -> bool {
@@ -152,15 +159,31 @@ impl Session {
         frame.is_some_and(|frame| self.sees(&frame.task) && self.is_told_to_its_end(&frame))
     }
 
-    fn is_group_over(&self, topic: &Topic) -> bool {
-        let mut walk = Walk::new(self.under(vec![topic.clone()]), EVERYTHING);
-        while let Some(frame) = self.shared.hub.peek(&mut walk, |task| self.sees(task)) {
-            if !self.is_told_to_its_end(&frame) {
-                return false;
-            }
+    /// Whether all tasks of these groups have ended. Looking at all of them takes its time, and is asked for at every
+    /// step of the session: so a few that have not are remembered, and all are looked at when these have.
+    fn are_over(&mut self, groups: Vec<Topic>) -> bool {
+        let runs = |id: &TaskId| {
+            let frame = self.shared.hub.task(id);
+            frame.is_some_and(|frame| self.sees(&frame.task) && !self.is_told_to_its_end(&frame))
+        };
+        let ended = self.unfinished.iter().rev().take_while(|id| !runs(id)).count();
+        self.unfinished.truncate(self.unfinished.len() - ended);
+        if self.unfinished.is_empty() {
+            self.unfinished = self.look_for_unfinished(groups);
+        }
+        self.unfinished.is_empty()
+    }
+
+    fn look_for_unfinished(&self, groups: Vec<Topic>) -> Vec<TaskId> {
+        let mut unfinished = Vec::new();
+        let mut walk = Walk::new(self.under(groups), EVERYTHING);
+        while unfinished.len() < UNFINISHED_MAX
+            && let Some(frame) = self.shared.hub.peek(&mut walk, |task| self.sees(task))
+        {
+            unfinished.extend((!self.is_told_to_its_end(&frame)).then(|| frame.task.task_id.clone()));
             walk.advance();
         }
-        true
+        unfinished
     }
 
     fn is_told_to_its_end(&self, frame: &TaskFrame) -> bool {

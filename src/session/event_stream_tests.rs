@@ -76,6 +76,31 @@ fn a_throttled_stream_does_not_end_above_what_it_has_not_told() {
     assert!(session.closing().is_some());
 }
 
+#[test]
+fn a_stream_of_a_large_group_ends_with_the_last_of_its_tasks_and_remembers_a_few_of_them() {
+    let mut world = World::new();
+    let mut session = world.open("u1", &of(Topic::Root(task_id("r1"))));
+    let child = |n: usize, status| {
+        let mut child = Event::new(task_id(&format!("c{n}")));
+        (child.user_id, child.root_id, child.status) = (Some(user("u1")), Some(task_id("r1")), Some(status));
+        child
+    };
+    for n in 0..200 {
+        world.apply(child(n, Status::Running));
+    }
+    world.event("r1", "u1", None, Some(Status::Succeeded));
+    said(&world, &mut session);
+    assert_eq!(session.unfinished.len(), UNFINISHED_MAX);
+    // Neither as they came nor backwards.
+    for n in (0..200).map(|n| n * 77 % 200) {
+        assert!(session.closing().is_none(), "c{n} is not over");
+        world.apply(child(n, Status::Succeeded));
+        said(&world, &mut session);
+        assert!(session.unfinished.len() <= UNFINISHED_MAX);
+    }
+    assert!(session.closing().is_some());
+}
+
 #[tokio::test]
 async fn who_knows_of_the_end_gets_no_stream_and_who_does_not_does() {
     let mut world = World::new();

@@ -20,7 +20,7 @@ use crate::{
     hub::{Grant, Mailbox, PullOptions, Stale, Under, Walk},
     proto::{
         CloseCode, Command, CommandError, Cursor, Encoding, ErrorCode, Event, Opcode, Position, RequestId,
-        ResumeFailure, ServerMessage, Task, TaskFrame, Topic, frame,
+        ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic, frame,
     },
 };
 
@@ -123,6 +123,8 @@ pub(super) struct Session {
     /// What the client was last told of how fresh its states are.
     pub(super) told_stale: Option<Stale>,
     pub(super) allowance: Allowance,
+    /// Of a group that an event stream watches, and whose own task has ended: some that have not.
+    pub(super) unfinished: Vec<TaskId>,
     bad_in_a_row: u32,
     /// Pull again without being woken.
     pub(super) more: bool,
@@ -170,6 +172,7 @@ impl Session {
             listings: VecDeque::new(),
             waiting: Waiting::default(),
             closing: None,
+            unfinished: Vec::new(),
             bad_in_a_row: 0,
             more: false,
             pulled_at: None,

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Now;
 
+/// What is left of a token that ends sooner is of no use to its client: it is told when the token ends.
+const LEAD_MIN: Duration = Duration::from_secs(1);
+
 /// Where a session's token stands; each but the first until `due`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Term {
@@ -36,7 +39,12 @@ impl Term {
             None => Self::Endless,
             // Whoever is not to be told counts as told.
             Some(at_ms) if lead.is_zero() => Self::Told { due: now.instant_at(at_ms) },
-            Some(at_ms) => Self::Good { due: now.instant_at(before(at_ms, lead)) },
+            Some(at_ms) => {
+                // Whoever brings a token that lives shorter than the lead, again and again, is told each time: so not at once.
+                let half = Duration::from_millis(at_ms.saturating_sub(now.unix_ms) / 2);
+                let lead = if half < LEAD_MIN { Duration::ZERO } else { lead.min(half) };
+                Self::Good { due: now.instant_at(before(at_ms, lead)) }
+            }
         }
     }
 
@@ -101,8 +109,8 @@ mod tests {
         let at_ms = now.unix_ms + 100_000;
         let mut term = Term::begin(Some(at_ms), LEAD, now);
         for (seconds, turn, is_over) in [
-            (39, Turn::Nothing, false),
-            (40, Turn::Tell, false),
+            (49, Turn::Nothing, false),
+            (50, Turn::Tell, false),
             (99, Turn::Nothing, false),
             (100, Turn::Nothing, true),
             (109, Turn::Nothing, true),
@@ -110,6 +118,24 @@ mod tests {
         ] {
             let now = now.after(Duration::from_secs(seconds));
             assert_eq!((term.turn(at_ms, LEAD, GRACE, now), term.is_over()), (turn, is_over), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_lives_shorter_than_the_lead_is_told_of_at_half_of_its_time() {
+        for (lives_ms, told_ms) in [(40_000, 20_000), (120_000, 60_000), (2_000, 1_000), (1_900, 1_900), (0, 0)] {
+            let now = clock::now();
+            let at_ms = now.unix_ms + lives_ms;
+            let mut term = Term::begin(Some(at_ms), LEAD, now);
+            if told_ms > 0 {
+                let before = now.after(Duration::from_millis(told_ms - 1));
+                assert_eq!(term.turn(at_ms, LEAD, GRACE, before), Turn::Nothing, "{lives_ms}");
+            }
+            assert_eq!(
+                term.turn(at_ms, LEAD, GRACE, now.after(Duration::from_millis(told_ms))),
+                Turn::Tell,
+                "{lives_ms}"
+            );
         }
     }
 
