@@ -37,6 +37,9 @@ const ATTEMPTS_PER_TRANSPORT = 2;
 /** Requests that wait for their answers. */
 const REQUESTS_MAX = 1_000;
 
+/** The longest that a timer can wait; beyond it, it would not wait at all. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 const HEARTBEAT_MS = 30_000;
 const HEARTBEAT_MIN_MS = 1_000;
 
@@ -59,7 +62,7 @@ export class Connection {
   /** @type {Channel | null} */
   #channel = null;
   /** Each attempt has its own; what comes late from an earlier one is nobody's. */
-  #attempt = {};
+  #attempt = { hasTried: false };
   #isStarted = false;
   #isSuspended = false;
   /** Ended for good, until somebody starts anew. */
@@ -74,6 +77,11 @@ export class Connection {
   #tokenReason = "initial";
   /** The token was renewed since a connection stood for long. */
   #isRenewed = false;
+  /** When the token in use was asked for. */
+  #fetchedAt = -Infinity;
+  /** The last renewal on an open connection, and when it asked for a token. */
+  #renewal = {};
+  #renewedAt = -Infinity;
   /** @type {{error_code?: string, message?: string} | null} */
   #refusal = null;
   /** @type {string | null | undefined} */
@@ -82,6 +90,8 @@ export class Connection {
   #transport = 0;
   /** Attempts in a row of this transport that did not open. */
   #unopened = 0;
+  /** It has opened before: what is wrong now is not wrong with it. */
+  #isProven = false;
   #isOpen = false;
   #liveSince = 0;
   #attemptedAt = -Infinity;
@@ -162,7 +172,7 @@ export class Connection {
     this.#token = undefined;
     this.#tokenReason = "initial";
     this.#isRenewed = this.#isOver = false;
-    this.#transport = this.#unopened = 0;
+    this.#startWithFirstTransport();
     this.#backoff.reset();
     if (this.#isStarted && !this.#isSuspended) this.#begin();
   }
@@ -199,8 +209,13 @@ export class Connection {
 
   /** Perhaps another network, on which the first transport works. */
   online() {
-    if (this.#retry !== undefined) this.#transport = this.#unopened = 0;
+    if (this.#retry !== undefined) this.#startWithFirstTransport();
     this.wake();
+  }
+
+  #startWithFirstTransport() {
+    this.#transport = this.#unopened = 0;
+    this.#isProven = false;
   }
 
   offline() {
@@ -210,7 +225,7 @@ export class Connection {
 
   /** Lets go of the channel without hearing of its end. */
   #drop() {
-    this.#attempt = {};
+    this.#attempt = { hasTried: false };
     for (const timer of [this.#retry, this.#watchdog, this.#tokenless]) clearTimeout(timer);
     this.#retry = this.#watchdog = this.#tokenless = undefined;
     const channel = this.#channel;
@@ -268,6 +283,7 @@ export class Connection {
   }
 
   async #fetchToken() {
+    this.#fetchedAt = Date.now();
     const token = (await this.#options.getToken?.({ reason: this.#tokenReason })) ?? null;
     if (token !== null && typeof token !== "string") throw new TypeError("getToken gave no text");
     // What comes from a file or a command ends with a line's end.
@@ -301,6 +317,7 @@ export class Connection {
       onMessage: (message) => isMine() && this.#receive(message),
       onClose: (end) => isMine() && this.#closed(end),
     };
+    this.#attempt.hasTried = true;
     const open = this.#options.transports[this.#transport % this.#options.transports.length];
     try {
       this.#channel = open(this.#options.base, { path: this.#options.path, query, token: this.#token ?? null }, ears);
@@ -310,7 +327,7 @@ export class Connection {
   }
 
   #opened() {
-    this.#isOpen = true;
+    this.#isOpen = this.#isProven = true;
     this.#unopened = 0;
     this.#heardAt = Date.now();
     this.#watch(GREETING_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no greeting" }));
@@ -318,13 +335,13 @@ export class Connection {
     // The connection stays: should there be a cookie that takes long to check, the greeting still counts.
     const attempt = this.#attempt;
     this.#tokenless = setTimeout(async () => {
-      if (!this.#options.getToken) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      if (!this.#options.getToken) return this.#show(WAITING);
       this.#tokenReason = "AUTH_REQUIRED";
       // Asked for now; when the service then says the same, another one would be no better.
       this.#isRenewed = true;
       const token = await this.#fetchToken().catch(() => null);
       if (this.#attempt !== attempt || this.#liveSince > 0) return;
-      if (token === null) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      if (token === null) return this.#show(WAITING);
       this.#adoptToken(token);
       this.#channel?.send?.({ type: "auth", token });
     }, TOKENLESS_MS);
@@ -333,13 +350,15 @@ export class Connection {
   // ---- silence ----
 
   /** Calls `onSilence` after that time, unless this is called again before; a timer that was held up proves nothing. */
-  #watch(ms, onSilence) {
+  #watch(ms, onSilence, isExcused = false) {
     clearTimeout(this.#watchdog);
-    const due = Date.now() + ms;
+    const wait = Math.min(ms, TIMER_MAX_MS);
+    const due = Date.now() + wait;
     this.#watchdog = setTimeout(() => {
-      if (Date.now() - due > LATE_MS) this.#watch(PROBE_TIMEOUT_MS, onSilence);
+      // Once: where every timer is late, as in a hidden tab, nothing would ever be proven.
+      if (!isExcused && Date.now() - due > LATE_MS) this.#watch(PROBE_TIMEOUT_MS, onSilence, true);
       else onSilence();
-    }, ms);
+    }, wait);
   }
 
   #listen() {
@@ -347,7 +366,8 @@ export class Connection {
     this.#watch(Math.max(left, 100), () => {
       if (Date.now() - this.#heardAt < this.#heartbeatMs) this.#listen();
       else this.#ping(PONG_TIMEOUT_MS);
-    });
+      // To ask too late does no harm.
+    }, true);
   }
 
   #probe() {
@@ -470,14 +490,26 @@ export class Connection {
 
   // ---- the token ----
 
+  /** A failing `getToken` is asked again for as long as the connection lasts; one that gives nothing new as well. */
   async #renewInBand() {
     if (!this.#options.getToken) return;
     const attempt = this.#attempt;
+    const renewal = (this.#renewal = {});
+    const isMine = () => this.#attempt === attempt && this.#renewal === renewal;
+    const { min, max } = this.#backoff;
+    const pauses = new Backoff();
+    pauses.follow({ min_ms: min, max_ms: max });
     this.#tokenReason = "expiring";
+    // The service may say the same of each new token at once.
+    let pause = this.#renewedAt + min - Date.now();
     // Once more if the first one is refused; then the connection ends at its time, and the next one fetches its own.
-    for (let turn = 0; turn < 2; turn += 1) {
-      const token = await this.#fetchToken().catch(() => null);
-      if (this.#attempt !== attempt || token === null) return;
+    for (let refusals = 0; refusals < 2; pause = pauses.next()) {
+      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      if (!isMine()) return;
+      this.#renewedAt = Date.now();
+      const token = await this.#fetchToken().catch(() => undefined);
+      if (!isMine() || token === null) return;
+      if (token === undefined || token === this.#token) continue;
       if (!this.#channel?.send) {
         this.#adoptToken(token);
         return void this.#begin();
@@ -489,18 +521,19 @@ export class Connection {
         this.#token = token;
         return;
       } catch (error) {
-        if (this.#attempt !== attempt) return;
+        refusals += 1;
+        if (!isMine()) return;
         this.#tokenReason = error instanceof TaskcastError ? error.code : "TOKEN_REFUSED";
       }
     }
   }
 
   #refused(code, message) {
-    const used = this.#token ?? null;
-    const lasted = this.#hadLasted;
-    if (RENEWABLE.has(code) && this.#options.getToken && (!this.#isRenewed || lasted)) {
+    // One that is refused as soon as it is new is followed by none; one that an outage outlived may have been good.
+    const isNew = this.#isRenewed && Date.now() - this.#fetchedAt <= GREETING_TIMEOUT_MS;
+    if (RENEWABLE.has(code) && this.#options.getToken && !isNew) {
       this.#isRenewed = true;
-      this.#refusedToken = used;
+      this.#refusedToken = this.token;
       this.#forgetToken(code);
       return void this.#renewAndBegin(code, message);
     }
@@ -508,7 +541,6 @@ export class Connection {
     this.#show(unauthorised(code, message));
   }
 
-  #hadLasted = false;
   /** @type {string | null} */
   #refusedToken = null;
 
@@ -538,18 +570,22 @@ export class Connection {
   #closed({ code, reason = "", retryAfterMs = 0, errorCode }) {
     const refusal = this.#refusal ?? (errorCode ? { error_code: errorCode, message: reason } : null);
     const drainsAt = this.#drainsAt;
-    this.#hadLasted = this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
-    const hadOpened = this.#isOpen;
+    const hadLasted = this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
+    const { hasTried } = this.#attempt, hadOpened = this.#isOpen;
     this.#drop();
-    if (this.#hadLasted) this.#backoff.reset();
+    if (hadLasted) {
+      this.#backoff.reset();
+      this.#isRenewed = false;
+    }
     if (code === 4001 || refusal) return this.#refused(refusal?.error_code ?? "INVALID_TOKEN", refusal?.message || reason);
     const final = FINAL_CLOSES.get(code);
     if (final !== undefined) {
       this.#isOver = true;
       return this.#show({ state: "closed", reason: reason || final, code });
     }
-    if (!hadOpened) this.#tryAnotherTransport();
-    this.#retryIn(this.#delay(code, drainsAt, retryAfterMs), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
+    // Without a token it was not even tried.
+    if (hasTried && !hadOpened && !this.#isProven) this.#tryAnotherTransport();
+    this.#retryIn(this.#delay({ code, drainsAt, hadLasted, retryAfterMs }), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
   }
 
   #tryAnotherTransport() {
@@ -559,24 +595,25 @@ export class Connection {
     this.#transport += 1;
   }
 
-  /** A service that drains has told when to come back, and spreads that itself. */
-  #delay(code, drainsAt, retryAfterMs) {
+  /** A service that drains has told when to come back, and spreads that itself; one that does nothing else is waited for. */
+  #delay({ code, drainsAt, hadLasted, retryAfterMs }) {
     const { min, max } = this.#backoff;
     this.#notBefore = Date.now() + retryAfterMs;
-    if (code === 1012 && drainsAt !== null) {
-      return Math.min(Math.max(drainsAt - Date.now(), 0), max) + Math.random() * min;
-    }
-    const delay = this.#backoff.next();
+    const isDrained = code === 1012 && drainsAt !== null;
+    const turn = isDrained ? Math.min(Math.max(drainsAt - Date.now(), 0), max) + Math.random() * min : 0;
+    if (isDrained && hadLasted) return turn;
+    const delay = Math.max(turn, this.#backoff.next());
     return retryAfterMs > 0 ? Math.max(delay, retryAfterMs + Math.random() * min) : delay;
   }
 
   #retryIn(delay, reason) {
     clearTimeout(this.#retry);
-    this.#retryAt = Math.round(Date.now() + delay);
+    const wait = Math.min(delay, TIMER_MAX_MS);
+    this.#retryAt = Math.round(Date.now() + wait);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#begin();
-    }, delay);
+    }, wait);
     const state = isOffline() ? "offline" : "reconnecting";
     this.#show({ state, reason, nextTryAt: this.#retryAt, attempt: this.#backoff.failures });
   }
@@ -597,10 +634,10 @@ export class Connection {
   unwant(key) {
     const selector = this.#wanted.get(key);
     this.#wanted.delete(key);
+    if (!selector || !this.#subscribed.delete(key)) return;
+    const isWantedByOthers = [...this.#wanted.values()].some((other) => topicOf(other) === topicOf(selector));
     // Taking away what the address itself names would leave the cursor wrong, and more than this key without news.
-    if (selector && this.#subscribed.delete(key) && !this.#addressMayName(selector)) {
-      this.#channel?.send?.({ type: "unsubscribe", ...selector });
-    }
+    if (!isWantedByOthers && !this.#addressMayName(selector)) this.#channel?.send?.({ type: "unsubscribe", ...selector });
   }
 
   #subscribe(key) {
@@ -671,6 +708,9 @@ function unauthorised(code, message) {
   return { state: "unauthorised", code, reason: message || "the token was refused" };
 }
 
+/** Nothing is refused yet: a greeting may still come. @type {Status} */
+const WAITING = { ...unauthorised("AUTH_REQUIRED", "the service waits for a token"), isWaiting: true };
+
 const textOf = (error) => (error instanceof Error ? error.message : String(error));
 
 /** What a JSON Web Token says, unverified; undefined for any other token. */
@@ -688,3 +728,5 @@ function rightsOf(token) {
   const claims = claimsOf(token);
   return claims && JSON.stringify([claims.sub ?? claims.user_id, claims.taskcast?.watch]);
 }
+
+const topicOf = (/** @type {Selector} */ selector) => JSON.stringify(selector);

@@ -36,10 +36,10 @@ class Handle extends Observable {
 
   /** Ends an iteration or a promise when the client cannot go on. */
   get obstacle() {
-    const { state, code, reason } = this.client.connection.current;
+    const { state, code, reason, isWaiting } = this.client.connection.current;
     if (this.error) return this.error;
     if (this.client.isClosed) return new TaskcastError("CLOSED", "the client was closed");
-    if (state === "unauthorised") return new TaskcastError(String(code ?? "INVALID_TOKEN"), reason ?? "the token was refused");
+    if (state === "unauthorised" && !isWaiting) return new TaskcastError(String(code ?? "INVALID_TOKEN"), reason ?? "the token was refused");
     // A connection that nobody needed yet is closed as well, but has no code.
     if (state === "closed" && code !== undefined) return new TaskcastError("CLOSED", reason ?? "the connection is closed");
     return null;

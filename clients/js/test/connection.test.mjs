@@ -139,6 +139,30 @@ describe("a lost connection", () => {
     assert.match(client.connection.current.reason, /restarts/);
   });
 
+  it("is not made again and again at once by a service that does nothing but drain", async () => {
+    await live();
+    const before = sockets.length;
+    for (let turn = 0; turn < 100; turn += 1) {
+      if (last().readyState === 0) {
+        last().greet({ resumed: true });
+        last().tell({ type: "server_draining", reconnect_after_ms: 0 });
+        last().end(1012);
+      } else if (last().readyState === 1) last().end(1012);
+      await pass(100);
+    }
+    assert.ok(sockets.length - before <= 10, `${sockets.length - before} in 10 s`);
+  });
+
+  it("is not made at once when the service asks for a wait beyond what timers can", async () => {
+    const client = await live({}, { reconnect: { min_ms: 1e10, max_ms: 1e11 }, heartbeat_interval_ms: 1e11 });
+    await pass(1_000);
+    assert.deepEqual([stateOf(client), last().says("ping").length], ["live", 0]);
+    last().end(1006);
+    await pass(1_000);
+    assert.equal(sockets.length, 1);
+    assert.equal(client.connection.current.nextTryAt - Date.now() > 1e9, true);
+  });
+
   it("does what the contract says after each close code", async () => {
     for (const { code, action } of contract.close_codes) {
       page = browse();
@@ -244,6 +268,14 @@ describe("a page that wakes", () => {
 });
 
 describe("silence", () => {
+  it("is noticed within minutes where timers run once a minute", async () => {
+    const client = await live();
+    for (let minute = 0; minute < 5; minute += 1) await sleep(60_000);
+    assert.equal(sockets[0].says("ping").length, 1);
+    assert.notEqual(stateOf(client), "live");
+    assert.equal(sockets[0].readyState, 3);
+  });
+
   it("is asked about, and ends the connection when nobody answers", async () => {
     const client = await live();
     await pass(24_000);
@@ -350,11 +382,79 @@ describe("the token", () => {
     await live({ getToken: () => `token-${(asked += 1)}` });
     last().tell({ type: "token_expiring" });
     for (let turn = 0; turn < 3; turn += 1) {
-      await settle();
+      await pass(5_000);
       if (last().says("refresh_token").length > turn) last().answer("refresh_token", { type: "error", error_code: "TOKEN_REFUSED", message: "no" });
     }
-    await settle();
+    await pass(5_000);
     assert.equal(asked, 3);
+  });
+
+  it("that is about to end itself is not renewed faster than the bounds", async () => {
+    let asked = 0;
+    await live({ getToken: () => `token-${(asked += 1)}` });
+    for (let turn = 0; turn < 200; turn += 1) {
+      last().tell({ type: "token_expiring" });
+      await pass(10);
+      if (last().says("refresh_token").length > 0) last().answer("refresh_token", { type: "token_refreshed" });
+    }
+    assert.ok(asked >= 2 && asked <= 4, `${asked} tokens in 2 s`);
+  });
+
+  it("that is the one in use is not sent as a fresh one, but asked for again", async () => {
+    let token = "old", asked = 0;
+    await live({ getToken: () => { asked += 1; return token; } });
+    last().tell({ type: "token_expiring" });
+    await pass(2_000);
+    assert.equal(last().says("refresh_token").length, 0);
+    token = "new";
+    await pass(30_000);
+    assert.deepEqual(last().says("refresh_token").map(({ token }) => token), ["new"]);
+    assert.ok(asked < 10, `${asked}`);
+  });
+
+  it("that cannot be fetched before the last one ends is asked for again while there is time", async () => {
+    let fails = true;
+    await live({ getToken: ({ reason }) => { if (reason === "expiring" && fails) throw new Error("502"); return reason; } });
+    last().tell({ type: "token_expiring" });
+    await pass(3_000);
+    fails = false;
+    await pass(20_000);
+    assert.deepEqual(last().says("refresh_token").map(({ token }) => token), ["expiring"]);
+  });
+
+  it("is renewed after each expiry, however many there were", async () => {
+    const reasons = [];
+    const client = await live({ getToken: ({ reason }) => `token-${reasons.push(reason)}` });
+    for (let turn = 1; turn <= 3; turn += 1) {
+      await pass(6_000);
+      last().end(1006);
+      await pass(3_000);
+      last().open();
+      last().tell({ type: "authentication_error", error_code: "EXPIRED_TOKEN", message: "x" });
+      last().end(4001);
+      await settle();
+      last().greet({ resumed: true });
+      assert.deepEqual([stateOf(client), reasons.length], ["live", turn + 1]);
+    }
+  });
+
+  it("that a long outage outlived is renewed like any other", async () => {
+    const reasons = [];
+    const client = await live({ getToken: ({ reason }) => `token-${reasons.push(reason)}` });
+    const expire = async () => {
+      last().tell({ type: "authentication_error", error_code: "EXPIRED_TOKEN" });
+      last().end(4001);
+      await settle();
+    };
+    await expire();
+    for (let turn = 0; turn < 10; turn += 1) {
+      last().end(1006);
+      await pass(31_000);
+    }
+    last().open();
+    await expire();
+    last().greet({ resumed: true });
+    assert.deepEqual([reasons.length, stateOf(client)], [3, "live"]);
   });
 
   it("that is known to be over is not tried first", async () => {
@@ -381,14 +481,16 @@ describe("the token", () => {
 
   it("that nobody has is waited for on the open connection", async () => {
     const client = new TaskcastClient();
-    client.connect();
+    const done = client.task("t1").done();
     await settle();
     last().open();
     await pass(1_500);
     assert.deepEqual([stateOf(client), client.connection.current.code], ["unauthorised", "AUTH_REQUIRED"]);
+    assert.equal(await Promise.race([done, Promise.resolve("is waited for")]), "is waited for");
     // There was a cookie, which took long to check.
-    last().greet();
+    last().greet({ tasks: [task("t1", { status: "succeeded" })] });
     assert.equal(stateOf(client), "live");
+    assert.equal((await done).status, "succeeded");
   });
 
   it("that nobody has is asked for once, and given on the open connection when there is one", async () => {

@@ -149,6 +149,18 @@ describe("a subscription", () => {
     assert.equal(client.task("f").current, undefined);
   });
 
+  it("of one group in two lists stays until both are gone", async () => {
+    const client = await connected();
+    const [all, active] = [client.tasks({ root: "r" }), client.tasks({ root: "r", status: "active" })];
+    const stops = [all.subscribe(() => {}), active.subscribe(() => {})];
+    stops[1]();
+    await pass(LINGER_MS * 2);
+    assert.equal(last().says("unsubscribe").length, 0);
+    stops[0]();
+    await pass(LINGER_MS * 2);
+    assert.equal(last().says("unsubscribe").length, 1);
+  });
+
   it("is told to each who holds it, also where two were made of one task", async () => {
     const client = await connected();
     for (const make of [() => client.task("f"), () => client.tasks({ status: "active" })]) {

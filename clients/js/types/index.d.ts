@@ -54,6 +54,8 @@ export interface ConnectionStatus {
   readonly freshUntil?: string | null;
   /** What the connection runs over. */
   readonly transport?: "websocket" | "sse";
+  /** While `unauthorised`: the connection is open, and the service still waits for a token, or looks for one in a cookie. */
+  readonly isWaiting?: boolean;
   /** Whom the service takes the caller for, once it said so. */
   readonly userId?: string | null;
 }
