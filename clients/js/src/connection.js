@@ -15,7 +15,8 @@ import { isOffline } from "./page.js";
  * @typedef {{[name in "task_id" | "root_id" | "tag"]?: string}} Selector
  * @typedef {{
  *   status: (status: Status) => void, apply: (task: any) => void, remove: (id: string) => void, supersede: () => void,
- *   settle: () => void, ready: () => void, clear: () => void, refused: (key: string, error: TaskcastError) => void, cursor: (cursor: string | null) => void,
+ *   settle: () => void, ready: () => void, clear: () => void, cursor: (cursor: string | null) => void, unknown: (id: string) => void,
+ *   accepted: (key: string) => void, refused: (key: string, error: TaskcastError) => void,
  * }} Sink
  */
 
@@ -34,8 +35,9 @@ export const PROBE_TIMEOUT_MS = 5_000;
 const LATE_MS = 2_000;
 /** Attempts of a transport that never opened before the next transport has its turn. */
 const ATTEMPTS_PER_TRANSPORT = 2;
-/** Requests that wait for their answers. */
+/** Requests that wait for their answers; and with how many of them a further subscription waits its turn. */
 const REQUESTS_MAX = 1_000;
+const SUBSCRIBING_MAX = 100;
 
 /** The longest that a timer can wait; beyond it, it would not wait at all. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
@@ -100,6 +102,8 @@ export class Connection {
   /** Messages come in the order of the log from here on; before, a snapshot does. */
   #isCaughtUp = false;
   #isReplacing = false;
+  /** What is shown goes on from before this connection. */
+  #isResumed = false;
   /** @type {number | null} */
   #drainsAt = null;
   /** @type {string | null | undefined} the `fresh_until` of a `source_degraded` that is not over */
@@ -117,13 +121,17 @@ export class Connection {
 
   /** @type {Map<string, Selector>} what is to be subscribed to */
   #wanted = new Map();
-  /** What this connection is subscribed to. */
-  #subscribed = new Set();
+  /** What this connection is subscribed to, and whether the service said so. @type {Map<string, boolean>} */
+  #subscribed = new Map();
+  /** What is to be subscribed to next. @type {Set<string>} */
+  #due = new Set();
+  /** What there was no room for. @type {Set<string>} */
+  #crowded = new Set();
   #requests = new Map();
   #requestId = 0;
 
   /** @type {Status} */
-  status = { state: "closed", reason: "not started" };
+  status = { state: "closed", reason: "nobody is listening yet" };
 
   /**
    * @param {{base: URL, path: string, query: Record<string, string>, transports: Transport[], names: string[],
@@ -160,13 +168,15 @@ export class Connection {
   /** @param {string} reason */
   stop(reason) {
     if (!this.#isStarted && this.status.reason === reason) return;
-    this.#isStarted = false;
+    this.#isStarted = this.#isSuspended = false;
     this.#drop();
     this.#show({ state: "closed", reason });
   }
 
   /** As somebody else, perhaps: token, cursor and tasks are forgotten. */
   restart() {
+    const wait = this.#isRestarted && !this.#hasLasted ? this.#attemptedAt + this.#backoff.min - Date.now() : 0;
+    this.#isRestarted = true;
     this.#drop();
     this.#forgetPerson();
     this.#token = undefined;
@@ -174,7 +184,16 @@ export class Connection {
     this.#isRenewed = this.#isOver = false;
     this.#startWithFirstTransport();
     this.#backoff.reset();
-    if (this.#isStarted && !this.#isSuspended) this.#begin();
+    if (!this.#isStarted || this.#isSuspended) return;
+    if (wait > 0) this.#retryIn(wait, "beginning anew");
+    else this.#begin();
+  }
+
+  /** Once at once; a page that does it all the time keeps to the bounds. */
+  #isRestarted = false;
+
+  get #hasLasted() {
+    return this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
   }
 
   /**
@@ -236,9 +255,7 @@ export class Connection {
     this.#degraded = undefined;
     this.#drainsAt = null;
     this.#refusal = null;
-    this.#subscribed.clear();
-    // The rest of a snapshot comes as single frames after a resume.
-    this.#sink.settle();
+    for (const keys of [this.#subscribed, this.#due, this.#crowded]) keys.clear();
     const lost = [...this.#requests.values()];
     this.#requests.clear();
     for (const { reject } of lost) reject(new TaskcastError("CONNECTION_LOST", "the connection was lost before the answer came"));
@@ -415,6 +432,9 @@ export class Connection {
       case "token_refreshed":
         this.#keepExpiry(message);
         return this.#answer(message);
+      case "unsubscribed":
+        // What was asked for has an id.
+        return message.id === undefined ? this.#unsubscribed(message) : undefined;
       case "authentication_error":
         this.#refusal = message;
         return undefined;
@@ -440,20 +460,21 @@ export class Connection {
     }
     this.#liveSince = Date.now();
     this.#listen();
-    if (message.resumed === true) {
+    this.#isResumed = message.resumed === true;
+    if (this.#isResumed) {
       this.#keepCursor(message.cursor);
       return this.#caughtUp();
     }
     // Nothing of before is promised any more; what is shown stays until its replacement is here.
     this.#cursor = null;
     this.#isReplacing = true;
-    this.#show({ state: "connecting", reason: "catching up" });
+    this.#show({ state: "connecting", reason: "catching up", transport: this.#transportName });
   }
 
   #page(message) {
     const isAnswer = message.id !== undefined;
     if (!isAnswer && (message.reset || this.#isReplacing)) {
-      this.#isReplacing = this.#isCaughtUp = false;
+      this.#isReplacing = this.#isCaughtUp = this.#isResumed = false;
       this.#sink.supersede();
     }
     for (const task of Array.isArray(message.tasks) ? message.tasks : []) this.#sink.apply(task);
@@ -463,14 +484,20 @@ export class Connection {
 
   #caughtUp() {
     this.#isCaughtUp = true;
-    this.#sink.settle();
+    // The rest of a snapshot that broke off comes as single frames.
+    if (!this.#isResumed) this.#sink.settle();
     this.#showLive();
-    for (const key of this.#wanted.keys()) this.#subscribe(key);
+    this.#due = new Set(this.#wanted.keys());
+    this.#subscribe();
     this.#sink.ready();
   }
 
+  get #transportName() {
+    return /** @type {"websocket" | "sse"} */ (this.#options.names[this.#transport % this.#options.names.length]);
+  }
+
   #showLive() {
-    const transport = this.#options.names[this.#transport % this.#options.names.length];
+    const transport = this.#transportName;
     if (this.#degraded === undefined) return this.#show({ state: "live", transport });
     const reason = "updates are delayed: the service waits for its event log";
     this.#show({ state: "degraded", reason, freshUntil: this.#degraded, transport });
@@ -570,12 +597,12 @@ export class Connection {
   #closed({ code, reason = "", retryAfterMs = 0, errorCode }) {
     const refusal = this.#refusal ?? (errorCode ? { error_code: errorCode, message: reason } : null);
     const drainsAt = this.#drainsAt;
-    const hadLasted = this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
+    const hadLasted = this.#hasLasted;
     const { hasTried } = this.#attempt, hadOpened = this.#isOpen;
     this.#drop();
     if (hadLasted) {
       this.#backoff.reset();
-      this.#isRenewed = false;
+      this.#isRenewed = this.#isRestarted = false;
     }
     if (code === 4001 || refusal) return this.#refused(refusal?.error_code ?? "INVALID_TOKEN", refusal?.message || reason);
     const final = FINAL_CLOSES.get(code);
@@ -627,41 +654,82 @@ export class Connection {
    */
   want(key, selector) {
     this.#wanted.set(key, selector);
-    if (this.#isCaughtUp) this.#subscribe(key);
+    this.#due.add(key);
+    this.#subscribe();
+  }
+
+  /** The service said that it tells of it. */
+  isAnswered(/** @type {string} */ key) {
+    return this.#subscribed.get(key) === true;
   }
 
   /** @param {string} key */
   unwant(key) {
     const selector = this.#wanted.get(key);
-    this.#wanted.delete(key);
+    for (const keys of [this.#wanted, this.#due, this.#crowded]) keys.delete(key);
     if (!selector || !this.#subscribed.delete(key)) return;
     const isWantedByOthers = [...this.#wanted.values()].some((other) => topicOf(other) === topicOf(selector));
     // Taking away what the address itself names would leave the cursor wrong, and more than this key without news.
-    if (!isWantedByOthers && !this.#addressMayName(selector)) this.#channel?.send?.({ type: "unsubscribe", ...selector });
+    if (isWantedByOthers || this.#addressMayName(selector)) return;
+    this.#channel?.send?.({ type: "unsubscribe", ...selector, id: "u" });
+    // There is room for one more.
+    const [next] = this.#crowded;
+    if (next !== undefined && this.#crowded.delete(next)) this.#due.add(next);
+    this.#subscribe();
   }
 
-  #subscribe(key) {
+  /** What is due, a part at a time. */
+  #subscribe() {
+    if (!this.#isCaughtUp) return;
+    for (const key of this.#due) {
+      if (this.#requests.size >= SUBSCRIBING_MAX) return;
+      this.#due.delete(key);
+      this.#subscribeTo(key);
+    }
+  }
+
+  #subscribeTo(/** @type {string} */ key) {
     const selector = this.#wanted.get(key);
     const channel = this.#channel;
     if (!selector || !channel || this.#subscribed.has(key)) return;
     if (!channel.send) return this.#cannotSubscribe(key, selector);
-    this.#subscribed.add(key);
-    this.request({ type: "subscribe", ...selector }).catch((error) => {
-      if (this.#channel !== channel) return;
-      this.#subscribed.delete(key);
-      this.#sink.refused(key, error);
+    this.#subscribed.set(key, false);
+    this.#ask({ type: "subscribe", ...selector }, {
+      resolve: () => {
+        if (!this.#subscribed.has(key)) return;
+        this.#subscribed.set(key, true);
+        this.#sink.accepted(key);
+      },
+      reject: (error) => {
+        if (this.#channel !== channel) return;
+        this.#subscribed.delete(key);
+        if (error.code === "LIMIT_REACHED" && this.#wanted.has(key)) this.#crowded.add(key);
+        this.#sink.refused(key, error);
+      },
     });
     // Whether there is nothing to tell is told by nothing else.
     const { task_id: id } = selector;
     if (id === undefined) return;
     // Taken at its place in the order of messages: a frame may be right behind it.
-    this.#ask({ type: "get_task_status", task_id: id }, { resolve: ({ task }) => task === null && this.#sink.remove(id), reject: () => {} });
+    this.#ask({ type: "get_task_status", task_id: id }, {
+      // Behind a resume, one that is only let go of for its age stays as it was told.
+      resolve: ({ task }) => task === null && (this.#isResumed ? this.#sink.unknown(id) : this.#sink.remove(id)),
+      reject: () => {},
+    });
   }
 
-  /** A task may well be one that the address shows, once it is there. Of a group or a tag nobody could tell what is missing. */
-  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ { task_id: id }) {
-    if (id !== undefined) return;
-    const message = "server-sent events have no subscriptions: give the client the group as its scope, or watch: 'all'";
+  /** A fresh token does not allow it any more. */
+  #unsubscribed(topic) {
+    for (const [key, selector] of this.#wanted) {
+      if (!Object.entries(selector).every(([kind, name]) => topic[kind] === name) || !this.#subscribed.delete(key)) continue;
+      this.#sink.refused(key, new TaskcastError("FORBIDDEN", "the token does not allow this subscription any more"));
+    }
+  }
+
+  /** A task may well be one that the address shows. Of a group or a tag nobody could tell what is missing. */
+  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ selector) {
+    if (selector.task_id !== undefined && this.#addressMayName(selector)) return;
+    const message = "server-sent events have no subscriptions: give the client the task or group as its scope, or watch: 'all'";
     this.#sink.refused(key, new TaskcastError("UNSUPPORTED", message));
   }
 
@@ -700,6 +768,7 @@ export class Connection {
     this.#requests.delete(message.id);
     if (message.type === "error") request.reject(new TaskcastError(message.error_code, message.message));
     else request.resolve(message);
+    this.#subscribe();
   }
 }
 

@@ -63,6 +63,12 @@ describe("the first connection", () => {
     }
   });
 
+  it("may have a relative address where there is no page", () => {
+    delete globalThis.location;
+    for (const url of ["/", ".", "/taskcast/", undefined]) assert.ok(new TaskcastClient({ url }));
+    assert.match(new TaskcastClient().connection.current.reason, /nobody is listening yet/);
+  });
+
   it("refuses transports that it does not know", () => {
     assert.throws(() => new TaskcastClient({ transports: ["carrier pigeon"] }), TypeError);
     assert.throws(() => new TaskcastClient({ transports: [] }), TypeError);
@@ -251,6 +257,20 @@ describe("a page that wakes", () => {
     page.fire("pageshow", { persisted: true });
     await settle();
     assert.equal(last().url.searchParams.get("cursor"), "c3");
+    assert.equal(open().length, 1);
+  });
+
+  it("connects for whoever listens after it was put aside while the last one went", async () => {
+    const client = new TaskcastClient();
+    const stop = client.task("t1").subscribe(() => {});
+    await settle();
+    last().greet();
+    page.fire("pagehide", { persisted: true });
+    stop();
+    await pass(LINGER_MS * 2);
+    page.fire("pageshow", { persisted: true });
+    client.task("t1").subscribe(() => {});
+    await settle();
     assert.equal(open().length, 1);
   });
 
@@ -536,6 +556,42 @@ describe("the token", () => {
     assert.equal(client.connection.current.userId, "u2");
   });
 
+  it("that was refused is not tried again by whoever comes and goes, but after restart()", async () => {
+    let asked = 0;
+    const client = new TaskcastClient({ transports: ["websocket"], getToken: () => `token-${(asked += 1)}` });
+    for (let turn = 0; turn < 3; turn += 1) {
+      const stop = client.task("x").subscribe(() => {});
+      await settle();
+      if (turn === 0) {
+        last().tell({ type: "authentication_error", error_code: "INVALID_TOKEN" });
+        last().end(4001);
+      }
+      stop();
+      await pass(LINGER_MS * 2);
+      assert.deepEqual([sockets.length, asked, stateOf(client)], [1, 1, "unauthorised"]);
+    }
+    client.restart();
+    await settle();
+    assert.deepEqual([sockets.length, asked, stateOf(client)], [2, 2, "connecting"]);
+    // For nobody, so not for long.
+    await pass(LINGER_MS * 2);
+    assert.equal(open().length, 0);
+  });
+
+  it("is not asked for faster than the bounds by a page that restarts and restarts", async () => {
+    const client = await live({ getToken: () => "t" });
+    client.restart();
+    await settle();
+    assert.equal(sockets.length, 2);
+    for (let turn = 0; turn < 100; turn += 1) {
+      client.restart();
+      await pass(50);
+    }
+    assert.ok(sockets.length <= 8, `${sockets.length} in 5 s`);
+    last().greet();
+    assert.equal(stateOf(client), "live");
+  });
+
   it("is forgotten with everything else when somebody else signs in", async () => {
     let asked = 0;
     const client = await live({ getToken: () => `token-${(asked += 1)}` }, { tasks: [task("t1")] });
@@ -577,6 +633,15 @@ describe("one socket", () => {
     page.fire("pageshow", { persisted: true });
     await pass(600_000);
     assert.deepEqual([sockets.length, open().length], [1, 0]);
+  });
+
+  it("is said to be closed by whom it was, whoever goes later", async () => {
+    const client = new TaskcastClient();
+    const stop = client.task("t1").subscribe(() => {});
+    client.close();
+    stop();
+    await pass(LINGER_MS * 2);
+    assert.equal(client.connection.current.reason, "the client was closed");
   });
 });
 

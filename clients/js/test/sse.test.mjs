@@ -207,6 +207,27 @@ describe("server-sent events", () => {
     await assert.rejects(client.task("t1").cancel(), { code: "UNSUPPORTED" });
   });
 
+  it("say so of a task that a WebSocket told of and they cannot, and of no other", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    for (const id of ["mine", "foreign", "unknown"]) client.task(id).subscribe(() => {});
+    last().greet({ tasks: [task("mine")] });
+    last().tell(frame("foreign", { user_id: "u2", progress: 50 }));
+    last().end(1006);
+    page.fire("online");
+    for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
+      await pass(1_500);
+      if (last().readyState === 0) last().end(1006);
+      await pass(4_000);
+      await real();
+    }
+    await requests[0].greet({ tasks: [task("mine")] });
+    await pass(3_000);
+    const errors = ["mine", "foreign", "unknown"].map((id) => client.task(id).error?.code);
+    assert.deepEqual(errors, [undefined, "UNSUPPORTED", undefined]);
+    assert.equal(client.task("foreign").current.progress, 50);
+    await assert.rejects(client.task("foreign").done(), { code: "UNSUPPORTED" });
+  });
+
   it("take over when a WebSocket never opens, and stay", async () => {
     const client = await listening({ transports: ["websocket", "sse"] });
     last().end(1006);
