@@ -431,6 +431,8 @@ export class Connection {
         return this.#renewInBand();
       case "token_refreshed":
         this.#keepExpiry(message);
+        // Unasked, the provider moved its end: nothing is to be renewed.
+        if (message.id === undefined) this.#renewal = {};
         return this.#answer(message);
       case "unsubscribed":
         // What was asked for has an id.

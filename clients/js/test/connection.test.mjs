@@ -432,6 +432,21 @@ describe("the token", () => {
     assert.ok(asked < 10, `${asked}`);
   });
 
+  it("whose end its provider moved is not asked for any more", async () => {
+    let asked = 0;
+    await live({ getToken: () => { asked += 1; return "the-same"; } });
+    last().tell({ type: "token_expiring" });
+    await pass(500);
+    last().tell({ type: "token_refreshed" });
+    const before = asked;
+    await pass(20_000);
+    assert.equal(asked, before);
+    // And when it is about to end again, it is.
+    last().tell({ type: "token_expiring" });
+    await pass(2_000);
+    assert.ok(asked > before);
+  });
+
   it("that cannot be fetched before the last one ends is asked for again while there is time", async () => {
     let fails = true;
     await live({ getToken: ({ reason }) => { if (reason === "expiring" && fails) throw new Error("502"); return reason; } });
