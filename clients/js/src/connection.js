@@ -119,9 +119,12 @@ export class Connection {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #tokenless;
 
-  /** @type {Map<string, Selector>} what is to be subscribed to */
+  /** What is to be subscribed to, by name, and the keys of those who want it. @type {Map<string, {selector: Selector, keys: Set<string>}>} */
+  #topics = new Map();
+  /** The topic of each key. @type {Map<string, string>} */
   #wanted = new Map();
-  /** What this connection is subscribed to, and whether the service said so. @type {Map<string, boolean>} */
+  #subscriptionsMax = Infinity;
+  /** Topics that this connection is subscribed to, and whether the service said so. @type {Map<string, boolean>} */
   #subscribed = new Map();
   /** What is to be subscribed to next. @type {Set<string>} */
   #due = new Set();
@@ -454,6 +457,7 @@ export class Connection {
     const heartbeat = message.heartbeat_interval_ms;
     this.#heartbeatMs = heartbeat > 0 ? Math.max(heartbeat, HEARTBEAT_MIN_MS) : HEARTBEAT_MS;
     this.#keepExpiry(message);
+    this.#subscriptionsMax = message.limits?.subscriptions_max ?? Infinity;
     if (isAnother) {
       this.#forgetPerson();
       this.#userId = userId;
@@ -489,7 +493,7 @@ export class Connection {
     // The rest of a snapshot that broke off comes as single frames.
     if (!this.#isResumed) this.#sink.settle();
     this.#showLive();
-    this.#due = new Set(this.#wanted.keys());
+    this.#due = new Set(this.#topics.keys());
     this.#subscribe();
     this.#sink.ready();
   }
@@ -655,25 +659,32 @@ export class Connection {
    * @param {Selector} selector
    */
   want(key, selector) {
-    this.#wanted.set(key, selector);
-    this.#due.add(key);
+    const name = nameOf(selector);
+    const topic = this.#topics.get(name) ?? { selector, keys: new Set() };
+    this.#topics.set(name, topic);
+    topic.keys.add(key);
+    this.#wanted.set(key, name);
+    if (this.isAnswered(key)) return this.#sink.accepted(key);
+    this.#due.add(name);
     this.#subscribe();
   }
 
   /** The service said that it tells of it. */
   isAnswered(/** @type {string} */ key) {
-    return this.#subscribed.get(key) === true;
+    return this.#subscribed.get(this.#wanted.get(key) ?? "") === true;
   }
 
   /** @param {string} key */
   unwant(key) {
-    const selector = this.#wanted.get(key);
-    for (const keys of [this.#wanted, this.#due, this.#crowded]) keys.delete(key);
-    if (!selector || !this.#subscribed.delete(key)) return;
-    const isWantedByOthers = [...this.#wanted.values()].some((other) => topicOf(other) === topicOf(selector));
-    // Taking away what the address itself names would leave the cursor wrong, and more than this key without news.
-    if (isWantedByOthers || this.#addressMayName(selector)) return;
-    this.#channel?.send?.({ type: "unsubscribe", ...selector, id: "u" });
+    const name = this.#wanted.get(key) ?? "";
+    const topic = this.#topics.get(name);
+    this.#wanted.delete(key);
+    topic?.keys.delete(key);
+    if (!topic || topic.keys.size > 0) return;
+    for (const names of [this.#topics, this.#due, this.#crowded]) names.delete(name);
+    // Taking away what the address itself names would leave the cursor wrong, and more than this topic without news.
+    if (!this.#subscribed.delete(name) || this.#addressMayName(topic.selector)) return;
+    this.#channel?.send?.({ type: "unsubscribe", ...topic.selector, id: "u" });
     // There is room for one more.
     const [next] = this.#crowded;
     if (next !== undefined && this.#crowded.delete(next)) this.#due.add(next);
@@ -683,31 +694,31 @@ export class Connection {
   /** What is due, a part at a time. */
   #subscribe() {
     if (!this.#isCaughtUp) return;
-    for (const key of this.#due) {
+    for (const name of this.#due) {
       if (this.#requests.size >= SUBSCRIBING_MAX) return;
-      this.#due.delete(key);
-      this.#subscribeTo(key);
+      this.#due.delete(name);
+      this.#subscribeTo(name);
     }
   }
 
-  #subscribeTo(/** @type {string} */ key) {
-    const selector = this.#wanted.get(key);
+  #subscribeTo(/** @type {string} */ name) {
+    const selector = this.#topics.get(name)?.selector;
     const channel = this.#channel;
-    if (!selector || !channel || this.#subscribed.has(key)) return;
-    if (!channel.send) return this.#cannotSubscribe(key, selector);
-    this.#subscribed.set(key, false);
+    if (!selector || !channel || this.#subscribed.has(name)) return;
+    if (!channel.send) return this.#cannotSubscribe(name, selector);
+    if (this.#subscribed.size >= this.#subscriptionsMax) {
+      const message = `a connection may hold ${this.#subscriptionsMax} subscriptions`;
+      return this.#notSubscribed(name, new TaskcastError("LIMIT_REACHED", message));
+    }
+    this.#crowded.delete(name);
+    this.#subscribed.set(name, false);
     this.#ask({ type: "subscribe", ...selector }, {
       resolve: () => {
-        if (!this.#subscribed.has(key)) return;
-        this.#subscribed.set(key, true);
-        this.#sink.accepted(key);
+        if (!this.#subscribed.has(name)) return;
+        this.#subscribed.set(name, true);
+        for (const key of this.#keysOf(name)) this.#sink.accepted(key);
       },
-      reject: (error) => {
-        if (this.#channel !== channel) return;
-        this.#subscribed.delete(key);
-        if (error.code === "LIMIT_REACHED" && this.#wanted.has(key)) this.#crowded.add(key);
-        this.#sink.refused(key, error);
-      },
+      reject: (error) => this.#channel === channel && this.#notSubscribed(name, error),
     });
     // Whether there is nothing to tell is told by nothing else.
     const { task_id: id } = selector;
@@ -720,19 +731,29 @@ export class Connection {
     });
   }
 
+  #keysOf(/** @type {string} */ name) {
+    return [...(this.#topics.get(name)?.keys ?? [])];
+  }
+
+  #notSubscribed(/** @type {string} */ name, /** @type {TaskcastError} */ error) {
+    this.#subscribed.delete(name);
+    if (error.code === "LIMIT_REACHED" && this.#topics.has(name)) this.#crowded.add(name);
+    for (const key of this.#keysOf(name)) this.#sink.refused(key, error);
+  }
+
   /** A fresh token does not allow it any more. */
-  #unsubscribed(topic) {
-    for (const [key, selector] of this.#wanted) {
-      if (!Object.entries(selector).every(([kind, name]) => topic[kind] === name) || !this.#subscribed.delete(key)) continue;
-      this.#sink.refused(key, new TaskcastError("FORBIDDEN", "the token does not allow this subscription any more"));
+  #unsubscribed(message) {
+    for (const [name, { selector }] of this.#topics) {
+      if (!Object.entries(selector).every(([kind, value]) => message[kind] === value) || !this.#subscribed.has(name)) continue;
+      this.#notSubscribed(name, new TaskcastError("FORBIDDEN", "the token does not allow this subscription any more"));
     }
   }
 
   /** A task may well be one that the address shows. Of a group or a tag nobody could tell what is missing. */
-  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ selector) {
+  #cannotSubscribe(/** @type {string} */ name, /** @type {Selector} */ selector) {
     if (selector.task_id !== undefined && this.#addressMayName(selector)) return;
     const message = "server-sent events have no subscriptions: give the client the task or group as its scope, or watch: 'all'";
-    this.#sink.refused(key, new TaskcastError("UNSUPPORTED", message));
+    this.#notSubscribed(name, new TaskcastError("UNSUPPORTED", message));
   }
 
   /** A token to share names nobody; other tokens say what their address shows, if they say anything. */
@@ -800,4 +821,4 @@ function rightsOf(token) {
   return claims && JSON.stringify([claims.sub ?? claims.user_id, claims.taskcast?.watch]);
 }
 
-const topicOf = (/** @type {Selector} */ selector) => JSON.stringify(selector);
+const nameOf = (/** @type {Selector} */ selector) => JSON.stringify(selector);

@@ -211,6 +211,11 @@ describe("a subscription", () => {
     const client = await connected();
     const [all, active] = [client.tasks({ root: "r" }), client.tasks({ root: "r", status: "active" })];
     const stops = [all.subscribe(() => {}), active.subscribe(() => {})];
+    assert.equal(last().says("subscribe").length, 1);
+    last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    const late = client.tasks({ root: "r", limit: 3 });
+    late.subscribe(() => {})();
+    assert.deepEqual([all.isComplete, active.isComplete, late.isComplete], [true, true, true]);
     stops[1]();
     await pass(LINGER_MS * 2);
     assert.equal(last().says("unsubscribe").length, 0);
@@ -328,6 +333,18 @@ describe("a subscription", () => {
     assert.deepEqual(last().says("subscribe").map(({ task_id }) => task_id), ["a", "b", "b"]);
     last().answer("subscribe", { type: "subscribed", task_id: "b" });
     assert.equal(client.task("b").error, null);
+  });
+
+  it("beyond what the service says that it takes is not asked for", async () => {
+    const client = await connected({}, { limits: { subscriptions_max: 3 } });
+    const stops = ["a", "b", "c", "d", "e"].map((id) => client.task(id).subscribe(() => {}));
+    const asked = () => last().says("subscribe").map(({ task_id }) => task_id).join("");
+    assert.deepEqual([asked(), client.task("d").error.code, client.task("c").error], ["abc", "LIMIT_REACHED", null]);
+    stops[0]();
+    await pass(LINGER_MS * 2);
+    assert.equal(asked(), "abcd");
+    last().answer("subscribe", { type: "subscribed", task_id: "d" });
+    assert.deepEqual([client.task("d").error, client.task("e").error.code], [null, "LIMIT_REACHED"]);
   });
 
   it("waits its turn where there are very many", async () => {
