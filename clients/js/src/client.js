@@ -1,9 +1,11 @@
 // The client: its settings, its store, and who keeps the connection open.
 
 import { Connection } from "./connection.js";
+import { TaskcastError } from "./errors.js";
 import { TaskHandle, TasksHandle, isUnder } from "./handles.js";
 import { Observable } from "./observable.js";
 import { followPage } from "./page.js";
+import { hasEnded } from "./progress.js";
 import { openServerSentEvents } from "./sse.js";
 import { Store } from "./store.js";
 import { SharedConnection, canShare } from "./tabs.js";
@@ -11,15 +13,17 @@ import { openWebSocket } from "./websocket.js";
 
 /** How long what nobody listens to any more is kept: a page that renders again, or goes to another view, finds it there. */
 export const LINGER_MS = 5_000;
-/** How long after a snapshot the states of single subscriptions may take, before what they did not tell of is gone. */
+/** How long after a snapshot the states of groups and tags may take, before what they did not tell of is not shown any more. */
 const SETTLE_MS = 2_000;
+/** How long somebody waits for an answer, connecting included. */
+const REQUEST_TIMEOUT_MS = 30_000;
 
 const TRANSPORTS = { websocket: openWebSocket, sse: openServerSentEvents };
 
 /** @extends {Observable<import("../types/index.js").ConnectionStatus>} */
 class ConnectionView extends Observable {
   /** @type {import("../types/index.js").ConnectionStatus} */
-  status = Object.freeze({ state: "closed", reason: "not started" });
+  status = Object.freeze({ state: "closed", reason: "nobody is listening yet" });
 
   get current() {
     return this.status;
@@ -78,16 +82,26 @@ export class TaskcastClient {
     return {
       apply: (task) => store.apply(task),
       remove: (id) => store.remove(id),
-      supersede: () => store.supersede(),
-      settle: () => store.settle((task) => this.#isSubscribedTo(task)),
-      clear: () => store.clear(),
+      unknown: (id) => {
+        const task = store.get(id);
+        if (!task || !hasEnded(task)) store.remove(id);
+      },
+      supersede: () => {
+        clearTimeout(this.#settling);
+        store.supersede();
+      },
+      settle: () => store.settle((task) => this.#isSubscribedTo(task) && (this.#canAsk || !this.#isCovered(task.task_id))),
+      clear: () => this.#clear(),
       cursor: () => {},
       ready: () => {
         clearTimeout(this.#settling);
-        this.#settling = setTimeout(() => store.settle(), SETTLE_MS);
+        this.#settling = setTimeout(() => this.#lapse(), SETTLE_MS);
       },
+      accepted: (key) => this.#note(key, null),
       refused: (key, error) => this.#refused(key, error),
       status: (status) => {
+        // What is not told now is told by the next connection.
+        if (!["live", "degraded"].includes(status.state)) clearTimeout(this.#settling);
         this.connection.status = status;
         this.connection.notify();
       },
@@ -125,7 +139,7 @@ export class TaskcastClient {
 
   /** @param {any} handle somebody listens to it from now on */
   retain(handle) {
-    const { key, selector } = handle;
+    const { key } = handle;
     clearTimeout(this.#lingering.get(key));
     this.#lingering.delete(key);
     if (!this.#handles.has(key)) this.#handles.set(key, handle);
@@ -135,13 +149,21 @@ export class TaskcastClient {
       handle.attach();
       this.#lists.add(handle);
     }
-    if (selector && !(selector.task_id && this.#isCovered(selector.task_id))) this.#link.want(key, selector);
+    this.#want(handle);
     this.#start();
+  }
+
+  #want({ key, selector }) {
+    if (selector && !(selector.task_id && this.#isCovered(selector.task_id))) this.#link.want(key, selector);
   }
 
   /** @param {any} handle nobody listens to it any more */
   release(handle) {
     const { key } = handle;
+    if (handle instanceof TasksHandle) {
+      this.#lists.delete(handle);
+      handle.detach();
+    }
     const used = this.#used.get(key);
     used?.delete(handle);
     if (used?.size) return this.#let(handle);
@@ -153,10 +175,6 @@ export class TaskcastClient {
   #let(handle) {
     const { key, selector } = handle;
     handle.error = null;
-    if (handle instanceof TasksHandle) {
-      this.#lists.delete(handle);
-      handle.detach();
-    }
     if (this.#used.has(key)) return;
     this.#handles.delete(key);
     if (!selector) return;
@@ -164,6 +182,8 @@ export class TaskcastClient {
     const { tasks } = this.store;
     const selected = selector.task_id ? [tasks.get(selector.task_id)] : [...tasks.values()].filter((task) => isSelected(task, selector));
     for (const task of selected) if (task) this.#forgetUncovered(task);
+    // Nor is anybody told any more that there is none.
+    if (selector.task_id && this.store.get(selector.task_id) === null) this.store.forget(selector.task_id);
   }
 
   /** Calls it after a while, unless the key is used before. */
@@ -202,10 +222,44 @@ export class TaskcastClient {
 
   #refused(key, error) {
     if (error.code === "LIMIT_REACHED" && this.#relieve()) return this.#rewant(key);
+    const [handle] = this.#used.get(key) ?? [];
+    const id = handle?.selector?.task_id;
+    // The address may show it, once it is there.
+    if (error.code === "UNSUPPORTED" && id && (!this.store.get(id) || this.#isCovered(id))) return;
+    this.#note(key, error);
+  }
+
+  #note(key, error) {
     for (const handle of this.#used.get(key) ?? []) {
+      // Of a list, whether it is complete may have changed besides.
+      if (handle.error === error && handle instanceof TaskHandle) continue;
       handle.error = error;
       handle.notify();
     }
+  }
+
+  /** As somebody else: what was covered, refused or given up may not be. */
+  #clear() {
+    this.store.clear();
+    this.#relieved.clear();
+    for (const [key, [handle]] of this.#used) {
+      this.#note(key, null);
+      this.#want(handle);
+    }
+  }
+
+  get #canAsk() {
+    return this.connection.status.transport !== "sse";
+  }
+
+  /** What nothing told of again is not shown any more. Whether it is still there is asked of what somebody holds. */
+  #lapse() {
+    this.store.settle(({ task_id: id }) => {
+      const [handle] = this.#used.get(`task:${id}`) ?? [];
+      if (!handle || !(this.#canAsk || handle.error)) return false;
+      this.#link.want(handle.key, handle.selector);
+      return true;
+    }, "forget");
   }
 
   /** Gives up subscriptions to tasks that turned out to be shown anyway. */
@@ -241,7 +295,12 @@ export class TaskcastClient {
   }
 
   #stopIfUnused() {
-    if (this.#used.size === 0 && this.#holds === 0) this.#linger(CONNECTION, () => this.#stop("nobody is listening"));
+    if (this.isClosed || this.#used.size > 0 || this.#holds > 0) return;
+    this.#linger(CONNECTION, () => {
+      const { state, isWaiting } = this.connection.status;
+      // A refusal stands, whoever comes and goes.
+      if (state !== "unauthorised" || isWaiting) this.#stop("nobody is listening");
+    });
   }
 
   #stop(reason) {
@@ -275,6 +334,7 @@ export class TaskcastClient {
   /** Begins anew, as somebody else perhaps: tasks, cursor and token are forgotten, and `getToken` is asked again. */
   restart() {
     this.#link.restart();
+    this.#stopIfUnused();
   }
 
   /** For good: what waits for a task is told so. */
@@ -287,9 +347,34 @@ export class TaskcastClient {
     for (const used of this.#used.values()) for (const handle of used) handle.notify();
   }
 
-  /** @param {{type: string, [field: string]: unknown}} message */
+  /**
+   * Connects for it, when nothing else does.
+   * @param {{type: string, [field: string]: unknown}} message
+   * @returns {Promise<any>}
+   */
   request(message) {
-    return this.#link.request(message);
+    const release = this.connect();
+    let stop = () => {}, timer;
+    const answer = new Promise((resolve, reject) => {
+      timer = setTimeout(() => reject(new TaskcastError("CONNECTION_LOST", "no answer came in time")), REQUEST_TIMEOUT_MS);
+      const ask = () => {
+        if (this.connection.status.state === "connecting") return;
+        stop();
+        this.#link.request(message).then(resolve, reject);
+      };
+      stop = this.connection.subscribe(ask);
+      ask();
+    });
+    return answer.finally(() => {
+      clearTimeout(timer);
+      stop();
+      release();
+    });
+  }
+
+  /** Whether the service said that it tells of what this key stands for. */
+  isAnswered(/** @type {string} */ key) {
+    return this.#link.isAnswered(key);
   }
 }
 
@@ -305,8 +390,8 @@ let home;
 export const setHome = (/** @type {string} */ url) => { home = url; };
 
 function baseOf(url) {
-  const page = globalThis.location?.href;
-  const base = new URL(url ?? home ?? (page ? "." : "http://localhost:6161/"), page);
+  // A server that renders the page has none, and connects to nothing.
+  const base = new URL(url ?? home ?? ".", globalThis.location?.href ?? "http://localhost:6161/");
   base.search = base.hash = "";
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return base;

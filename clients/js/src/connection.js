@@ -15,7 +15,8 @@ import { isOffline } from "./page.js";
  * @typedef {{[name in "task_id" | "root_id" | "tag"]?: string}} Selector
  * @typedef {{
  *   status: (status: Status) => void, apply: (task: any) => void, remove: (id: string) => void, supersede: () => void,
- *   settle: () => void, ready: () => void, clear: () => void, refused: (key: string, error: TaskcastError) => void, cursor: (cursor: string | null) => void,
+ *   settle: () => void, ready: () => void, clear: () => void, cursor: (cursor: string | null) => void, unknown: (id: string) => void,
+ *   accepted: (key: string) => void, refused: (key: string, error: TaskcastError) => void,
  * }} Sink
  */
 
@@ -34,8 +35,12 @@ export const PROBE_TIMEOUT_MS = 5_000;
 const LATE_MS = 2_000;
 /** Attempts of a transport that never opened before the next transport has its turn. */
 const ATTEMPTS_PER_TRANSPORT = 2;
-/** Requests that wait for their answers. */
+/** Requests that wait for their answers; and with how many of them a further subscription waits its turn. */
 const REQUESTS_MAX = 1_000;
+const SUBSCRIBING_MAX = 100;
+
+/** The longest that a timer can wait; beyond it, it would not wait at all. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 const HEARTBEAT_MS = 30_000;
 const HEARTBEAT_MIN_MS = 1_000;
@@ -59,7 +64,7 @@ export class Connection {
   /** @type {Channel | null} */
   #channel = null;
   /** Each attempt has its own; what comes late from an earlier one is nobody's. */
-  #attempt = {};
+  #attempt = { hasTried: false };
   #isStarted = false;
   #isSuspended = false;
   /** Ended for good, until somebody starts anew. */
@@ -74,6 +79,11 @@ export class Connection {
   #tokenReason = "initial";
   /** The token was renewed since a connection stood for long. */
   #isRenewed = false;
+  /** When the token in use was asked for. */
+  #fetchedAt = -Infinity;
+  /** The last renewal on an open connection, and when it asked for a token. */
+  #renewal = {};
+  #renewedAt = -Infinity;
   /** @type {{error_code?: string, message?: string} | null} */
   #refusal = null;
   /** @type {string | null | undefined} */
@@ -82,6 +92,8 @@ export class Connection {
   #transport = 0;
   /** Attempts in a row of this transport that did not open. */
   #unopened = 0;
+  /** It has opened before: what is wrong now is not wrong with it. */
+  #isProven = false;
   #isOpen = false;
   #liveSince = 0;
   #attemptedAt = -Infinity;
@@ -90,6 +102,8 @@ export class Connection {
   /** Messages come in the order of the log from here on; before, a snapshot does. */
   #isCaughtUp = false;
   #isReplacing = false;
+  /** What is shown goes on from before this connection. */
+  #isResumed = false;
   /** @type {number | null} */
   #drainsAt = null;
   /** @type {string | null | undefined} the `fresh_until` of a `source_degraded` that is not over */
@@ -105,15 +119,22 @@ export class Connection {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #tokenless;
 
-  /** @type {Map<string, Selector>} what is to be subscribed to */
+  /** What is to be subscribed to, by name, and the keys of those who want it. @type {Map<string, {selector: Selector, keys: Set<string>}>} */
+  #topics = new Map();
+  /** The topic of each key. @type {Map<string, string>} */
   #wanted = new Map();
-  /** What this connection is subscribed to. */
-  #subscribed = new Set();
+  #subscriptionsMax = Infinity;
+  /** Topics that this connection is subscribed to, and whether the service said so. @type {Map<string, boolean>} */
+  #subscribed = new Map();
+  /** What is to be subscribed to next. @type {Set<string>} */
+  #due = new Set();
+  /** What there was no room for. @type {Set<string>} */
+  #crowded = new Set();
   #requests = new Map();
   #requestId = 0;
 
   /** @type {Status} */
-  status = { state: "closed", reason: "not started" };
+  status = { state: "closed", reason: "nobody is listening yet" };
 
   /**
    * @param {{base: URL, path: string, query: Record<string, string>, transports: Transport[], names: string[],
@@ -150,21 +171,32 @@ export class Connection {
   /** @param {string} reason */
   stop(reason) {
     if (!this.#isStarted && this.status.reason === reason) return;
-    this.#isStarted = false;
+    this.#isStarted = this.#isSuspended = false;
     this.#drop();
     this.#show({ state: "closed", reason });
   }
 
   /** As somebody else, perhaps: token, cursor and tasks are forgotten. */
   restart() {
+    const wait = this.#isRestarted && !this.#hasLasted ? this.#attemptedAt + this.#backoff.min - Date.now() : 0;
+    this.#isRestarted = true;
     this.#drop();
     this.#forgetPerson();
     this.#token = undefined;
     this.#tokenReason = "initial";
     this.#isRenewed = this.#isOver = false;
-    this.#transport = this.#unopened = 0;
+    this.#startWithFirstTransport();
     this.#backoff.reset();
-    if (this.#isStarted && !this.#isSuspended) this.#begin();
+    if (!this.#isStarted || this.#isSuspended) return;
+    if (wait > 0) this.#retryIn(wait, "beginning anew");
+    else this.#begin();
+  }
+
+  /** Once at once; a page that does it all the time keeps to the bounds. */
+  #isRestarted = false;
+
+  get #hasLasted() {
+    return this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
   }
 
   /**
@@ -199,8 +231,13 @@ export class Connection {
 
   /** Perhaps another network, on which the first transport works. */
   online() {
-    if (this.#retry !== undefined) this.#transport = this.#unopened = 0;
+    if (this.#retry !== undefined) this.#startWithFirstTransport();
     this.wake();
+  }
+
+  #startWithFirstTransport() {
+    this.#transport = this.#unopened = 0;
+    this.#isProven = false;
   }
 
   offline() {
@@ -210,7 +247,7 @@ export class Connection {
 
   /** Lets go of the channel without hearing of its end. */
   #drop() {
-    this.#attempt = {};
+    this.#attempt = { hasTried: false };
     for (const timer of [this.#retry, this.#watchdog, this.#tokenless]) clearTimeout(timer);
     this.#retry = this.#watchdog = this.#tokenless = undefined;
     const channel = this.#channel;
@@ -221,9 +258,7 @@ export class Connection {
     this.#degraded = undefined;
     this.#drainsAt = null;
     this.#refusal = null;
-    this.#subscribed.clear();
-    // The rest of a snapshot comes as single frames after a resume.
-    this.#sink.settle();
+    for (const keys of [this.#subscribed, this.#due, this.#crowded]) keys.clear();
     const lost = [...this.#requests.values()];
     this.#requests.clear();
     for (const { reject } of lost) reject(new TaskcastError("CONNECTION_LOST", "the connection was lost before the answer came"));
@@ -268,6 +303,7 @@ export class Connection {
   }
 
   async #fetchToken() {
+    this.#fetchedAt = Date.now();
     const token = (await this.#options.getToken?.({ reason: this.#tokenReason })) ?? null;
     if (token !== null && typeof token !== "string") throw new TypeError("getToken gave no text");
     // What comes from a file or a command ends with a line's end.
@@ -301,6 +337,7 @@ export class Connection {
       onMessage: (message) => isMine() && this.#receive(message),
       onClose: (end) => isMine() && this.#closed(end),
     };
+    this.#attempt.hasTried = true;
     const open = this.#options.transports[this.#transport % this.#options.transports.length];
     try {
       this.#channel = open(this.#options.base, { path: this.#options.path, query, token: this.#token ?? null }, ears);
@@ -310,7 +347,7 @@ export class Connection {
   }
 
   #opened() {
-    this.#isOpen = true;
+    this.#isOpen = this.#isProven = true;
     this.#unopened = 0;
     this.#heardAt = Date.now();
     this.#watch(GREETING_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no greeting" }));
@@ -318,13 +355,13 @@ export class Connection {
     // The connection stays: should there be a cookie that takes long to check, the greeting still counts.
     const attempt = this.#attempt;
     this.#tokenless = setTimeout(async () => {
-      if (!this.#options.getToken) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      if (!this.#options.getToken) return this.#show(WAITING);
       this.#tokenReason = "AUTH_REQUIRED";
       // Asked for now; when the service then says the same, another one would be no better.
       this.#isRenewed = true;
       const token = await this.#fetchToken().catch(() => null);
       if (this.#attempt !== attempt || this.#liveSince > 0) return;
-      if (token === null) return this.#show(unauthorised("AUTH_REQUIRED", "the service waits for a token"));
+      if (token === null) return this.#show(WAITING);
       this.#adoptToken(token);
       this.#channel?.send?.({ type: "auth", token });
     }, TOKENLESS_MS);
@@ -333,13 +370,15 @@ export class Connection {
   // ---- silence ----
 
   /** Calls `onSilence` after that time, unless this is called again before; a timer that was held up proves nothing. */
-  #watch(ms, onSilence) {
+  #watch(ms, onSilence, isExcused = false) {
     clearTimeout(this.#watchdog);
-    const due = Date.now() + ms;
+    const wait = Math.min(ms, TIMER_MAX_MS);
+    const due = Date.now() + wait;
     this.#watchdog = setTimeout(() => {
-      if (Date.now() - due > LATE_MS) this.#watch(PROBE_TIMEOUT_MS, onSilence);
+      // Once: where every timer is late, as in a hidden tab, nothing would ever be proven.
+      if (!isExcused && Date.now() - due > LATE_MS) this.#watch(PROBE_TIMEOUT_MS, onSilence, true);
       else onSilence();
-    }, ms);
+    }, wait);
   }
 
   #listen() {
@@ -347,7 +386,8 @@ export class Connection {
     this.#watch(Math.max(left, 100), () => {
       if (Date.now() - this.#heardAt < this.#heartbeatMs) this.#listen();
       else this.#ping(PONG_TIMEOUT_MS);
-    });
+      // To ask too late does no harm.
+    }, true);
   }
 
   #probe() {
@@ -394,7 +434,12 @@ export class Connection {
         return this.#renewInBand();
       case "token_refreshed":
         this.#keepExpiry(message);
+        // Unasked, the provider moved its end: nothing is to be renewed.
+        if (message.id === undefined) this.#renewal = {};
         return this.#answer(message);
+      case "unsubscribed":
+        // What was asked for has an id.
+        return message.id === undefined ? this.#unsubscribed(message) : undefined;
       case "authentication_error":
         this.#refusal = message;
         return undefined;
@@ -412,6 +457,7 @@ export class Connection {
     const heartbeat = message.heartbeat_interval_ms;
     this.#heartbeatMs = heartbeat > 0 ? Math.max(heartbeat, HEARTBEAT_MIN_MS) : HEARTBEAT_MS;
     this.#keepExpiry(message);
+    this.#subscriptionsMax = message.limits?.subscriptions_max ?? Infinity;
     if (isAnother) {
       this.#forgetPerson();
       this.#userId = userId;
@@ -420,20 +466,21 @@ export class Connection {
     }
     this.#liveSince = Date.now();
     this.#listen();
-    if (message.resumed === true) {
+    this.#isResumed = message.resumed === true;
+    if (this.#isResumed) {
       this.#keepCursor(message.cursor);
       return this.#caughtUp();
     }
     // Nothing of before is promised any more; what is shown stays until its replacement is here.
     this.#cursor = null;
     this.#isReplacing = true;
-    this.#show({ state: "connecting", reason: "catching up" });
+    this.#show({ state: "connecting", reason: "catching up", transport: this.#transportName });
   }
 
   #page(message) {
     const isAnswer = message.id !== undefined;
     if (!isAnswer && (message.reset || this.#isReplacing)) {
-      this.#isReplacing = this.#isCaughtUp = false;
+      this.#isReplacing = this.#isCaughtUp = this.#isResumed = false;
       this.#sink.supersede();
     }
     for (const task of Array.isArray(message.tasks) ? message.tasks : []) this.#sink.apply(task);
@@ -443,14 +490,20 @@ export class Connection {
 
   #caughtUp() {
     this.#isCaughtUp = true;
-    this.#sink.settle();
+    // The rest of a snapshot that broke off comes as single frames.
+    if (!this.#isResumed) this.#sink.settle();
     this.#showLive();
-    for (const key of this.#wanted.keys()) this.#subscribe(key);
+    this.#due = new Set(this.#topics.keys());
+    this.#subscribe();
     this.#sink.ready();
   }
 
+  get #transportName() {
+    return /** @type {"websocket" | "sse"} */ (this.#options.names[this.#transport % this.#options.names.length]);
+  }
+
   #showLive() {
-    const transport = this.#options.names[this.#transport % this.#options.names.length];
+    const transport = this.#transportName;
     if (this.#degraded === undefined) return this.#show({ state: "live", transport });
     const reason = "updates are delayed: the service waits for its event log";
     this.#show({ state: "degraded", reason, freshUntil: this.#degraded, transport });
@@ -470,14 +523,26 @@ export class Connection {
 
   // ---- the token ----
 
+  /** A failing `getToken` is asked again for as long as the connection lasts; one that gives nothing new as well. */
   async #renewInBand() {
     if (!this.#options.getToken) return;
     const attempt = this.#attempt;
+    const renewal = (this.#renewal = {});
+    const isMine = () => this.#attempt === attempt && this.#renewal === renewal;
+    const { min, max } = this.#backoff;
+    const pauses = new Backoff();
+    pauses.follow({ min_ms: min, max_ms: max });
     this.#tokenReason = "expiring";
+    // The service may say the same of each new token at once.
+    let pause = this.#renewedAt + min - Date.now();
     // Once more if the first one is refused; then the connection ends at its time, and the next one fetches its own.
-    for (let turn = 0; turn < 2; turn += 1) {
-      const token = await this.#fetchToken().catch(() => null);
-      if (this.#attempt !== attempt || token === null) return;
+    for (let refusals = 0; refusals < 2; pause = pauses.next()) {
+      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      if (!isMine()) return;
+      this.#renewedAt = Date.now();
+      const token = await this.#fetchToken().catch(() => undefined);
+      if (!isMine() || token === null) return;
+      if (token === undefined || token === this.#token) continue;
       if (!this.#channel?.send) {
         this.#adoptToken(token);
         return void this.#begin();
@@ -489,18 +554,19 @@ export class Connection {
         this.#token = token;
         return;
       } catch (error) {
-        if (this.#attempt !== attempt) return;
+        refusals += 1;
+        if (!isMine()) return;
         this.#tokenReason = error instanceof TaskcastError ? error.code : "TOKEN_REFUSED";
       }
     }
   }
 
   #refused(code, message) {
-    const used = this.#token ?? null;
-    const lasted = this.#hadLasted;
-    if (RENEWABLE.has(code) && this.#options.getToken && (!this.#isRenewed || lasted)) {
+    // One that is refused as soon as it is new is followed by none; one that an outage outlived may have been good.
+    const isNew = this.#isRenewed && Date.now() - this.#fetchedAt <= GREETING_TIMEOUT_MS;
+    if (RENEWABLE.has(code) && this.#options.getToken && !isNew) {
       this.#isRenewed = true;
-      this.#refusedToken = used;
+      this.#refusedToken = this.token;
       this.#forgetToken(code);
       return void this.#renewAndBegin(code, message);
     }
@@ -508,7 +574,6 @@ export class Connection {
     this.#show(unauthorised(code, message));
   }
 
-  #hadLasted = false;
   /** @type {string | null} */
   #refusedToken = null;
 
@@ -538,18 +603,22 @@ export class Connection {
   #closed({ code, reason = "", retryAfterMs = 0, errorCode }) {
     const refusal = this.#refusal ?? (errorCode ? { error_code: errorCode, message: reason } : null);
     const drainsAt = this.#drainsAt;
-    this.#hadLasted = this.#liveSince > 0 && Date.now() - this.#liveSince >= STABLE_MS;
-    const hadOpened = this.#isOpen;
+    const hadLasted = this.#hasLasted;
+    const { hasTried } = this.#attempt, hadOpened = this.#isOpen;
     this.#drop();
-    if (this.#hadLasted) this.#backoff.reset();
+    if (hadLasted) {
+      this.#backoff.reset();
+      this.#isRenewed = this.#isRestarted = false;
+    }
     if (code === 4001 || refusal) return this.#refused(refusal?.error_code ?? "INVALID_TOKEN", refusal?.message || reason);
     const final = FINAL_CLOSES.get(code);
     if (final !== undefined) {
       this.#isOver = true;
       return this.#show({ state: "closed", reason: reason || final, code });
     }
-    if (!hadOpened) this.#tryAnotherTransport();
-    this.#retryIn(this.#delay(code, drainsAt, retryAfterMs), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
+    // Without a token it was not even tried.
+    if (hasTried && !hadOpened && !this.#isProven) this.#tryAnotherTransport();
+    this.#retryIn(this.#delay({ code, drainsAt, hadLasted, retryAfterMs }), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
   }
 
   #tryAnotherTransport() {
@@ -559,24 +628,25 @@ export class Connection {
     this.#transport += 1;
   }
 
-  /** A service that drains has told when to come back, and spreads that itself. */
-  #delay(code, drainsAt, retryAfterMs) {
+  /** A service that drains has told when to come back, and spreads that itself; one that does nothing else is waited for. */
+  #delay({ code, drainsAt, hadLasted, retryAfterMs }) {
     const { min, max } = this.#backoff;
     this.#notBefore = Date.now() + retryAfterMs;
-    if (code === 1012 && drainsAt !== null) {
-      return Math.min(Math.max(drainsAt - Date.now(), 0), max) + Math.random() * min;
-    }
-    const delay = this.#backoff.next();
+    const isDrained = code === 1012 && drainsAt !== null;
+    const turn = isDrained ? Math.min(Math.max(drainsAt - Date.now(), 0), max) + Math.random() * min : 0;
+    if (isDrained && hadLasted) return turn;
+    const delay = Math.max(turn, this.#backoff.next());
     return retryAfterMs > 0 ? Math.max(delay, retryAfterMs + Math.random() * min) : delay;
   }
 
   #retryIn(delay, reason) {
     clearTimeout(this.#retry);
-    this.#retryAt = Math.round(Date.now() + delay);
+    const wait = Math.min(delay, TIMER_MAX_MS);
+    this.#retryAt = Math.round(Date.now() + wait);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#begin();
-    }, delay);
+    }, wait);
     const state = isOffline() ? "offline" : "reconnecting";
     this.#show({ state, reason, nextTryAt: this.#retryAt, attempt: this.#backoff.failures });
   }
@@ -589,43 +659,101 @@ export class Connection {
    * @param {Selector} selector
    */
   want(key, selector) {
-    this.#wanted.set(key, selector);
-    if (this.#isCaughtUp) this.#subscribe(key);
+    const name = nameOf(selector);
+    const topic = this.#topics.get(name) ?? { selector, keys: new Set() };
+    this.#topics.set(name, topic);
+    topic.keys.add(key);
+    this.#wanted.set(key, name);
+    if (this.isAnswered(key)) return this.#sink.accepted(key);
+    this.#due.add(name);
+    this.#subscribe();
+  }
+
+  /** The service said that it tells of it. */
+  isAnswered(/** @type {string} */ key) {
+    return this.#subscribed.get(this.#wanted.get(key) ?? "") === true;
   }
 
   /** @param {string} key */
   unwant(key) {
-    const selector = this.#wanted.get(key);
+    const name = this.#wanted.get(key) ?? "";
+    const topic = this.#topics.get(name);
     this.#wanted.delete(key);
-    // Taking away what the address itself names would leave the cursor wrong, and more than this key without news.
-    if (selector && this.#subscribed.delete(key) && !this.#addressMayName(selector)) {
-      this.#channel?.send?.({ type: "unsubscribe", ...selector });
+    topic?.keys.delete(key);
+    if (!topic || topic.keys.size > 0) return;
+    for (const names of [this.#topics, this.#due, this.#crowded]) names.delete(name);
+    // Taking away what the address itself names would leave the cursor wrong, and more than this topic without news.
+    if (!this.#subscribed.delete(name) || this.#addressMayName(topic.selector)) return;
+    this.#channel?.send?.({ type: "unsubscribe", ...topic.selector, id: "u" });
+    // There is room for one more.
+    const [next] = this.#crowded;
+    if (next !== undefined && this.#crowded.delete(next)) this.#due.add(next);
+    this.#subscribe();
+  }
+
+  /** What is due, a part at a time. */
+  #subscribe() {
+    if (!this.#isCaughtUp) return;
+    for (const name of this.#due) {
+      if (this.#requests.size >= SUBSCRIBING_MAX) return;
+      this.#due.delete(name);
+      this.#subscribeTo(name);
     }
   }
 
-  #subscribe(key) {
-    const selector = this.#wanted.get(key);
+  #subscribeTo(/** @type {string} */ name) {
+    const selector = this.#topics.get(name)?.selector;
     const channel = this.#channel;
-    if (!selector || !channel || this.#subscribed.has(key)) return;
-    if (!channel.send) return this.#cannotSubscribe(key, selector);
-    this.#subscribed.add(key);
-    this.request({ type: "subscribe", ...selector }).catch((error) => {
-      if (this.#channel !== channel) return;
-      this.#subscribed.delete(key);
-      this.#sink.refused(key, error);
+    if (!selector || !channel || this.#subscribed.has(name)) return;
+    if (!channel.send) return this.#cannotSubscribe(name, selector);
+    if (this.#subscribed.size >= this.#subscriptionsMax) {
+      const message = `a connection may hold ${this.#subscriptionsMax} subscriptions`;
+      return this.#notSubscribed(name, new TaskcastError("LIMIT_REACHED", message));
+    }
+    this.#crowded.delete(name);
+    this.#subscribed.set(name, false);
+    this.#ask({ type: "subscribe", ...selector }, {
+      resolve: () => {
+        if (!this.#subscribed.has(name)) return;
+        this.#subscribed.set(name, true);
+        for (const key of this.#keysOf(name)) this.#sink.accepted(key);
+      },
+      reject: (error) => this.#channel === channel && this.#notSubscribed(name, error),
     });
     // Whether there is nothing to tell is told by nothing else.
     const { task_id: id } = selector;
     if (id === undefined) return;
     // Taken at its place in the order of messages: a frame may be right behind it.
-    this.#ask({ type: "get_task_status", task_id: id }, { resolve: ({ task }) => task === null && this.#sink.remove(id), reject: () => {} });
+    this.#ask({ type: "get_task_status", task_id: id }, {
+      // Behind a resume, one that is only let go of for its age stays as it was told.
+      resolve: ({ task }) => task === null && (this.#isResumed ? this.#sink.unknown(id) : this.#sink.remove(id)),
+      reject: () => {},
+    });
   }
 
-  /** A task may well be one that the address shows, once it is there. Of a group or a tag nobody could tell what is missing. */
-  #cannotSubscribe(/** @type {string} */ key, /** @type {Selector} */ { task_id: id }) {
-    if (id !== undefined) return;
-    const message = "server-sent events have no subscriptions: give the client the group as its scope, or watch: 'all'";
-    this.#sink.refused(key, new TaskcastError("UNSUPPORTED", message));
+  #keysOf(/** @type {string} */ name) {
+    return [...(this.#topics.get(name)?.keys ?? [])];
+  }
+
+  #notSubscribed(/** @type {string} */ name, /** @type {TaskcastError} */ error) {
+    this.#subscribed.delete(name);
+    if (error.code === "LIMIT_REACHED" && this.#topics.has(name)) this.#crowded.add(name);
+    for (const key of this.#keysOf(name)) this.#sink.refused(key, error);
+  }
+
+  /** A fresh token does not allow it any more. */
+  #unsubscribed(message) {
+    for (const [name, { selector }] of this.#topics) {
+      if (!Object.entries(selector).every(([kind, value]) => message[kind] === value) || !this.#subscribed.has(name)) continue;
+      this.#notSubscribed(name, new TaskcastError("FORBIDDEN", "the token does not allow this subscription any more"));
+    }
+  }
+
+  /** A task may well be one that the address shows. Of a group or a tag nobody could tell what is missing. */
+  #cannotSubscribe(/** @type {string} */ name, /** @type {Selector} */ selector) {
+    if (selector.task_id !== undefined && this.#addressMayName(selector)) return;
+    const message = "server-sent events have no subscriptions: give the client the task or group as its scope, or watch: 'all'";
+    this.#notSubscribed(name, new TaskcastError("UNSUPPORTED", message));
   }
 
   /** A token to share names nobody; other tokens say what their address shows, if they say anything. */
@@ -663,6 +791,7 @@ export class Connection {
     this.#requests.delete(message.id);
     if (message.type === "error") request.reject(new TaskcastError(message.error_code, message.message));
     else request.resolve(message);
+    this.#subscribe();
   }
 }
 
@@ -670,6 +799,9 @@ export class Connection {
 function unauthorised(code, message) {
   return { state: "unauthorised", code, reason: message || "the token was refused" };
 }
+
+/** Nothing is refused yet: a greeting may still come. @type {Status} */
+const WAITING = { ...unauthorised("AUTH_REQUIRED", "the service waits for a token"), isWaiting: true };
 
 const textOf = (error) => (error instanceof Error ? error.message : String(error));
 
@@ -688,3 +820,5 @@ function rightsOf(token) {
   const claims = claimsOf(token);
   return claims && JSON.stringify([claims.sub ?? claims.user_id, claims.taskcast?.watch]);
 }
+
+const nameOf = (/** @type {Selector} */ selector) => JSON.stringify(selector);

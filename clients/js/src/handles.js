@@ -2,7 +2,7 @@
 // their subscription while somebody listens.
 
 import { TaskcastError, TaskError } from "./errors.js";
-import { Observable } from "./observable.js";
+import { Observable, reportError } from "./observable.js";
 import { hasEnded } from "./progress.js";
 
 /** How often those who listen to a list are told at most: more than a screen shows helps nobody. */
@@ -36,10 +36,10 @@ class Handle extends Observable {
 
   /** Ends an iteration or a promise when the client cannot go on. */
   get obstacle() {
-    const { state, code, reason } = this.client.connection.current;
+    const { state, code, reason, isWaiting } = this.client.connection.current;
     if (this.error) return this.error;
     if (this.client.isClosed) return new TaskcastError("CLOSED", "the client was closed");
-    if (state === "unauthorised") return new TaskcastError(String(code ?? "INVALID_TOKEN"), reason ?? "the token was refused");
+    if (state === "unauthorised" && !isWaiting) return new TaskcastError(String(code ?? "INVALID_TOKEN"), reason ?? "the token was refused");
     // A connection that nobody needed yet is closed as well, but has no code.
     if (state === "closed" && code !== undefined) return new TaskcastError("CLOSED", reason ?? "the connection is closed");
     return null;
@@ -64,8 +64,8 @@ class Handle extends Observable {
           if (this.isLast(current)) return;
           continue;
         }
-        const { obstacle } = this;
-        if (obstacle?.code === "CLOSED") return;
+        if (this.client.isClosed) return;
+        const obstacle = current === null && told ? removed() : this.obstacle;
         if (obstacle) throw obstacle;
         await new Promise((resolve) => (wake = () => resolve(undefined)));
       }
@@ -121,7 +121,7 @@ export class TaskHandle extends Handle {
         const task = this.current;
         if (task && hasEnded(task)) return finish(...(task.status === "succeeded" ? [resolve, task] : [reject, new TaskError(task)]));
         // Before it exists it may be awaited; once it was there and is taken away, its end will not be told.
-        if (task === null && wasKnown) return finish(reject, new TaskcastError("REMOVED", "the task is no longer kept, or no longer shown"));
+        if (task === null && wasKnown) return finish(reject, removed());
         wasKnown ||= task !== null && task !== undefined;
         const { obstacle } = this;
         if (obstacle) finish(reject, obstacle);
@@ -139,6 +139,8 @@ export class TaskHandle extends Handle {
     return answer.success === true;
   }
 }
+
+const removed = () => new TaskcastError("REMOVED", "the task is no longer kept, or no longer shown");
 
 /** @extends {Handle<readonly Task[]>} */
 export class TasksHandle extends Handle {
@@ -191,7 +193,8 @@ export class TasksHandle extends Handle {
 
   /** Whether everything that the query means is here, as of the connection. */
   get isComplete() {
-    return ["live", "degraded"].includes(this.client.connection.current.state);
+    const isLive = ["live", "degraded"].includes(this.client.connection.current.state);
+    return isLive && !this.error && (this.selector === null || this.client.isAnswered(this.key));
   }
 
   onUnused() {
@@ -205,7 +208,7 @@ export class TasksHandle extends Handle {
     return (
       (root === undefined || isUnder(task, root)) && (tag === undefined || task.tags?.includes(tag) === true) &&
       (name === undefined || task.name === name) && (this.#statuses === null || this.#statuses.some((status) => hasStatus(task, status))) &&
-      (filter === undefined || filter(task))
+      (filter === undefined || isLetThrough(filter, task))
     );
   }
 
@@ -225,6 +228,16 @@ export class TasksHandle extends Handle {
       this.#timer = undefined;
       this.notify();
     }, LIST_INTERVAL_MS);
+  }
+}
+
+/** One filter's fault is nobody else's, and is not swallowed either. */
+function isLetThrough(filter, task) {
+  try {
+    return filter(task);
+  } catch (error) {
+    reportError(error);
+    return false;
   }
 }
 

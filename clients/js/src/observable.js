@@ -60,7 +60,7 @@ export class Observable {
 }
 
 /** @param {unknown} error */
-function reportError(error) {
+export function reportError(error) {
   if (typeof globalThis.reportError === "function") globalThis.reportError(error);
   else queueMicrotask(() => { throw error; });
 }

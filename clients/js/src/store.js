@@ -103,17 +103,18 @@ export class Store {
   }
 
   /**
-   * The snapshot is whole, or its rest will not come as one: what it has not mentioned is gone.
+   * The snapshot is whole: what it has not mentioned is gone. Or (`forget`) whether it is, nobody knows.
    * @param {(task: Task) => boolean} [isSpared] what will be told by itself
+   * @param {"remove" | "forget"} [verb]
    */
-  settle(isSpared = () => false) {
+  settle(isSpared = () => false, verb = "remove") {
     const former = this.#former;
     if (former === null) return;
     const spared = new Set();
     for (const id of former) {
       const task = this.tasks.get(id);
       if (task && isSpared(task)) spared.add(id);
-      else this.remove(id);
+      else this[verb](id);
     }
     this.#former = spared.size > 0 ? spared : null;
   }

@@ -138,6 +138,11 @@ export class SharedConnection {
     if (this.#wanted.delete(key)) this.#tellWanted();
   }
 
+  /** What the leader was answered the others do not hear. */
+  isAnswered(key) {
+    return this.#connection?.isAnswered(key) ?? true;
+  }
+
   request(message) {
     if (this.#connection) return this.#connection.request(message);
     if (this.#leader === null) return Promise.reject(new TaskcastError("NOT_CONNECTED", "there is no connection at the moment"));
@@ -255,7 +260,7 @@ export class SharedConnection {
         told("apply")(task);
       },
       remove: told("remove"), supersede: told("supersede"), settle: told("settle"),
-      ready: told("ready"), clear: told("clear"),
+      ready: told("ready"), clear: told("clear"), accepted: told("accepted"), unknown: told("unknown"),
       cursor: (cursor) => {
         if (cursor === this.#cursor) return;
         this.#keepCursor(cursor);

@@ -63,6 +63,12 @@ describe("the first connection", () => {
     }
   });
 
+  it("may have a relative address where there is no page", () => {
+    delete globalThis.location;
+    for (const url of ["/", ".", "/taskcast/", undefined]) assert.ok(new TaskcastClient({ url }));
+    assert.match(new TaskcastClient().connection.current.reason, /nobody is listening yet/);
+  });
+
   it("refuses transports that it does not know", () => {
     assert.throws(() => new TaskcastClient({ transports: ["carrier pigeon"] }), TypeError);
     assert.throws(() => new TaskcastClient({ transports: [] }), TypeError);
@@ -137,6 +143,30 @@ describe("a lost connection", () => {
     last().end(1012);
     assert.equal(client.connection.current.nextTryAt - Date.now(), 500);
     assert.match(client.connection.current.reason, /restarts/);
+  });
+
+  it("is not made again and again at once by a service that does nothing but drain", async () => {
+    await live();
+    const before = sockets.length;
+    for (let turn = 0; turn < 100; turn += 1) {
+      if (last().readyState === 0) {
+        last().greet({ resumed: true });
+        last().tell({ type: "server_draining", reconnect_after_ms: 0 });
+        last().end(1012);
+      } else if (last().readyState === 1) last().end(1012);
+      await pass(100);
+    }
+    assert.ok(sockets.length - before <= 10, `${sockets.length - before} in 10 s`);
+  });
+
+  it("is not made at once when the service asks for a wait beyond what timers can", async () => {
+    const client = await live({}, { reconnect: { min_ms: 1e10, max_ms: 1e11 }, heartbeat_interval_ms: 1e11 });
+    await pass(1_000);
+    assert.deepEqual([stateOf(client), last().says("ping").length], ["live", 0]);
+    last().end(1006);
+    await pass(1_000);
+    assert.equal(sockets.length, 1);
+    assert.equal(client.connection.current.nextTryAt - Date.now() > 1e9, true);
   });
 
   it("does what the contract says after each close code", async () => {
@@ -230,6 +260,20 @@ describe("a page that wakes", () => {
     assert.equal(open().length, 1);
   });
 
+  it("connects for whoever listens after it was put aside while the last one went", async () => {
+    const client = new TaskcastClient();
+    const stop = client.task("t1").subscribe(() => {});
+    await settle();
+    last().greet();
+    page.fire("pagehide", { persisted: true });
+    stop();
+    await pass(LINGER_MS * 2);
+    page.fire("pageshow", { persisted: true });
+    client.task("t1").subscribe(() => {});
+    await settle();
+    assert.equal(open().length, 1);
+  });
+
   it("does not take timers that were held up for silence", async () => {
     const client = await live();
     await pass(25_000);
@@ -244,6 +288,14 @@ describe("a page that wakes", () => {
 });
 
 describe("silence", () => {
+  it("is noticed within minutes where timers run once a minute", async () => {
+    const client = await live();
+    for (let minute = 0; minute < 5; minute += 1) await sleep(60_000);
+    assert.equal(sockets[0].says("ping").length, 1);
+    assert.notEqual(stateOf(client), "live");
+    assert.equal(sockets[0].readyState, 3);
+  });
+
   it("is asked about, and ends the connection when nobody answers", async () => {
     const client = await live();
     await pass(24_000);
@@ -350,11 +402,94 @@ describe("the token", () => {
     await live({ getToken: () => `token-${(asked += 1)}` });
     last().tell({ type: "token_expiring" });
     for (let turn = 0; turn < 3; turn += 1) {
-      await settle();
+      await pass(5_000);
       if (last().says("refresh_token").length > turn) last().answer("refresh_token", { type: "error", error_code: "TOKEN_REFUSED", message: "no" });
     }
-    await settle();
+    await pass(5_000);
     assert.equal(asked, 3);
+  });
+
+  it("that is about to end itself is not renewed faster than the bounds", async () => {
+    let asked = 0;
+    await live({ getToken: () => `token-${(asked += 1)}` });
+    for (let turn = 0; turn < 200; turn += 1) {
+      last().tell({ type: "token_expiring" });
+      await pass(10);
+      if (last().says("refresh_token").length > 0) last().answer("refresh_token", { type: "token_refreshed" });
+    }
+    assert.ok(asked >= 2 && asked <= 4, `${asked} tokens in 2 s`);
+  });
+
+  it("that is the one in use is not sent as a fresh one, but asked for again", async () => {
+    let token = "old", asked = 0;
+    await live({ getToken: () => { asked += 1; return token; } });
+    last().tell({ type: "token_expiring" });
+    await pass(2_000);
+    assert.equal(last().says("refresh_token").length, 0);
+    token = "new";
+    await pass(30_000);
+    assert.deepEqual(last().says("refresh_token").map(({ token }) => token), ["new"]);
+    assert.ok(asked < 10, `${asked}`);
+  });
+
+  it("whose end its provider moved is not asked for any more", async () => {
+    let asked = 0;
+    await live({ getToken: () => { asked += 1; return "the-same"; } });
+    last().tell({ type: "token_expiring" });
+    await pass(500);
+    last().tell({ type: "token_refreshed" });
+    const before = asked;
+    await pass(20_000);
+    assert.equal(asked, before);
+    // And when it is about to end again, it is.
+    last().tell({ type: "token_expiring" });
+    await pass(2_000);
+    assert.ok(asked > before);
+  });
+
+  it("that cannot be fetched before the last one ends is asked for again while there is time", async () => {
+    let fails = true;
+    await live({ getToken: ({ reason }) => { if (reason === "expiring" && fails) throw new Error("502"); return reason; } });
+    last().tell({ type: "token_expiring" });
+    await pass(3_000);
+    fails = false;
+    await pass(20_000);
+    assert.deepEqual(last().says("refresh_token").map(({ token }) => token), ["expiring"]);
+  });
+
+  it("is renewed after each expiry, however many there were", async () => {
+    const reasons = [];
+    const client = await live({ getToken: ({ reason }) => `token-${reasons.push(reason)}` });
+    for (let turn = 1; turn <= 3; turn += 1) {
+      await pass(6_000);
+      last().end(1006);
+      await pass(3_000);
+      last().open();
+      last().tell({ type: "authentication_error", error_code: "EXPIRED_TOKEN", message: "x" });
+      last().end(4001);
+      await settle();
+      last().greet({ resumed: true });
+      assert.deepEqual([stateOf(client), reasons.length], ["live", turn + 1]);
+    }
+  });
+
+  it("that a long outage outlived is renewed like any other", async () => {
+    const reasons = [];
+    const client = await live({ getToken: ({ reason }) => `token-${reasons.push(reason)}` });
+    const expire = async () => {
+      last().tell({ type: "authentication_error", error_code: "EXPIRED_TOKEN" });
+      last().end(4001);
+      await settle();
+    };
+    await expire();
+    for (let turn = 0; turn < 10; turn += 1) {
+      last().end(1006);
+      await pass(31_000);
+    }
+    last().open();
+    await expire();
+    last().greet({ resumed: true });
+    assert.deepEqual([reasons.length, stateOf(client)], [3, "live"]);
   });
 
   it("that is known to be over is not tried first", async () => {
@@ -381,14 +516,16 @@ describe("the token", () => {
 
   it("that nobody has is waited for on the open connection", async () => {
     const client = new TaskcastClient();
-    client.connect();
+    const done = client.task("t1").done();
     await settle();
     last().open();
     await pass(1_500);
     assert.deepEqual([stateOf(client), client.connection.current.code], ["unauthorised", "AUTH_REQUIRED"]);
+    assert.equal(await Promise.race([done, Promise.resolve("is waited for")]), "is waited for");
     // There was a cookie, which took long to check.
-    last().greet();
+    last().greet({ tasks: [task("t1", { status: "succeeded" })] });
     assert.equal(stateOf(client), "live");
+    assert.equal((await done).status, "succeeded");
   });
 
   it("that nobody has is asked for once, and given on the open connection when there is one", async () => {
@@ -434,6 +571,42 @@ describe("the token", () => {
     assert.equal(client.connection.current.userId, "u2");
   });
 
+  it("that was refused is not tried again by whoever comes and goes, but after restart()", async () => {
+    let asked = 0;
+    const client = new TaskcastClient({ transports: ["websocket"], getToken: () => `token-${(asked += 1)}` });
+    for (let turn = 0; turn < 3; turn += 1) {
+      const stop = client.task("x").subscribe(() => {});
+      await settle();
+      if (turn === 0) {
+        last().tell({ type: "authentication_error", error_code: "INVALID_TOKEN" });
+        last().end(4001);
+      }
+      stop();
+      await pass(LINGER_MS * 2);
+      assert.deepEqual([sockets.length, asked, stateOf(client)], [1, 1, "unauthorised"]);
+    }
+    client.restart();
+    await settle();
+    assert.deepEqual([sockets.length, asked, stateOf(client)], [2, 2, "connecting"]);
+    // For nobody, so not for long.
+    await pass(LINGER_MS * 2);
+    assert.equal(open().length, 0);
+  });
+
+  it("is not asked for faster than the bounds by a page that restarts and restarts", async () => {
+    const client = await live({ getToken: () => "t" });
+    client.restart();
+    await settle();
+    assert.equal(sockets.length, 2);
+    for (let turn = 0; turn < 100; turn += 1) {
+      client.restart();
+      await pass(50);
+    }
+    assert.ok(sockets.length <= 8, `${sockets.length} in 5 s`);
+    last().greet();
+    assert.equal(stateOf(client), "live");
+  });
+
   it("is forgotten with everything else when somebody else signs in", async () => {
     let asked = 0;
     const client = await live({ getToken: () => `token-${(asked += 1)}` }, { tasks: [task("t1")] });
@@ -475,6 +648,15 @@ describe("one socket", () => {
     page.fire("pageshow", { persisted: true });
     await pass(600_000);
     assert.deepEqual([sockets.length, open().length], [1, 0]);
+  });
+
+  it("is said to be closed by whom it was, whoever goes later", async () => {
+    const client = new TaskcastClient();
+    const stop = client.task("t1").subscribe(() => {});
+    client.close();
+    stop();
+    await pass(LINGER_MS * 2);
+    assert.equal(client.connection.current.reason, "the client was closed");
   });
 });
 

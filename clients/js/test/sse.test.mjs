@@ -10,9 +10,10 @@ import { browse, frame, last, pass, settle, sockets, task } from "./support.mjs"
 /** Each request with what it was answered. */
 let requests;
 let answers;
+let page;
 
 beforeEach(() => {
-  browse();
+  page = browse();
   requests = [];
   answers = [];
   globalThis.fetch = async (url, { headers, signal, credentials }) => {
@@ -155,9 +156,31 @@ describe("server-sent events", () => {
     assert.equal(requests[1].url.searchParams.get("cursor"), "c1");
   });
 
+  it("that are told at once that the token ends do not come again faster than the bounds", async () => {
+    let asked = 0;
+    await listening({ getToken: () => `token-${(asked += 1)}` });
+    for (let turn = 0; turn < 50; turn += 1) {
+      await requests.at(-1).greet({ resumed: turn > 0 });
+      await requests.at(-1).tell({ type: "token_expiring" });
+      await pass(10);
+      await real();
+    }
+    assert.ok(requests.length <= 3 && asked <= 3, `${requests.length} requests, ${asked} tokens in half a second`);
+  });
+
+  it("do not hammer a service that asks for a month's patience", async () => {
+    answers.push(refusal(503, {}, { "retry-after": "2592000" }));
+    const client = await listening();
+    await pass(2_000);
+    await real();
+    assert.equal(requests.length, 1);
+    assert.ok(client.connection.current.nextTryAt - Date.now() > 2_000_000_000);
+  });
+
   it("that drain are come back to in their turn, also when more was told after", async () => {
     const client = await listening();
     await requests[0].greet();
+    await pass(5_000);
     await requests[0].tell({ type: "server_draining", reconnect_after_ms: 500 });
     await requests[0].tell(frame("t1"));
     await pass(500);
@@ -184,6 +207,27 @@ describe("server-sent events", () => {
     await assert.rejects(client.task("t1").cancel(), { code: "UNSUPPORTED" });
   });
 
+  it("say so of a task that a WebSocket told of and they cannot, and of no other", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    for (const id of ["mine", "foreign", "unknown"]) client.task(id).subscribe(() => {});
+    last().greet({ tasks: [task("mine")] });
+    last().tell(frame("foreign", { user_id: "u2", progress: 50 }));
+    last().end(1006);
+    page.fire("online");
+    for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
+      await pass(1_500);
+      if (last().readyState === 0) last().end(1006);
+      await pass(4_000);
+      await real();
+    }
+    await requests[0].greet({ tasks: [task("mine")] });
+    await pass(3_000);
+    const errors = ["mine", "foreign", "unknown"].map((id) => client.task(id).error?.code);
+    assert.deepEqual(errors, [undefined, "UNSUPPORTED", undefined]);
+    assert.equal(client.task("foreign").current.progress, 50);
+    await assert.rejects(client.task("foreign").done(), { code: "UNSUPPORTED" });
+  });
+
   it("take over when a WebSocket never opens, and stay", async () => {
     const client = await listening({ transports: ["websocket", "sse"] });
     last().end(1006);
@@ -199,6 +243,42 @@ describe("server-sent events", () => {
     await pass(4_000);
     await real();
     assert.deepEqual([sockets.length, requests.length], [2, 2]);
+  });
+
+  it("do not take over from a WebSocket that worked, nor because no token could be fetched", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    last().greet();
+    for (let turn = 0; turn < 6; turn += 1) {
+      last().end(1006);
+      await pass(31_000);
+      await real();
+    }
+    assert.equal(requests.length, 0);
+    last().greet({ resumed: true });
+    assert.equal(client.connection.current.transport, "websocket");
+    client.close();
+    let failures = 0;
+    await listening({ transports: ["websocket", "sse"], getToken: () => { if ((failures += 1) < 5) throw new Error("502"); return "t"; } });
+    for (let turn = 0; turn < 5; turn += 1) {
+      await pass(31_000);
+      await real();
+      if (failures >= 5) break;
+    }
+    assert.deepEqual([requests.length, last().token], [0, "t"]);
+  });
+
+  it("take over on a network where the WebSocket that worked elsewhere does not", async () => {
+    await listening({ transports: ["websocket", "sse"] });
+    last().greet();
+    last().end(1006);
+    page.fire("online");
+    for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
+      await pass(1_500);
+      if (last().readyState === 0) last().end(1006);
+      await pass(4_000);
+      await real();
+    }
+    assert.equal(requests.length, 1);
   });
 
   it("do not take over from a WebSocket that opened", async () => {

@@ -96,6 +96,9 @@ export function browse({ random = 0 } = {}) {
   sockets = [];
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1_800_000_000_000 });
+  // As every browser does with what its timers cannot hold.
+  const { setTimeout } = globalThis;
+  globalThis.setTimeout = (call, ms, ...rest) => setTimeout(call, ms > 2 ** 31 - 1 ? 1 : ms, ...rest);
   mock.method(Math, "random", () => random);
   const page = new EventTarget();
   const document = Object.assign(new EventTarget(), { visibilityState: "visible" });

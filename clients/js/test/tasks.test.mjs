@@ -88,7 +88,65 @@ describe("a snapshot", () => {
     last().tell(frame("t2", { progress: 5 }));
     assert.equal(client.task("t1").current.task_id, "t1");
     assert.equal(client.task("t2").current.progress, 5);
-    assert.equal(client.task("gone").current, null);
+    await pass(3_000);
+    assert.equal(client.task("gone").current, undefined);
+  });
+
+  it("that breaks off takes nothing away meanwhile, and whether the rest is still there is asked of what is held", async () => {
+    const client = await connected({}, { tasks: [task("t1"), task("t2"), task("gone")] });
+    const list = client.tasks();
+    list.subscribe(() => {});
+    const outcome = client.task("gone").done().catch(({ code }) => code);
+    last().end(1006);
+    await pass(1_000);
+    last().open();
+    last().tell({ type: "connection_established", resumed: false, user_id: "u1", cursor: null });
+    last().tell({ type: "active_tasks", tasks: [task("t1")], cursor: "half", more: true });
+    last().end(1006);
+    await pass(100);
+    assert.equal(list.current.length, 3);
+    await pass(3_000);
+    last().greet({ resumed: true, cursor: "half" });
+    assert.equal(list.current.length, 3);
+    last().tell(frame("t2", { progress: 5 }));
+    await pass(2_100);
+    assert.deepEqual(last().says("get_task_status").map(({ task_id }) => task_id), ["gone"]);
+    last().answer("get_task_status", { type: "task_status", task_id: "gone", task: null });
+    assert.equal(await outcome, "REMOVED");
+    await pass(100);
+    assert.deepEqual(list.current.map(({ task_id }) => task_id), ["t1", "t2"]);
+  });
+
+  it("does not take away what the service is slow to tell of", async () => {
+    const client = await connected();
+    let outcome = "pending";
+    client.task("foreign").done().then(() => (outcome = "done"), ({ code }) => (outcome = code));
+    last().tell(frame("foreign", { user_id: "u2", progress: 40 }));
+    last().end(1006);
+    await pass(3_000);
+    last().greet();
+    await pass(20_000);
+    assert.deepEqual([outcome, client.task("foreign").current.progress], ["pending", 40]);
+    last().tell(frame("foreign", { user_id: "u2", status: "succeeded" }));
+    await settle();
+    assert.equal(outcome, "done");
+  });
+
+  it("is not settled by what was left of the one before", async () => {
+    const client = await connected({}, { tasks: [task("a"), task("b")] });
+    const list = client.tasks();
+    list.subscribe(() => {});
+    last().end(1006);
+    await pass(1_000);
+    last().greet({ tasks: [task("a"), task("b")] });
+    await pass(200);
+    last().end(1006);
+    await pass(1_600);
+    last().open();
+    last().tell({ type: "connection_established", resumed: false, user_id: "u1", cursor: null });
+    last().tell({ type: "active_tasks", tasks: [task("a")], cursor: "half", more: true });
+    await pass(3_000);
+    assert.equal(list.current.length, 2);
   });
 
   it("may begin at any time", async () => {
@@ -106,8 +164,8 @@ describe("a snapshot", () => {
     await pass(1_000);
     last().greet({ resume_failure: "trimmed" });
     assert.deepEqual(seen.map((now) => now?.task_id), ["foreign"]);
-    await pass(3_000);
-    // But if nothing tells of it, it is gone.
+    // But if there is none, it is gone.
+    last().answer("get_task_status", { type: "task_status", task_id: "foreign", task: null });
     assert.deepEqual(seen.map((now) => now?.task_id), ["foreign", undefined]);
   });
 });
@@ -144,9 +202,26 @@ describe("a subscription", () => {
     assert.equal(last().says("subscribe").length, 1);
     again();
     await pass(LINGER_MS + 100);
-    assert.deepEqual(last().says("unsubscribe"), [{ type: "unsubscribe", task_id: "f" }]);
+    assert.deepEqual(last().says("unsubscribe").map(({ task_id }) => task_id), ["f"]);
     // Nobody keeps it up to date any more.
     assert.equal(client.task("f").current, undefined);
+  });
+
+  it("of one group in two lists stays until both are gone", async () => {
+    const client = await connected();
+    const [all, active] = [client.tasks({ root: "r" }), client.tasks({ root: "r", status: "active" })];
+    const stops = [all.subscribe(() => {}), active.subscribe(() => {})];
+    assert.equal(last().says("subscribe").length, 1);
+    last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    const late = client.tasks({ root: "r", limit: 3 });
+    late.subscribe(() => {})();
+    assert.deepEqual([all.isComplete, active.isComplete, late.isComplete], [true, true, true]);
+    stops[1]();
+    await pass(LINGER_MS * 2);
+    assert.equal(last().says("unsubscribe").length, 0);
+    stops[0]();
+    await pass(LINGER_MS * 2);
+    assert.equal(last().says("unsubscribe").length, 1);
   });
 
   it("is told to each who holds it, also where two were made of one task", async () => {
@@ -207,6 +282,117 @@ describe("a subscription", () => {
     await settle();
     assert.equal(list.error.code, "FORBIDDEN");
     assert.equal(client.connection.current.state, "live");
+  });
+
+  it("that is refused for a while says so for a while, and is complete only when it was answered", async () => {
+    const client = await connected();
+    const [handle, list] = [client.task("f"), client.tasks({ root: "r" })];
+    const complete = [];
+    list.subscribe(() => complete.push(list.isComplete));
+    handle.subscribe(() => {});
+    assert.equal(list.isComplete, false);
+    last().answer("subscribe", { type: "error", error_code: "UNAVAILABLE", message: "later" });
+    const { id } = last().says("subscribe")[0];
+    last().tell({ type: "error", id, error_code: "UNAVAILABLE", message: "later" });
+    assert.deepEqual([handle.error.code, list.error.code, list.isComplete], ["UNAVAILABLE", "UNAVAILABLE", false]);
+    last().end(1006);
+    await pass(3_000);
+    last().greet({ resumed: true });
+    assert.equal(list.isComplete, false);
+    for (const { id } of last().says("subscribe")) last().tell({ type: "subscribed", id });
+    assert.deepEqual([handle.error, list.error, list.isComplete, complete.at(-1)], [null, null, true, true]);
+    const done = handle.done();
+    last().tell(frame("f", { user_id: "u2", status: "succeeded" }));
+    assert.equal((await done).status, "succeeded");
+  });
+
+  it("that a fresh token does not allow ends with an error, and comes back with the right", async () => {
+    const client = await connected();
+    const list = client.tasks({ root: "r" });
+    list.subscribe(() => {});
+    last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    assert.equal(list.isComplete, true);
+    last().tell({ type: "unsubscribed", root_id: "another" });
+    assert.equal(list.error, null);
+    last().tell({ type: "unsubscribed", root_id: "r" });
+    assert.deepEqual([list.error.code, list.isComplete], ["FORBIDDEN", false]);
+    last().tell({ type: "active_tasks", reset: "rights_changed", tasks: [], cursor: "c5", more: false });
+    last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    assert.deepEqual([list.error, list.isComplete], [null, true]);
+  });
+
+  it("beyond the limit is tried again when another one has gone", async () => {
+    const client = await connected();
+    const stop = client.task("a").subscribe(() => {});
+    last().answer("subscribe", { type: "subscribed", task_id: "a" });
+    client.task("b").subscribe(() => {});
+    last().answer("subscribe", { type: "error", error_code: "LIMIT_REACHED", message: "full" });
+    assert.equal(client.task("b").error.code, "LIMIT_REACHED");
+    stop();
+    await pass(LINGER_MS * 2);
+    assert.deepEqual(last().says("subscribe").map(({ task_id }) => task_id), ["a", "b", "b"]);
+    last().answer("subscribe", { type: "subscribed", task_id: "b" });
+    assert.equal(client.task("b").error, null);
+  });
+
+  it("beyond what the service says that it takes is not asked for", async () => {
+    const client = await connected({}, { limits: { subscriptions_max: 3 } });
+    const stops = ["a", "b", "c", "d", "e"].map((id) => client.task(id).subscribe(() => {}));
+    const asked = () => last().says("subscribe").map(({ task_id }) => task_id).join("");
+    assert.deepEqual([asked(), client.task("d").error.code, client.task("c").error], ["abc", "LIMIT_REACHED", null]);
+    stops[0]();
+    await pass(LINGER_MS * 2);
+    assert.equal(asked(), "abcd");
+    last().answer("subscribe", { type: "subscribed", task_id: "d" });
+    assert.deepEqual([client.task("d").error, client.task("e").error.code], [null, "LIMIT_REACHED"]);
+  });
+
+  it("waits its turn where there are very many", async () => {
+    const client = await connected();
+    const ids = Array.from({ length: 1_200 }, (_, index) => `f${index}`);
+    for (const id of ids) client.task(id).subscribe(() => {});
+    assert.ok(last().sent.length <= 200, `${last().sent.length}`);
+    for (let at = 0; at < last().sent.length; at += 1) {
+      const { id, type, task_id } = last().sent[at];
+      last().tell(type === "subscribe" ? { type: "subscribed", id, task_id } : { type: "task_status", id, task_id, task: null });
+    }
+    assert.deepEqual(last().says("subscribe").map(({ task_id }) => task_id), ids);
+    assert.deepEqual(ids.filter((id) => client.task(id).error), []);
+  });
+
+  it("is made for what was shown to the one before, when somebody else signs in", async () => {
+    const client = await connected({}, { tasks: [task("t")] });
+    client.task("t").subscribe(() => {});
+    assert.equal(last().says("subscribe").length, 0);
+    client.restart();
+    await settle();
+    last().greet({ user_id: "u2" });
+    assert.deepEqual(last().says("subscribe").map(({ task_id }) => task_id), ["t"]);
+  });
+
+  it("that finds no task any more leaves an end as it was told, behind a resume", async () => {
+    for (const [resumed, status, left] of [[true, "succeeded", "succeeded"], [true, "running", undefined], [false, "succeeded", undefined]]) {
+      browse();
+      const client = await connected();
+      const handle = client.task("f");
+      handle.subscribe(() => {});
+      last().tell(frame("f", { user_id: "u2", status }));
+      last().end(1006);
+      await pass(3_000);
+      last().greet({ resumed });
+      last().answer("get_task_status", { type: "task_status", task_id: "f", task: null });
+      assert.equal(handle.current?.status, left);
+    }
+  });
+
+  it("leaves no word behind that there is no such task", async () => {
+    const client = await connected();
+    const stop = client.task("f").subscribe(() => {});
+    last().answer("get_task_status", { type: "task_status", task_id: "f", task: null });
+    assert.equal(client.task("f").current, null);
+    stop();
+    await pass(LINGER_MS * 2);
+    assert.equal(client.task("f").current, undefined);
   });
 
   it("beyond the limit takes the place of one that turned out to be needless", async () => {
@@ -302,7 +488,47 @@ describe("the end of a task", () => {
   });
 });
 
+describe("an iteration", () => {
+  const walk = async (handle) => { for await (const _ of handle); return "ended"; };
+
+  it("fails when the task is taken away, or when the connection is closed to it, and not when the client is", async () => {
+    const removed = walk((await connected({}, { tasks: [task("t1")] })).task("t1"));
+    await settle();
+    last().tell({ type: "task_removed", task_id: "t1" });
+    await assert.rejects(removed, { code: "REMOVED" });
+    const forbidden = walk((await connected()).task("t1"));
+    await settle();
+    last().end(4003);
+    await assert.rejects(forbidden, { code: "CLOSED" });
+    const client = await connected();
+    const closed = walk(client.task("t1"));
+    await settle();
+    client.close();
+    assert.equal(await closed, "ended");
+  });
+});
+
 describe("cancelling", () => {
+  it("connects for it where nothing else does, and is not waited for without end", async () => {
+    const client = new TaskcastClient({ transports: ["websocket"] });
+    const cancelled = client.task("t1").cancel();
+    await settle();
+    last().greet();
+    await settle();
+    last().answer("cancel_task", { type: "task_cancelled", task_id: "t1", success: true });
+    assert.equal(await cancelled, true);
+    const unanswered = client.task("t1").cancel();
+    let outcome;
+    unanswered.catch(({ code }) => (outcome = code));
+    for (let turn = 0; turn < 4; turn += 1) {
+      await pass(10_000);
+      last().tell({ type: "pong" });
+    }
+    assert.equal(outcome, "CONNECTION_LOST");
+    await pass(LINGER_MS * 2);
+    assert.equal(open().length, 0);
+  });
+
   it("is asked of the service, and says whether it was passed on", async () => {
     const client = await connected();
     const cancelled = client.task("t1").cancel();
@@ -363,6 +589,32 @@ describe("a list", () => {
     assert.deepEqual(lists[1].current, tasks.filter(({ status }) => status === "running"));
     assert.deepEqual(lists[2].current, tasks.filter(({ tags }) => tags.includes("odd")));
     assert.ok(tasks.length > 100);
+  });
+
+  it("whose filter throws harms no other, and says so", async () => {
+    const complaints = [];
+    globalThis.reportError = (error) => complaints.push(error.constructor.name);
+    const client = await connected();
+    const [bad, good] = [client.tasks({ filter: ({ name }) => name.startsWith("x") }), client.tasks()];
+    bad.subscribe(() => {});
+    good.subscribe(() => {});
+    last().tell(frame("a", { name: "xa" }));
+    last().tell(frame("b", { progress: 1 }));
+    last().tell(frame("b", { progress: 2, name: "xb" }));
+    await pass(20);
+    assert.deepEqual([good.current.map(({ progress }) => progress), bad.current.length], [[undefined, 2], 2]);
+    assert.ok(complaints.length > 0 && complaints.every((name) => name === "TypeError"));
+    assert.equal(client.connection.current.state, "live");
+    delete globalThis.reportError;
+  });
+
+  it("that nobody listens to costs nothing with each change", async () => {
+    const client = await connected({}, { tasks: [task("a", { progress: 0 })] });
+    let calls = 0;
+    for (let render = 0; render < 100; render += 1) client.tasks({ filter: () => (calls += 1) > 0 }).subscribe(() => {})();
+    calls = 0;
+    last().tell(frame("a", { progress: 1 }));
+    assert.equal(calls, 0);
   });
 
   it("is right for whoever holds it, also when nobody listened for a while", async () => {

@@ -54,6 +54,8 @@ export interface ConnectionStatus {
   readonly freshUntil?: string | null;
   /** What the connection runs over. */
   readonly transport?: "websocket" | "sse";
+  /** While `unauthorised`: the connection is open, and the service still waits for a token, or looks for one in a cookie. */
+  readonly isWaiting?: boolean;
   /** Whom the service takes the caller for, once it said so. */
   readonly userId?: string | null;
 }
@@ -119,7 +121,7 @@ export interface TaskHandle extends Watched<Task | null | undefined>, AsyncItera
 
 export interface TasksHandle extends Watched<readonly Task[]>, AsyncIterable<readonly Task[]> {
   readonly error: TaskcastError | null;
-  /** Whether an empty list means that there is nothing. */
+  /** Whether an empty list means that there is nothing: connected, and what it needs is subscribed to. */
   readonly isComplete: boolean;
 }
 
