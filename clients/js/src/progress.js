@@ -5,6 +5,9 @@ const ENDED = new Set(["succeeded", "failed", "cancelled", "timed_out", "expired
 /** @param {{status: string}} task */
 export const hasEnded = (task) => ENDED.has(task.status);
 
+/** Whether it was seen to end: what had ended before anybody looked is no news. */
+export const isEnd = (before, now) => Boolean(before && now && !hasEnded(before) && hasEnded(now));
+
 /** Of what has not succeeded. */
 const PERCENT_MAX = 99.9;
 

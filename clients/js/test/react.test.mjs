@@ -97,6 +97,26 @@ describe("useTask", () => {
     assert.deepEqual(ends, ["t1"]);
   });
 
+  it("calls back for an end that came while the page was loading", async () => {
+    const ends = [];
+    const onComplete = (one) => ends.push(`${one.task_id} ${one.status}`);
+    const initialTask = task("t1", { progress: 90 });
+    await render([make(Show, { key: 1, id: "t1", initialTask, onComplete }), make(Show, { key: 2, id: "over", initialTask: task("over", { status: "failed" }), onComplete })]);
+    await act(async () => last().greet({ tasks: [task("t1", { status: "succeeded" }), task("over", { status: "failed" })] }));
+    assert.deepEqual(ends, ["t1 succeeded"]);
+    // What is known by the time of the first effect is no first sight either.
+    await render(make(Show, { key: 3, id: "t1", initialTask, onComplete }));
+    assert.deepEqual(ends, ["t1 succeeded"]);
+  });
+
+  it("calls back for each end of a task that comes back", async () => {
+    const ends = [];
+    await render(make(Show, { id: "t1", onComplete: ({ status }) => ends.push(status) }));
+    await act(async () => last().greet({ tasks: [task("t1")] }));
+    await tell(frame("t1", { status: "lost" }), frame("t1"), frame("t1", { status: "succeeded" }));
+    assert.deepEqual(ends, ["lost", "succeeded"]);
+  });
+
   it("holds back what comes too fast, but not an end", async () => {
     const renders = [];
     await render(make(Show, { id: "t1", renders, throttleMs: 60_000 }));
