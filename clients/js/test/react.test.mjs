@@ -37,10 +37,12 @@ async function render(children) {
   await act(async () => root.render(wrap(children)));
 }
 const tell = (...messages) => act(async () => { for (const message of messages) last().tell(message); });
-const shows = (holds) => until(async () => {
-  await act(async () => {});
-  return holds();
-}, `${holds}`);
+/** What React does by itself, outside of `act`. */
+async function shows(holds) {
+  globalThis.IS_REACT_ACT_ENVIRONMENT = false;
+  await until(holds);
+  globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+}
 const made = () => sockets.length - opened;
 
 function Show({ id, renders, ...options }) {
