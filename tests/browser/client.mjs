@@ -246,6 +246,21 @@ async function walk(browser, step) {
   }
   tabs.shift();
   await until(() => openSockets() === 1);
+
+  step("a tab that stands still loses the connection to another, and follows when it moves again");
+  const leads = tabs.findIndex(({ seen: { sockets } }) => sockets.some((socket) => !socket.isClosed()));
+  const [{ page: still }, { page: other, seen: { sockets: others } }] = [tabs[leads], tabs[1 - leads]];
+  const debug = await context.newCDPSession(still);
+  await debug.send("Debugger.enable");
+  await debug.send("Debugger.pause");
+  await other.evaluate(() => window.client.retry());
+  await until(() => others.some((socket) => !socket.isClosed()));
+  await publish([{ task_id: "shared", user_id: "u1", progress: 66 }]);
+  const showsShared = (tab) => tab.waitForFunction(() => window.client.task("shared").current?.progress === 66 && window.client.connection.current.state === "live", null, PATIENCE);
+  await showsShared(other);
+  await debug.send("Debugger.disable");
+  await showsShared(still);
+  await until(() => openSockets() === 1 && others.some((socket) => !socket.isClosed()));
   assert.deepEqual(tabs.flatMap(({ seen: { complaints } }) => complaints), []);
   step("where no WebSocket opens server-sent events take over, and come back after a restart");
   net.refuseWebSockets();

@@ -377,7 +377,8 @@ export class SharedConnection {
         return this.#post({ kind: "call", to: from, verb: "status", value: this.status, rights: this.#rights });
       case "wanted":
         this.#tabs.set(from, new Map(wanted));
-        return this.#gather();
+        this.#gather();
+        return this.#tellAbsent(from);
       case "bye":
         if (this.#tabs.delete(from)) this.#gather();
         return undefined;
@@ -403,6 +404,15 @@ export class SharedConnection {
       this.#post({ kind: "tasks", to, tasks: tasks.slice(at, at + TASKS_PER_MESSAGE) });
     }
     this.#post({ kind: "welcomed", to, cursor: this.#cursor, status: this.status, rights: this.#rights, former: this.#store.former });
+    this.#tellAbsent(to);
+  }
+
+  /** Of what another tab wants too, nobody asks again whether there is none. */
+  #tellAbsent(to) {
+    for (const key of this.#tabs.get(to)?.keys() ?? []) {
+      const id = this.#gathered.get(key)?.task_id;
+      if (id !== undefined && this.#store.get(id) === null) this.#post({ kind: "call", to, verb: "remove", value: id });
+    }
   }
 
   /** Subscribes to what any tab wants, and to nothing else. */
@@ -429,6 +439,7 @@ export class SharedConnection {
     this.#tell("keep", selectors);
   }
 
+  /** @type {Map<string, import("./connection.js").Selector>} */
   #gathered = new Map();
 
   /** Tabs that crashed say no goodbye, but hold no lock. */

@@ -248,6 +248,20 @@ describe("what one of the tabs that share", () => {
     }
   });
 
+  it("knows not to be there is known to those who come", async () => {
+    const [first] = await pair();
+    first.client.task("later").subscribe(() => {});
+    await settle();
+    last().answer("get_task_status", { type: "task_status", task_id: "later", task: null });
+    const late = tab();
+    late.client.task("later").subscribe(() => {});
+    await settle();
+    assert.equal(late.client.task("later").current, null);
+    last().tell(frame("later", { user_id: "u2" }));
+    await settle();
+    assert.equal(late.client.task("later").current.status, "running");
+  });
+
   it("alone needed is forgotten in all of them when it goes, or crashes with the connection", async () => {
     for (const way of ["close", "crash"]) {
       for (const who of [0, 1]) {
