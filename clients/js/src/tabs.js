@@ -10,11 +10,11 @@ const TASKS_PER_MESSAGE = 500;
 /** How long a tab waits for the leader's answer to what it asked. */
 const REQUEST_TIMEOUT_MS = 30_000;
 /** The least time that a leader may take to say that it is there, before another tab takes its place. */
-export const SILENCE_MS = 10_000;
+const SILENCE_MS = 10_000;
 /** A timer that is later than this was held up itself. */
 const LATE_MS = 2_000;
 /** How long after a subscription ended its tasks are forgotten: many end at once when a page goes to another view. */
-export const SWEEP_MS = 1_000;
+const SWEEP_MS = 1_000;
 
 export const canShare = () =>
   typeof globalThis.BroadcastChannel === "function" && typeof globalThis.navigator?.locks?.request === "function";
@@ -99,7 +99,7 @@ export class SharedConnection {
     navigator.locks.request(this.#name, options, lead).catch(() => {
       // Another tab took it, because this one's page stood still.
       if (leaving.signal.aborted || !this.#connection) return;
-      this.#leave();
+      this.#leave(false);
       this.start();
     });
   }
@@ -110,8 +110,9 @@ export class SharedConnection {
     this.#show({ state: "closed", reason });
   }
 
-  #leave() {
-    this.#post({ kind: "bye" });
+  /** @param {boolean} [isCurrent] whether what it told was all up to now */
+  #leave(isCurrent = true) {
+    this.#post({ kind: "bye", isCurrent });
     clearInterval(this.#census);
     clearTimeout(this.#sweep);
     clearTimeout(this.#silence);
@@ -282,6 +283,7 @@ export class SharedConnection {
         break;
       case "bye":
         this.#leader = null;
+        this.#isCurrent &&= message.isCurrent;
         this.#lose();
         this.#show({ state: "reconnecting", reason: "another tab takes over" });
         this.#ask("ask");
