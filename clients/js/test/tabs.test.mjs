@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it, mock } from "node:test";
 
 import { TaskcastClient } from "../src/index.js";
-import { browse, frame, last, open, pass, settle, sockets, task } from "./support.mjs";
+import { browse, frame, last, open, pass, settle, sleep, sockets, task } from "./support.mjs";
 
 /** Web Locks as the standard has them, as far as they are used. */
 function fakeLocks() {
@@ -266,22 +266,39 @@ describe("what one of the tabs that share", () => {
     for (const way of ["close", "crash"]) {
       for (const who of [0, 1]) {
         const tabs = await pair({ tasks: [task("mine")] });
-        const list = tabs[1 - who].client.tasks();
-        list.subscribe(() => {});
-        tabs[who].client.task("f").subscribe(() => {});
+        const [gone, ...rest] = [tabs[who], tabs[1 - who], tab()];
+        const lists = rest.map(({ client }) => client.tasks());
+        for (const list of lists) list.subscribe(() => {});
+        gone.client.task("f").subscribe(() => {});
         await settle();
         last().tell(foreign({ progress: 40 }));
         await settle();
-        assert.equal(list.current.length, 2);
-        if (way === "crash") tabs[who].crash();
-        else tabs[who].client.close();
+        assert.deepEqual(lists.map((list) => list.current.length), [2, 2]);
+        if (way === "crash") gone.crash();
+        else gone.client.close();
         await settle();
         if (who === 0) last().greet({ resumed: true });
         await beat(70_000);
-        assert.deepEqual(list.current.map(({ task_id: id }) => id), ["mine"], `${way} ${who}`);
-        tabs[1 - who].client.close();
+        for (const list of lists) assert.deepEqual(list.current.map(({ task_id: id }) => id), ["mine"], `${way} ${who}`);
+        for (const { client } of rest) client.close();
       }
     }
+  });
+
+  it("missed of a leader that said no goodbye it takes from the next one", async () => {
+    const [first, second, third] = [tab(), tab(), tab()];
+    await settle();
+    last().greet({ tasks: [task("t1", { progress: 10 })], cursor: "c1" });
+    await settle();
+    const { onmessage } = third.channel;
+    third.channel.onmessage = () => {};
+    last().tell(frame("t1", { progress: 20, cursor: "c2" }));
+    await settle();
+    third.channel.onmessage = onmessage;
+    first.crash();
+    await settle();
+    assert.equal(last().url.searchParams.get("cursor"), "c2");
+    assert.deepEqual([second, third].map((one) => one.progress("t1")), [20, 20]);
   });
 
   it("saw as somebody else is not shown to the person of the next one", async () => {
@@ -368,6 +385,19 @@ describe("what one of the tabs that share", () => {
     assert.deepEqual([first, second, third].map((one) => [one.state(), one.progress("t1")]), Array(3).fill(["live", 2]));
     await beat(10 * 60_000);
     assert.equal(open().length, 1);
+  });
+
+  it("has is not taken from it because the machine slept", async () => {
+    const [first, second] = await pair();
+    first.freeze(true);
+    second.client.retry();
+    await settle();
+    await sleep(30_000);
+    first.freeze(false);
+    last().tell({ type: "pong" });
+    await beat(20_000);
+    assert.deepEqual([first, second].map((one) => one.state()), ["live", "live"]);
+    assert.equal(sockets.length, 1);
   });
 
   it("asks for, to begin anew, is done also when nobody leads", async () => {
