@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { until } from "./dom.mjs";
 
-const { act, createElement: make, StrictMode, useState } = await import("react");
+const { act, createElement: make, StrictMode, useLayoutEffect, useState } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
 const { hydrateRoot } = await import("react-dom/client");
@@ -109,6 +109,18 @@ describe("useTask", () => {
     // What is known by the time of the first effect is no first sight either.
     await render(make(Show, { key: 3, id: "t1", initialTask, onComplete }));
     assert.deepEqual(ends, ["t1 succeeded"]);
+  });
+
+  it("calls back for an end between the first render and its effects", async () => {
+    const ends = [];
+    await render(make(Show, { key: 1, id: "t2" }));
+    await act(async () => last().greet({ tasks: [task("t1"), task("t2")] }));
+    const Meanwhile = () => {
+      useLayoutEffect(() => last().tell(frame("t1", { status: "succeeded" })), []);
+      return null;
+    };
+    await render([make(Meanwhile, { key: 2 }), make(Show, { key: 3, id: "t1", onComplete: ({ status }) => ends.push(status) })]);
+    assert.deepEqual(ends, ["succeeded"]);
   });
 
   it("calls back for each end of a task that comes back", async () => {
