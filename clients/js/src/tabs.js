@@ -233,7 +233,10 @@ export class SharedConnection {
     this.#silence = setTimeout(() => {
       this.#silence = undefined;
       if (Date.now() - due > LATE_MS) this.#ask("ask");
-      else if (!this.#connection) this.#queue({ steal: true });
+      else if (!this.#connection) {
+        this.#show({ state: "reconnecting", reason: "the tab that has the connection does not answer" });
+        this.#queue({ steal: true });
+      }
     }, wait);
   }
 
