@@ -93,6 +93,7 @@ export class TaskcastClient {
       settle: () => store.settle((task) => this.#isSubscribedTo(task) && (this.#canAsk || !this.#isCovered(task.task_id))),
       clear: () => this.#clear(),
       cursor: () => {},
+      keep: (selectors) => this.#keep(selectors),
       ready: () => {
         clearTimeout(this.#settling);
         this.#settling = setTimeout(() => this.#lapse(), SETTLE_MS);
@@ -179,6 +180,8 @@ export class TaskcastClient {
     this.#handles.delete(key);
     if (!selector) return;
     this.#link.unwant(key);
+    // Another tab may want it still.
+    if (this.#link instanceof SharedConnection) return;
     const { tasks } = this.store;
     const selected = selector.task_id ? [tasks.get(selector.task_id)] : [...tasks.values()].filter((task) => isSelected(task, selector));
     for (const task of selected) if (task) this.#forgetUncovered(task);
@@ -218,6 +221,15 @@ export class TaskcastClient {
     // A token that names nobody, or is not known here, shows what the address shows, whatever that is.
     if (typeof this.connection.status.userId !== "string") return;
     if (!this.#isCovered(task.task_id) && !this.#isSubscribedTo(task)) this.store.forget(task.task_id);
+  }
+
+  /** Where tabs share: these are what they want, all together. */
+  #keep(selectors) {
+    const ids = new Set(selectors.map(({ task_id: id }) => id));
+    const others = selectors.filter(({ task_id: id }) => id === undefined);
+    for (const task of [...this.store.tasks.values()]) {
+      if (!ids.has(task.task_id) && !others.some((selector) => isSelected(task, selector))) this.#forgetUncovered(task);
+    }
   }
 
   #refused(key, error) {

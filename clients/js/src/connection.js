@@ -15,7 +15,7 @@ import { isOffline } from "./page.js";
  * @typedef {{[name in "task_id" | "root_id" | "tag"]?: string}} Selector
  * @typedef {{
  *   status: (status: Status) => void, apply: (task: any) => void, remove: (id: string) => void, supersede: () => void,
- *   settle: () => void, ready: () => void, clear: () => void, cursor: (cursor: string | null) => void, unknown: (id: string) => void,
+ *   settle: () => void, ready: () => void, clear: () => void, keep: (selectors: Selector[]) => void, cursor: (cursor: string | null) => void, unknown: (id: string) => void,
  *   accepted: (key: string) => void, refused: (key: string, error: TaskcastError) => void,
  * }} Sink
  */
@@ -200,11 +200,19 @@ export class Connection {
   }
 
   /**
-   * Carries on where another connection was.
+   * Carries on where another connection was, unless the next token turns out to be somebody else's.
    * @param {string | null} cursor
+   * @param {string | null | undefined} userId
+   * @param {string | undefined} rights
    */
-  adopt(cursor) {
-    if (this.#channel === null) this.#cursor = cursor;
+  adopt(cursor, userId, rights) {
+    this.#cursor = cursor;
+    this.#userId = userId;
+    this.#lastRights = rights;
+  }
+
+  get rights() {
+    return this.#lastRights;
   }
 
   /** For the page's cache: no connection, no timer. */

@@ -1,7 +1,7 @@
 // <task-progress task-id="…">: one task's bar, for eyes, for screen readers, and for whoever styles it by its parts.
 
 import { TaskcastClient } from "./client.js";
-import { Bar, hasEnded } from "./progress.js";
+import { Bar, hasEnded, isEnd } from "./progress.js";
 
 /** Screen readers are told at these, and at each change of status; every percent would be noise. */
 const MILESTONE_PERCENT = 25;
@@ -22,6 +22,7 @@ const STYLE = `
 :host([status="cancelled"]) .fill, :host([status="expired"]) .fill { background: var(--taskcast-idle); }
 .unknown .fill { width: 30%; transform: none; transition: none; animation: sweep 1.6s ease-in-out infinite; }
 .still .fill { display: none; }
+.stale .fill { opacity: .5; }
 .message { font-size: .85em; overflow-wrap: anywhere; opacity: .8; }
 .announcement { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @keyframes sweep { from { transform: translateX(-100%); } to { transform: translateX(340%); } }
@@ -69,6 +70,12 @@ export class TaskProgressElement extends Base {
   #handle = null;
   /** @type {() => void} */
   #stop = () => {};
+  /** Whose task this is about, which is not forgotten when the element is moved. */
+  #followed = /** @type {{client: TaskcastClient | null, id: string | null}} */ ({ client: null, id: null });
+  /** What it was told last. */
+  #before;
+  /** Since when nobody could tell whether it still holds; null while the connection is live. @type {number | null} */
+  #asOf = null;
   #bar = new Bar();
   #parts;
   #announcedAt = 0;
@@ -98,6 +105,13 @@ export class TaskProgressElement extends Base {
   connectedCallback() {
     TaskProgressElement.#connected.add(this);
     this.#build();
+    // What was set before this script came is the element's own, and would hide what belongs here.
+    for (const name of ["client", "taskId"]) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete this[name];
+      this[name] = value;
+    }
     this.#follow();
   }
 
@@ -106,7 +120,6 @@ export class TaskProgressElement extends Base {
     this.#stop();
     this.#stop = () => {};
     this.#handle = null;
-    clearTimeout(this.#timer);
   }
 
   attributeChangedCallback(name, before, now) {
@@ -131,21 +144,39 @@ export class TaskProgressElement extends Base {
     this.#stop();
     this.#stop = () => {};
     if (!this.isConnected) return;
-    this.#bar = new Bar();
-    this.#announced = "";
-    this.#handle = this.taskId ? this.#clientToUse()?.task(this.taskId) : null;
-    if (this.#handle) {
-      let before = this.#handle.current;
-      this.#stop = this.#handle.subscribe(() => {
-        const task = this.#handle.current;
-        this.#draw();
-        if (!task) return;
-        this.dispatchEvent(new CustomEvent("task-update", { detail: task }));
-        if (hasEnded(task) && !(before && hasEnded(before))) this.dispatchEvent(new CustomEvent("task-end", { detail: task, bubbles: true }));
-        before = task;
-      });
+    const id = this.taskId;
+    const client = id ? this.#clientToUse() : null;
+    const handle = (this.#handle = id && client ? client.task(id) : null);
+    if (client !== this.#followed.client || id !== this.#followed.id) {
+      this.#followed = { client, id };
+      this.#bar = new Bar();
+      this.#before = handle?.current;
+      this.#announced = "";
+      this.#asOf = null;
+      clearTimeout(this.#timer);
+    }
+    if (handle && client) {
+      const stops = [handle.subscribe(() => this.#tell(handle.current)), client.connection.subscribe(() => this.#draw())];
+      this.#stop = () => stops.forEach((stop) => stop());
     }
     this.#draw();
+  }
+
+  #tell(task) {
+    this.#draw();
+    if (!task) return;
+    const before = this.#before;
+    this.#before = task;
+    this.dispatchEvent(new CustomEvent("task-update", { detail: task }));
+    if (isEnd(before, task)) this.dispatchEvent(new CustomEvent("task-end", { detail: task, bubbles: true }));
+  }
+
+  /** The state of the connection, and since when it tells nothing. */
+  #look() {
+    const { state, freshUntil } = this.#followed.client?.connection.current ?? { state: "closed" };
+    if (state === "live") this.#asOf = null;
+    else this.#asOf ??= Date.parse(freshUntil ?? "") || Date.now();
+    return state;
   }
 
   #build() {
@@ -177,22 +208,29 @@ export class TaskProgressElement extends Base {
   #draw() {
     const { label, value, track, fill, message } = this.#parts;
     const task = this.task ?? null;
+    const connection = this.#look();
+    const isOver = task !== null && hasEnded(task);
+    const isStale = task !== null && !isOver && connection !== "live";
     const status = task?.status ?? "unknown";
     const percent = task ? this.#bar.show(task) : null;
     const name = this.getAttribute("label") ?? task?.title ?? task?.name ?? this.taskId ?? "";
     const left = this.#bar.secondsLeft;
-    const words = task ? statusText(status) : this.task === null ? "not known" : "waiting";
+    const words = task ? statusText(status) : this.task === null ? "not known" : connection === "unauthorised" ? connection : "waiting";
     const number = percent === null ? "" : `${Math.floor(percent)} %`;
-    if (this.getAttribute("status") !== status) this.setAttribute("status", status);
+    for (const [attribute, now] of [["status", status], ["connection", connection]]) {
+      if (this.getAttribute(attribute) !== now) this.setAttribute(attribute, now);
+    }
     write(label, name);
-    write(value, number || words);
-    write(message, (task && hasEnded(task) && task.error?.message) || [task?.step, task?.message].filter(Boolean).join(" · "));
+    // Colours alone would not tell everybody how it ended.
+    write(value, number && isOver && status !== "succeeded" ? `${words} · ${number}` : number || words);
+    write(message, (isOver && task.error?.message) || [task?.step, task?.message].filter(Boolean).join(" · "));
     track.classList.toggle("unknown", percent === null);
     track.classList.toggle("still", percent === null && status !== "running");
     fill.style.transform = percent === null ? "" : `scaleX(${percent / 100})`;
-    track.setAttribute("aria-label", name);
-    track.setAttribute("aria-busy", String(status === "running"));
-    track.setAttribute("aria-valuetext", [words, number, left === null ? "" : `${durationText(left)} left`].filter(Boolean).join(", "));
+    track.classList.toggle("stale", isStale);
+    track.setAttribute("aria-label", name || "progress");
+    const asOf = isStale && this.#asOf !== null ? `as of ${new Date(this.#asOf).toLocaleTimeString()}` : "";
+    track.setAttribute("aria-valuetext", [words, number, left === null || isStale ? "" : `${durationText(left)} left`, asOf].filter(Boolean).join(", "));
     if (percent === null) track.removeAttribute("aria-valuenow");
     else track.setAttribute("aria-valuenow", String(Math.floor(percent)));
     if (task) this.#announce(status, percent, name);

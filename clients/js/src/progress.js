@@ -5,6 +5,12 @@ const ENDED = new Set(["succeeded", "failed", "cancelled", "timed_out", "expired
 /** @param {{status: string}} task */
 export const hasEnded = (task) => ENDED.has(task.status);
 
+/** Whether it was seen to end: what had ended before anybody looked is no news. */
+export const isEnd = (before, now) => Boolean(before && now && !hasEnded(before) && hasEnded(now));
+
+/** Of what has not succeeded. */
+const PERCENT_MAX = 99.9;
+
 /**
  * 0 to 100, or null when nobody knows. Full only when it succeeded.
  * @param {import("../types/index.js").Task} task
@@ -13,7 +19,7 @@ export function percentOf(task) {
   if (task.status === "succeeded") return 100;
   const { progress } = task;
   if (typeof progress !== "number" || !Number.isFinite(progress)) return null;
-  return Math.min(Math.max(progress, 0), 99.9);
+  return Math.min(Math.max(progress, 0), PERCENT_MAX);
 }
 
 /** How long and how far a task has to be watched before its pace says anything. */
@@ -42,8 +48,9 @@ export class Bar {
       before.attempt === task.attempt && before.step === task.step;
     if (!isSameRun) this.#percent = this.#since = null;
     const percent = percentOf(task);
-    // What was known stays known: a bar that turns unknown for a moment would jump.
-    this.#percent = percent === null ? this.#percent : Math.max(percent, this.#percent ?? 0);
+    // What was known stays known: a bar that turns unknown for a moment would jump. But full is only what has succeeded.
+    const kept = task.status === "succeeded" || this.#percent === null ? this.#percent : Math.min(this.#percent, PERCENT_MAX);
+    this.#percent = percent === null ? kept : Math.max(percent, kept ?? 0);
     if (this.#since === null && this.#percent !== null) this.#since = { at: Date.now(), percent: this.#percent };
     this.#task = task;
     return this.#percent;

@@ -4,7 +4,7 @@
 import { createContext, createElement, useCallback, useContext, useEffect, useRef, useState, useSyncExternalStore } from "react";
 
 import { TaskcastClient } from "./client.js";
-import { hasEnded } from "./progress.js";
+import { hasEnded, isEnd } from "./progress.js";
 
 const Context = createContext(/** @type {TaskcastClient | null} */ (null));
 
@@ -68,14 +68,20 @@ export function useTask(id, { select, onComplete, throttleMs = 0, initialTask } 
 
   const complete = useRef(onComplete);
   useEffect(() => { complete.current = onComplete; });
+  // As of the render: the end may come before the effect.
+  const known = useRef(/** @type {{handle: any, task: any}} */ ({ handle: undefined, task: undefined }));
+  if (known.current.handle !== handle) known.current = { handle, task: handle?.current ?? initialTask };
   useEffect(() => {
     if (!handle) return undefined;
-    let before = handle.current;
-    return handle.subscribe(() => {
+    const mine = known.current;
+    const look = () => {
+      const before = mine.task;
       const now = handle.current;
-      if (before && now && !hasEnded(before) && hasEnded(now)) complete.current?.(now);
-      before = now ?? before;
-    });
+      mine.task = now ?? before;
+      if (isEnd(before, now)) complete.current?.(now);
+    };
+    look();
+    return handle.subscribe(look);
   }, [handle]);
   return value;
 }

@@ -98,8 +98,13 @@ export class Store {
   }
 
   /** A snapshot follows that replaces everything. What is shown stays until the snapshot is whole: nothing flashes. */
-  supersede() {
-    this.#former = new Set(this.tasks.keys());
+  supersede(former = this.tasks.keys()) {
+    this.#former = new Set(former);
+  }
+
+  /** What a snapshot under way has not mentioned yet; null when none is. */
+  get former() {
+    return this.#former && [...this.#former];
   }
 
   /**

@@ -18,11 +18,17 @@ globalThis.IS_REACT_ACT_ENVIRONMENT = true;
 
 export { window };
 
-/** Waits until that holds; only ever in vain when it never does. */
-export async function until(holds, what = `${holds}`) {
-  for (let turn = 0; turn < 2_000; turn += 1) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`never: ${what}`);
+/** Waits until that holds of the page; only ever in vain when it never does. */
+export function until(holds, what = `${holds}`) {
+  return new Promise((resolve, reject) => {
+    const finish = (settle, value) => {
+      clearTimeout(timer);
+      observer.disconnect();
+      settle(value);
+    };
+    const observer = new window.MutationObserver(() => holds() && finish(resolve));
+    const timer = setTimeout(() => finish(reject, new Error(`never: ${what}`)), 10_000);
+    observer.observe(document.body, { subtree: true, childList: true, characterData: true });
+    if (holds()) finish(resolve);
+  });
 }

@@ -1,13 +1,15 @@
 // <task-progress>: what eyes and screen readers are told, and that it never says more than is known.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 
 import { window } from "./dom.mjs";
 
 const { TaskcastClient } = await import("../src/index.js");
 const { TaskProgressElement } = await import("../src/element.js");
-const { frame, last, settle, sockets, task } = await import("./support.mjs");
+const { frame, last, open, root, settle, sockets, task } = await import("./support.mjs");
 
 let client;
 let element;
@@ -68,9 +70,13 @@ describe("<task-progress>", () => {
     last().tell(frame("t1", { progress: 100, status: "failed", error: { message: "disk full" } }));
     assert.equal(now(), "99");
     assert.equal(part("message").textContent, "disk full");
+    assert.equal(part("value").textContent, "failed · 99 %");
     assert.equal(element.getAttribute("status"), "failed");
     last().tell(frame("t1", { attempt: 2, status: "succeeded" }));
     assert.equal(now(), "100");
+    assert.equal(part("value").textContent, "100 %");
+    last().tell(frame("t1", { attempt: 2, progress: 90 }));
+    assert.equal(now(), "99");
   });
 
   it("tells how long it may take in its text alternative, once the pace says anything", () => {
@@ -103,6 +109,108 @@ describe("<task-progress>", () => {
     greet(task("t1", { title: hostile, message: hostile, step: hostile }));
     assert.equal(part("label").textContent, hostile);
     assert.equal(element.shadowRoot.querySelector("img"), null);
+  });
+
+  it("tells of no end that was there before", () => {
+    const ends = [];
+    element.addEventListener("task-end", ({ detail }) => ends.push(detail.status));
+    greet(task("t1", { status: "failed" }));
+    last().tell(frame("t1", { status: "failed", message: "x" }));
+    assert.deepEqual(ends, []);
+    last().tell(frame("t1", { attempt: 2 }));
+    last().tell(frame("t1", { attempt: 2, status: "succeeded" }));
+    assert.deepEqual(ends, ["succeeded"]);
+  });
+
+  it("says when what it shows is not fresh, and of the connection", () => {
+    const text = () => bar().getAttribute("aria-valuetext");
+    greet(task("t1", { progress: 40 }));
+    assert.deepEqual([element.getAttribute("connection"), text()], ["live", "running, 40 %"]);
+    const lost = new Date().toLocaleTimeString();
+    last().end(1006);
+    mock.timers.tick(900);
+    assert.deepEqual([element.getAttribute("connection"), text()], ["reconnecting", `running, 40 %, as of ${lost}`]);
+    assert.ok(bar().classList.contains("stale"));
+    client.retry();
+    mock.timers.tick(60_000);
+    last().greet({ resumed: true });
+    last().tell({ type: "source_degraded", fresh_until: "2026-01-01T00:00:00.000Z" });
+    assert.deepEqual([element.getAttribute("connection"), text()], ["degraded", `running, 40 %, as of ${new Date("2026-01-01T00:00:00.000Z").toLocaleTimeString()}`]);
+    last().tell(frame("t1", { status: "succeeded" }));
+    assert.equal(text(), "succeeded, 100 %");
+    last().tell({ type: "source_recovered" });
+    assert.equal(element.getAttribute("connection"), "live");
+    assert.ok(!bar().classList.contains("stale"));
+    greet(task("t1"));
+    last().tell({ type: "authentication_error", error_code: "INVALID_TOKEN", message: "no" });
+    last().end(4001);
+    element.taskId = "unheard-of";
+    assert.equal(part("value").textContent, "unauthorised");
+  });
+
+  it("is the same when it is moved, and busy for nobody", () => {
+    greet(task("t1", { progress: 1, title: "Export" }));
+    const list = document.body.appendChild(document.createElement("ul"));
+    const heard = [];
+    const ends = [];
+    element.addEventListener("task-end", ({ detail }) => ends.push(detail.status));
+    for (let progress = 2; progress < 100; progress += 1) {
+      last().tell(frame("t1", { progress, title: "Export" }));
+      list.replaceChildren(element);
+      mock.timers.tick(1_000);
+      if (said() !== heard.at(-1)) heard.push(said());
+    }
+    assert.deepEqual(heard.filter(Boolean), ["Export: 25 %", "Export: 50 %", "Export: 75 %"]);
+    assert.match(bar().getAttribute("aria-valuetext"), /left$/);
+    assert.equal(bar().getAttribute("aria-busy"), null);
+    element.remove();
+    last().tell(frame("t1", { progress: 5, title: "Export" }));
+    list.append(element);
+    assert.equal(now(), "99");
+    last().tell(frame("t1", { status: "succeeded" }));
+    assert.deepEqual(ends, ["succeeded"]);
+    list.remove();
+  });
+
+  it("takes what was set before its script came, and has a name always", async () => {
+    greet(task("t1"), task("t7", { progress: 7 }));
+    const early = document.createElement("task-progress");
+    // As an element has them that is not upgraded yet.
+    for (const [name, value] of [["taskId", "t7"], ["client", client]]) Object.defineProperty(early, name, { value, configurable: true, writable: true, enumerable: true });
+    TaskProgressElement.client = null;
+    document.body.append(early);
+    await settle();
+    assert.deepEqual([early.getAttribute("task-id"), early.taskId, early.client], ["t7", "t7", client]);
+    const track = early.shadowRoot.querySelector("[part=track]");
+    assert.equal(track.getAttribute("aria-valuenow"), "7");
+    early.taskId = null;
+    assert.equal(track.getAttribute("aria-label"), "progress");
+    early.remove();
+  });
+
+  it("works with the project's front-page example over one connection", async () => {
+    element.remove();
+    client.close();
+    TaskProgressElement.client = null;
+    const [, script, html] = readFileSync(join(root, "README.md"), "utf8").match(/<script type="module">\n(.*?client\.js.*?)<\/script>\n(<task-progress.*?<\/task-progress>)/s);
+    const place = document.body.appendChild(document.createElement("div"));
+    place.innerHTML = html;
+    const before = sockets.length;
+    const fetch = mock.method(globalThis, "fetch", async () => ({ text: async () => "tok" }));
+    mock.method(console, "log", () => {});
+    let made;
+    class Client extends TaskcastClient { constructor(options) { super(options); made = this; } }
+    new Function("TaskcastClient", "TaskProgressElement", script.replace(/^ *import .*$/m, ""))(Client, TaskProgressElement);
+    await settle();
+    assert.deepEqual(sockets.slice(before).map(({ token }) => token), ["tok"]);
+    assert.equal(open().filter((socket) => sockets.indexOf(socket) >= before).length, 1);
+    greet(task("t1", { progress: 70 }));
+    assert.equal(place.firstChild.shadowRoot.querySelector("[part=track]").getAttribute("aria-valuenow"), "70");
+    mock.timers.tick(1_000);
+    place.remove();
+    made.close();
+    fetch.mock.restore();
+    console.log.mock.restore();
   });
 
   it("tells of updates, and once of the end", () => {

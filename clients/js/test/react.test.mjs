@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { until } from "./dom.mjs";
 
-const { act, createElement: make, StrictMode, useState } = await import("react");
+const { act, createElement: make, StrictMode, useLayoutEffect, useState } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
 const { hydrateRoot } = await import("react-dom/client");
@@ -37,10 +37,12 @@ async function render(children) {
   await act(async () => root.render(wrap(children)));
 }
 const tell = (...messages) => act(async () => { for (const message of messages) last().tell(message); });
-const shows = (holds) => until(async () => {
-  await act(async () => {});
-  return holds();
-}, `${holds}`);
+/** What React does by itself, outside of `act`. */
+async function shows(holds) {
+  globalThis.IS_REACT_ACT_ENVIRONMENT = false;
+  await until(holds);
+  globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+}
 const made = () => sockets.length - opened;
 
 function Show({ id, renders, ...options }) {
@@ -95,6 +97,38 @@ describe("useTask", () => {
     await act(async () => last().greet({ tasks: [task("over", { status: "failed" }), task("t1")] }));
     await tell(frame("t1", { status: "failed" }), frame("t1", { status: "failed", message: "more" }));
     assert.deepEqual(ends, ["t1"]);
+  });
+
+  it("calls back for an end that came while the page was loading", async () => {
+    const ends = [];
+    const onComplete = (one) => ends.push(`${one.task_id} ${one.status}`);
+    const initialTask = task("t1", { progress: 90 });
+    await render([make(Show, { key: 1, id: "t1", initialTask, onComplete }), make(Show, { key: 2, id: "over", initialTask: task("over", { status: "failed" }), onComplete })]);
+    await act(async () => last().greet({ tasks: [task("t1", { status: "succeeded" }), task("over", { status: "failed" })] }));
+    assert.deepEqual(ends, ["t1 succeeded"]);
+    // What is known by the time of the first effect is no first sight either.
+    await render(make(Show, { key: 3, id: "t1", initialTask, onComplete }));
+    assert.deepEqual(ends, ["t1 succeeded"]);
+  });
+
+  it("calls back for an end between the first render and its effects", async () => {
+    const ends = [];
+    await render(make(Show, { key: 1, id: "t2" }));
+    await act(async () => last().greet({ tasks: [task("t1"), task("t2")] }));
+    const Meanwhile = () => {
+      useLayoutEffect(() => last().tell(frame("t1", { status: "succeeded" })), []);
+      return null;
+    };
+    await render([make(Meanwhile, { key: 2 }), make(Show, { key: 3, id: "t1", onComplete: ({ status }) => ends.push(status) })]);
+    assert.deepEqual(ends, ["succeeded"]);
+  });
+
+  it("calls back for each end of a task that comes back", async () => {
+    const ends = [];
+    await render(make(Show, { id: "t1", onComplete: ({ status }) => ends.push(status) }));
+    await act(async () => last().greet({ tasks: [task("t1")] }));
+    await tell(frame("t1", { status: "lost" }), frame("t1"), frame("t1", { status: "succeeded" }));
+    assert.deepEqual(ends, ["lost", "succeeded"]);
   });
 
   it("holds back what comes too fast, but not an end", async () => {

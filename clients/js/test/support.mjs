@@ -54,9 +54,11 @@ export class FakeWebSocket {
     this.sent.push(JSON.parse(text));
   }
 
+  /** Its end is heard later, as the other side has to agree. */
   close(code) {
     this.closedWith = code;
-    this.readyState = 3;
+    this.readyState = 2;
+    Promise.resolve().then(() => this.readyState === 2 && this.end(code));
   }
 
   /** The greeting, and a snapshot unless it is resumed. */

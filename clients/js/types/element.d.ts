@@ -16,8 +16,9 @@ declare global {
     "task-progress": TaskProgressElement;
   }
   interface HTMLElementEventMap {
-    /** `detail` is the task. */
+    /** `detail` is the task, as with `task-end`. */
     "task-update": CustomEvent<Task>;
+    /** An end that was seen to happen. */
     "task-end": CustomEvent<Task>;
   }
 }

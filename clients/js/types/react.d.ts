@@ -9,7 +9,7 @@ export function useTaskcastClient(): TaskcastClient;
 export interface UseTaskOptions<Selected> {
   /** What of it is needed; the component is rendered again only when that changes. */
   select?: (task: Task) => Selected;
-  /** Called once when an end is seen: not for one that was there at first. */
+  /** Called when an end is seen: not for one that was there at first, and again when a lost task comes back and ends. */
   onComplete?: (task: Task) => void;
   /** No more than one render in that time; ends are not delayed. */
   throttleMs?: number;

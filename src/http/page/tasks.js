@@ -2,7 +2,7 @@
 
 import { hasEnded } from "./client.js";
 
-/** How long an ended task stays on the page. */
+/** How long a task stays on the page once it was seen to have ended. */
 const ENDED_STAYS_MS = 5 * 60_000;
 
 /** The group that a task belongs to: its root, else its parent, else itself. */
@@ -12,10 +12,14 @@ export const text = (value) => (typeof value === "string" ? value : "");
 /** Milliseconds since 1970, or 0 when there is no telling. */
 const moment = (value) => Date.parse(value) || 0;
 
+/** When tasks were first seen to have ended: the browser's clock need not be the service's. */
+let ends = new Map();
+
 /** Without what ended a while ago. */
 export function recent(tasks) {
-  const limit = Date.now() - ENDED_STAYS_MS;
-  return tasks.filter((task) => !hasEnded(task) || moment(task.completed_at ?? task.updated_at) >= limit);
+  const now = performance.now();
+  ends = new Map(tasks.filter(hasEnded).map(({ task_id: id }) => [id, ends.get(id) ?? now]));
+  return tasks.filter(({ task_id: id }) => now - (ends.get(id) ?? now) < ENDED_STAYS_MS);
 }
 
 /** Groups in the order of their beginning, newest first, each with its root before its children. */
