@@ -40,6 +40,7 @@ use super::{
     event_stream::{self, Lending},
     handshake::Handshakes,
     lent::{Lender, Lent},
+    long_poll,
     refusal::Refusals,
     routes::Route,
     socket,
@@ -395,7 +396,7 @@ where
         request.extensions_mut().insert(Peer(self.visitor.peer));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
-        if request.uri().path().starts_with(event_stream::PATHS) {
+        if [event_stream::PATHS, long_poll::PATHS].iter().any(|paths| request.uri().path().starts_with(paths)) {
             let lending = Lending { lender: self.lender.clone(), version: request.version() };
             request.extensions_mut().insert(lending);
         }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskcast::clock;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     harness::{Service, http_whole, token, token_for, token_of, until},
@@ -126,6 +130,31 @@ async fn those_who_wait_are_counted_among_the_connections_of_their_user() {
     service.publish(&event("t1", 1)).await;
     assert_eq!(waiting.await.unwrap().0, 200);
     drop(socket);
+}
+
+#[tokio::test]
+async fn who_closes_a_connection_waits_no_longer_whatever_they_said_behind_the_question() {
+    let service = Service::start(&[]).await;
+    let bearer = token("u1");
+    let question =
+        format!("GET /api/v1/tasks/t1?wait=60s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+    let mut connections = Vec::new();
+    for behind in ["", "GET / HTTP/1.1\r\n", &question, "GET / HTTP/1.1\r\n"] {
+        let mut connection = TcpStream::connect(("127.0.0.1", service.port)).await.unwrap();
+        connection.write_all(format!("{question}{behind}").as_bytes()).await.unwrap();
+        connections.push(connection);
+    }
+    until_waiting(&service, 4).await;
+    let mut stays = connections.pop().unwrap();
+    let began = clock::now().instant;
+    drop(connections);
+    until_waiting(&service, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(40), "not after a minute");
+    // Who is still there is still answered.
+    service.publish(&event("t1", 10)).await;
+    let mut status = [0; 12];
+    stays.read_exact(&mut status).await.unwrap();
+    assert_eq!(status, *b"HTTP/1.1 200");
 }
 
 #[tokio::test]
