@@ -34,7 +34,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// 401, or 403, for somebody who is not known; 400 for an option with an impossible value; 404, the same for a task that
-/// does not exist and for one that the caller may not see; 429 when too many of a user wait.
+/// does not exist and for one that the caller may not see; 429 when too many of a user or an address wait.
 pub(super) async fn task(
     context: &Context,
     head: &Head,
@@ -49,6 +49,10 @@ pub(super) async fn task(
     let wait = if context.draining.is_cancelled() { Duration::ZERO } else { wait };
     let ends = identity.expires_at_ms.map_or(now.instant + wait, |at_ms| now.instant_at(at_ms));
     let question = Question { identity: &identity, task_id, after, until: ends.min(now.instant + wait) };
+    let _place = match head.client {
+        Some(client) if !wait.is_zero() => client.stay(&context.limits).map_err(refusal::of)?,
+        _ => None,
+    };
     let answer = tokio::select! {
         biased;
         answer = context.sessions.answer(question) => answer.map_err(refusal::of)?,

@@ -133,6 +133,36 @@ async fn those_who_wait_are_counted_among_the_connections_of_their_user() {
 }
 
 #[tokio::test]
+async fn those_who_wait_behind_a_proxy_are_counted_among_the_connections_of_their_address() {
+    let service = Service::start(&[
+        ("TASKCAST_HTTP_TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("TASKCAST_LIMITS_CONNECTIONS_PER_IP_MAX", "2"),
+    ])
+    .await;
+    let ask = |path: &'static str, address: &'static str| {
+        let port = service.port;
+        tokio::spawn(async move {
+            let bearer = format!("Bearer {}", token("u1"));
+            http_whole(port, "GET", path, &[("Authorization", &bearer), ("X-Forwarded-For", address)], "").await
+        })
+    };
+    let waiting = [1, 2].map(|_| ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9"));
+    until_waiting(&service, 2).await;
+    let (status, head, body) = ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9").await.unwrap();
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &problem["limit"]), (429, &json!("connections_per_ip_max")));
+    assert!(head.contains("retry-after: "), "{head}");
+    assert_eq!(ask("/api/v1/tasks/t1", "203.0.113.9").await.unwrap().0, 404, "who does not wait needs no place");
+    let other = ask("/api/v1/tasks/t1?wait=60s", "203.0.113.8");
+    until_waiting(&service, 3).await;
+    service.publish(&event("t1", 10)).await;
+    for asked in waiting.into_iter().chain([other]) {
+        assert_eq!(asked.await.unwrap().0, 200);
+    }
+    assert_eq!(ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9").await.unwrap().0, 200, "the places are free again");
+}
+
+#[tokio::test]
 async fn who_closes_a_connection_waits_no_longer_whatever_they_said_behind_the_question() {
     let service = Service::start(&[]).await;
     let bearer = token("u1");
