@@ -414,7 +414,8 @@ where
 impl<S> Requests<S> {
     /// Answers without asking what it is that they want.
     fn refuse(&self, refused: Refusal, request: &Request<Incoming>, started: Instant) -> Answer {
-        let mut response = self.shared.refusals.response(refused, request.method(), request.headers());
+        let (method, path) = (request.method(), request.uri().path());
+        let mut response = self.shared.refusals.response(refused, method, path, request.headers());
         response.extensions_mut().insert(Route("refused"));
         report(&response, started, &self.shared.metrics);
         Box::pin(future::ready(Ok(response)))
