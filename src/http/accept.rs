@@ -40,6 +40,7 @@ use super::{
     event_stream::{self, Lending},
     handshake::Handshakes,
     lent::{Lender, Lent},
+    long_poll,
     refusal::Refusals,
     routes::Route,
     socket,
@@ -395,7 +396,7 @@ where
         request.extensions_mut().insert(Peer(self.visitor.peer));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.permit.clone());
-        if request.uri().path().starts_with(event_stream::PATHS) {
+        if [event_stream::PATHS, long_poll::PATHS].iter().any(|paths| request.uri().path().starts_with(paths)) {
             let lending = Lending { lender: self.lender.clone(), version: request.version() };
             request.extensions_mut().insert(lending);
         }
@@ -413,7 +414,8 @@ where
 impl<S> Requests<S> {
     /// Answers without asking what it is that they want.
     fn refuse(&self, refused: Refusal, request: &Request<Incoming>, started: Instant) -> Answer {
-        let mut response = self.shared.refusals.response(refused, request.method(), request.headers());
+        let (method, path) = (request.method(), request.uri().path());
+        let mut response = self.shared.refusals.response(refused, method, path, request.headers());
         response.extensions_mut().insert(Route("refused"));
         report(&response, started, &self.shared.metrics);
         Box::pin(future::ready(Ok(response)))

@@ -180,6 +180,14 @@ impl Client {
     /// They come too often, or there are too many.
     pub fn handshake(&self, limits: &Limits, now: Now) -> Result<Option<Place>, Refusal> {
         limits.handshake(&self.caller, now)?;
+        self.stay(limits)
+    }
+
+    /// A place among the connections of its address, for something that lasts, unless its connection has one already.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn stay(&self, limits: &Limits) -> Result<Option<Place>, Refusal> {
         if self.is_forwarded { limits.connect(&self.caller) } else { Ok(None) }
     }
 }

@@ -203,18 +203,25 @@ fn begin() -> Response {
 }
 
 /// `EventSource` gives up for good on any status but 200, so what passes is said to it in a stream that ends at once.
-fn refuse(head: &Head, error: HttpError) -> Response {
+pub(super) fn refuse(head: &Head, error: HttpError) -> Response {
+    let Some((mut response, body)) = passing(head, &error) else { return error.into_response() };
+    *response.body_mut() = Bytes::from(body).into();
+    response
+}
+
+/// The head of such a stream, and all that is said in it; `None`: who asks is told by the status.
+pub(super) fn passing(head: &Head, error: &HttpError) -> Option<(Response, String)> {
     let is_event_source = head.list(&header::ACCEPT).any(|accepted| accepted == MEDIA_TYPE);
-    let Some(seconds) = error.retry_after_seconds().filter(|_| is_event_source) else { return error.into_response() };
+    let wait = Duration::from_secs(error.retry_after_seconds().filter(|_| is_event_source)?);
     let is_limit = error.status() == StatusCode::TOO_MANY_REQUESTS;
     let error_code = if is_limit { ErrorCode::LimitReached } else { ErrorCode::Unavailable };
     let message = ServerMessage::Error { error_code, message: error.detail().to_owned(), id: None };
     let message = payload(&message.encode(Encoding::Json, clock::now().unix_ms));
-    let mut body = stream_retry(seconds.saturating_mul(1_000));
+    // Never too early, and not all at once: it draws nothing itself.
+    let retry = wait.saturating_add(clock::jitter(wait / 2));
+    let mut body = stream_retry(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
     body.extend_from_slice(&stream_event(&message, None));
-    let mut response = begin();
-    *response.body_mut() = Bytes::from(body).into();
-    response
+    Some((begin(), String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn serve(

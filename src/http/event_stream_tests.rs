@@ -63,6 +63,21 @@ fn what_passes_is_said_in_a_stream_to_who_would_give_up_and_by_its_status_to_oth
 }
 
 #[test]
+fn those_who_are_refused_together_do_not_come_back_together_or_too_early() {
+    let event_source = head("", &[("accept", MEDIA_TYPE)]);
+    let error = HttpError::overloaded();
+    let wait_ms = 1_000 * error.retry_after_seconds().unwrap();
+    let retries: std::collections::BTreeSet<u64> = (0..20)
+        .map(|_| {
+            let (_, body) = passing(&event_source, &error).unwrap();
+            body.lines().find_map(|line| line.strip_prefix("retry: ")).unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!(retries.len() > 1, "{retries:?}");
+    assert!(retries.iter().all(|retry| (wait_ms..=wait_ms * 3 / 2).contains(retry)), "{retries:?}");
+}
+
+#[test]
 fn a_head_is_whole_and_says_how_its_body_is_framed() {
     let chunked = String::from_utf8(head_of(&begin(), true).to_vec()).unwrap();
     let bare = String::from_utf8(head_of(&begin(), false).to_vec()).unwrap();

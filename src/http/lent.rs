@@ -8,14 +8,20 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
+    time::sleep,
 };
 
 use crate::tls::Encrypted;
+
+/// How often a socket is looked at while something is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What hyper holds. Once the socket was taken it reads the end, and writes into nowhere.
 pub(super) struct Lent<S>(Arc<Mutex<Held<S>>>);
@@ -80,6 +86,27 @@ impl Lender {
             Self::Encrypted(lent) => lent.take_back().map(|socket| Socket::Encrypted(Box::new(socket))),
         }
     }
+
+    /// Comes within [`LOOK_INTERVAL`] of the peer's end. hyper does not see it behind bytes that it has not used yet, such
+    /// as a further request.
+    pub async fn left(&self) {
+        while !self.has_left() {
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        match self {
+            Self::Plain(lent) => lent.lock().socket.as_ref().is_none_or(is_ended),
+            Self::Encrypted(lent) => lent.lock().socket.as_ref().is_none_or(|socket| is_ended(socket.get_ref().0)),
+        }
+    }
+}
+
+/// The peer says no more, whatever of it is still unread.
+fn is_ended(socket: &TcpStream) -> bool {
+    let ready = socket.ready(Interest::READABLE).now_or_never();
+    ready.is_some_and(|ready| ready.map_or(true, Ready::is_read_closed))
 }
 
 impl Socket {

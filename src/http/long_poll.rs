@@ -2,7 +2,7 @@
 //!
 //! Refuses to know: how a change is noticed.
 
-use std::{str::FromStr, time::Duration};
+use std::{future, str::FromStr, time::Duration};
 
 use warp::{
     http::{HeaderValue, StatusCode, header},
@@ -11,6 +11,7 @@ use warp::{
 
 use super::{
     Context,
+    event_stream::Lending,
     head::Head,
     problem::{HttpError, respond},
     refusal, rest,
@@ -23,15 +24,23 @@ use crate::{
     session::Question,
 };
 
+/// Where these addresses begin.
+pub(super) const PATHS: &str = "/api/v1/tasks/";
+
 /// The longest `wait`: what proxies allow a response to take.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// Answers one request.
+/// Answers one request. Who closes their connection meanwhile waits no longer.
 ///
 /// # Errors
 /// 401, or 403, for somebody who is not known; 400 for an option with an impossible value; 404, the same for a task that
-/// does not exist and for one that the caller may not see; 429 when too many of a user wait.
-pub(super) async fn task(context: &Context, head: &Head, segment: &str) -> Result<Response, HttpError> {
+/// does not exist and for one that the caller may not see; 429 when too many of a user or an address wait.
+pub(super) async fn task(
+    context: &Context,
+    head: &Head,
+    segment: &str,
+    lending: Option<Lending>,
+) -> Result<Response, HttpError> {
     let identity = rest::identify_within_limits(context, head, rest::REQUEST_WEIGHT).await?;
     let task_id = task_id(segment)?;
     let (wait, after) = (wait(head)?, after(head)?);
@@ -40,11 +49,19 @@ pub(super) async fn task(context: &Context, head: &Head, segment: &str) -> Resul
     let wait = if context.draining.is_cancelled() { Duration::ZERO } else { wait };
     let ends = identity.expires_at_ms.map_or(now.instant + wait, |at_ms| now.instant_at(at_ms));
     let question = Question { identity: &identity, task_id, after, until: ends.min(now.instant + wait) };
-    let answer = context.sessions.answer(question).await.map_err(refusal::of)?;
+    let _place = match head.client {
+        Some(client) if !wait.is_zero() => client.stay(&context.limits).map_err(refusal::of)?,
+        _ => None,
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = context.sessions.answer(question) => answer.map_err(refusal::of)?,
+        () = left(lending) => return Ok(nothing_new(true)),
+    };
     still_holds(context, &identity)?;
     match (answer, after) {
         (Some(frame), _) => Ok(respond(StatusCode::OK, "application/json", payload(&frame.bytes(Encoding::Json)))),
-        (None, Some(_)) => Ok(nothing_new(context)),
+        (None, Some(_)) => Ok(nothing_new(context.draining.is_cancelled())),
         (None, None) => Err(HttpError::not_found()),
     }
 }
@@ -62,11 +79,19 @@ fn still_holds(context: &Context, identity: &Identity) -> Result<(), HttpError> 
     Err(rest::unauthenticated(&error, true))
 }
 
-fn nothing_new(context: &Context) -> Response {
+/// Comes when nobody is there any more to be answered.
+async fn left(lending: Option<Lending>) {
+    match lending {
+        Some(lending) => lending.lender.left().await,
+        None => future::pending().await,
+    }
+}
+
+fn nothing_new(is_last: bool) -> Response {
     let mut response = respond(StatusCode::NO_CONTENT, "application/json", "");
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    if context.draining.is_cancelled() {
+    if is_last {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

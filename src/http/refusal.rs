@@ -17,7 +17,7 @@ use warp::{
 };
 
 use super::{
-    OriginPolicy, cors,
+    OriginPolicy, cors, event_stream,
     handshake::Handshakes,
     head::Head,
     problem::{HttpError, http1},
@@ -85,9 +85,9 @@ impl Refusals {
 
     /// What is said to a request. A page of a listed origin can read it: without these headers all that it could tell its user
     /// is that there is "a network error". So its preflight is answered, which tells it nothing.
-    pub fn response(&self, refused: Refusal, method: &Method, headers: &HeaderMap) -> Response {
-        let asked = Head::of_refused(method.clone(), headers);
-        let response = if asked.is_preflight() { preflight() } else { of(refused).into_response() };
+    pub fn response(&self, refused: Refusal, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+        let asked = Head::of_refused(method.clone(), path, headers);
+        let response = if asked.is_preflight() { preflight() } else { event_stream::refuse(&asked, of(refused)) };
         cors::decorate(&self.origins, &asked, response)
     }
 
@@ -118,14 +118,17 @@ impl Refusals {
     }
 
     fn text(&self, refused: Refusal, asked: Option<&Head>) -> String {
-        let Some(asked) = asked else { return of(refused).into_http1(&HeaderMap::new()) };
-        let blank = if asked.is_preflight() { preflight() } else { Response::default() };
+        let error = of(refused);
+        let Some(asked) = asked else { return error.into_http1(&HeaderMap::new()) };
+        let (blank, body) = if asked.is_preflight() {
+            (preflight(), Some(String::new()))
+        } else {
+            event_stream::passing(asked, &error).map(|(head, body)| (head, Some(body))).unwrap_or_default()
+        };
         let (parts, _) = cors::decorate(&self.origins, asked, blank).into_parts();
-        if asked.is_preflight() {
-            let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-            return http1(parts.status, headers, "");
-        }
-        of(refused).into_http1(&parts.headers)
+        let Some(body) = body else { return error.into_http1(&parts.headers) };
+        let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        http1(parts.status, headers, &body)
     }
 }
 
@@ -136,9 +139,11 @@ fn preflight() -> Response {
 }
 
 impl Head {
-    /// What CORS wants to know of a request that is refused whatever it is.
-    fn of_refused(method: Method, headers: &HeaderMap) -> Self {
-        let wanted = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD];
+    /// What CORS wants to know of a request that is refused whatever it is, and whether it asks for an event stream.
+    fn of_refused(method: Method, path: &str, headers: &HeaderMap) -> Self {
+        let is_stream = method == Method::GET && path.starts_with(event_stream::PATHS);
+        let accept = is_stream.then_some(header::ACCEPT);
+        let wanted = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD].into_iter().chain(accept);
         let wanted = wanted.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
         Self { method, query: String::new(), headers: wanted.collect(), client: None }
     }
@@ -161,7 +166,9 @@ async fn asked(stream: &mut (impl AsyncRead + Unpin)) -> Option<Head> {
         }
     }
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let method = Method::from_bytes(lines.next()?.split(|byte| *byte == b' ').next()?).ok()?;
+    let mut first = lines.next()?.split(|byte| *byte == b' ');
+    let method = Method::from_bytes(first.next()?).ok()?;
+    let path = String::from_utf8_lossy(first.next().unwrap_or_default());
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let mut parts = line.splitn(2, |byte| *byte == b':');
@@ -170,7 +177,7 @@ async fn asked(stream: &mut (impl AsyncRead + Unpin)) -> Option<Head> {
             headers.append(name, value);
         }
     }
-    Some(Head::of_refused(method, &headers))
+    Some(Head::of_refused(method, &path, &headers))
 }
 
 /// Reading what the peer sent comes first of closing, or the kernel would answer it with a reset that overtakes what was
@@ -227,6 +234,10 @@ mod tests {
 
     /// All that is said to somebody who sends this.
     async fn said_to(bytes: &[u8]) -> String {
+        said_of(DENIED, bytes).await
+    }
+
+    async fn said_of(refused: Refusal, bytes: &[u8]) -> String {
         let (mut near, far) = tokio::io::duplex(64 * 1024);
         near.write_all(bytes).await.unwrap();
         let mut answer = String::new();
@@ -235,7 +246,7 @@ mod tests {
             drop(near);
         };
         let refusals = refusals();
-        tokio::join!(refusals.say(far, DENIED), hearing);
+        tokio::join!(refusals.say(far, refused), hearing);
         answer
     }
 
@@ -254,6 +265,35 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 204 ") && answer.ends_with("\r\n\r\n"), "{answer}");
             assert_eq!(answer.contains(&format!("access-control-allow-origin: {LISTED}\r\n")), may, "{answer}");
             assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_source_is_told_in_a_stream_what_passes_and_others_by_the_status() {
+        let refused = |limit, seconds: Option<u64>| Refusal { limit, retry_after: seconds.map(Duration::from_secs) };
+        let banned = refused(Limit::FailedAuthenticationsPerIp, Some(60));
+        let full = refused(Limit::Connections, Some(2));
+        let stream = "text/event-stream";
+        for (refused, line, accept, status, said) in [
+            (banned, "GET /events/tasks", stream, 200, "LIMIT_REACHED"),
+            (full, "GET /events/tasks/t1/?cursor=1", stream, 200, "UNAVAILABLE"),
+            (DENIED, "GET /events/tasks", stream, 403, "network-refused"),
+            (banned, "GET /events/tasks", "*/*", 429, "too-many-requests"),
+            (banned, "GET /api/v1/tasks", stream, 429, "too-many-requests"),
+            (banned, "POST /events/tasks", stream, 429, "too-many-requests"),
+        ] {
+            let request = format!("{line} HTTP/1.1\r\nHost: x\r\nOrigin: {LISTED}\r\nAccept: {accept}\r\n\r\n");
+            let answer = said_of(refused, request.as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(said), "{line} {answer}");
+            assert!(answer.contains(&format!("access-control-allow-origin: {LISTED}\r\n")), "{answer}");
+            assert_eq!(answer.contains("\r\ncontent-type: text/event-stream\r\n"), status == 200, "{answer}");
+            assert_eq!(answer.contains("\r\n\r\nretry: "), status == 200, "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            // The same on a connection that was let in.
+            let (method, path) = line.split_once(' ').unwrap();
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            let response = refusals().response(refused, &method.parse().unwrap(), path, &headers);
+            assert_eq!(response.status(), status, "{line}");
         }
     }
 

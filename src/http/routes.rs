@@ -241,10 +241,12 @@ fn task(context: &Context) -> Routes {
     let context = context.clone();
     warp::path!("api" / "v1" / "tasks" / String)
         .and(head())
-        .then(move |segment: String, head: Head| {
+        .and(warp::ext::optional::<Lending>())
+        .then(move |segment: String, head: Head, lending: Option<Lending>| {
             let context = context.clone();
             async move {
-                get("/api/v1/tasks/{task_id}", &context, &head, long_poll::task(&context, &head, &segment)).await
+                let asked = long_poll::task(&context, &head, &segment, lending);
+                get("/api/v1/tasks/{task_id}", &context, &head, asked).await
             }
         })
         .boxed()

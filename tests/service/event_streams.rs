@@ -210,7 +210,7 @@ async fn streams_take_the_places_of_connections_and_give_them_back() {
     let headers = [("Authorization", bearer.as_str()), ("Accept", "text/event-stream")];
     let mut told = StreamClient::open_with(service.port, "/events/tasks/", &headers).await;
     assert_eq!((told.status, told.next().await["error_code"].clone()), (200, json!("LIMIT_REACHED")));
-    assert_eq!(told.retry, Some(10_000));
+    assert!(told.retry.is_some_and(|retry| (10_000..=15_000).contains(&retry)), "{:?}", told.retry);
     assert!(told.event().await.is_none());
     assert_eq!(StreamClient::open(&service, "/events/tasks/", "u2").await.status, 200, "others have their own");
     drop((first, socket));
@@ -338,7 +338,7 @@ async fn a_drain_tells_each_stream_serves_it_to_its_turn_and_ends_it_whole() {
     let headers = [("Accept", "text/event-stream")];
     let mut refused = StreamClient::open_with(service.port, "/events/tasks/", &headers).await;
     assert_eq!((refused.status, refused.next().await["error_code"].clone()), (200, json!("UNAVAILABLE")));
-    assert_eq!(refused.retry, Some(2_000));
+    assert!(refused.retry.is_some_and(|retry| (2_000..=3_000).contains(&retry)), "{:?}", refused.retry);
     assert_eq!(StreamClient::open_with(service.port, "/events/tasks/", &[]).await.status, 503);
     for stream in &mut streams {
         assert!(stream.ended().await, "the last chunk");

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskcast::clock;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     harness::{Service, http_whole, token, token_for, token_of, until},
@@ -126,6 +130,61 @@ async fn those_who_wait_are_counted_among_the_connections_of_their_user() {
     service.publish(&event("t1", 1)).await;
     assert_eq!(waiting.await.unwrap().0, 200);
     drop(socket);
+}
+
+#[tokio::test]
+async fn those_who_wait_behind_a_proxy_are_counted_among_the_connections_of_their_address() {
+    let service = Service::start(&[
+        ("TASKCAST_HTTP_TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("TASKCAST_LIMITS_CONNECTIONS_PER_IP_MAX", "2"),
+    ])
+    .await;
+    let ask = |path: &'static str, address: &'static str| {
+        let port = service.port;
+        tokio::spawn(async move {
+            let bearer = format!("Bearer {}", token("u1"));
+            http_whole(port, "GET", path, &[("Authorization", &bearer), ("X-Forwarded-For", address)], "").await
+        })
+    };
+    let waiting = [1, 2].map(|_| ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9"));
+    until_waiting(&service, 2).await;
+    let (status, head, body) = ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9").await.unwrap();
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &problem["limit"]), (429, &json!("connections_per_ip_max")));
+    assert!(head.contains("retry-after: "), "{head}");
+    assert_eq!(ask("/api/v1/tasks/t1", "203.0.113.9").await.unwrap().0, 404, "who does not wait needs no place");
+    let other = ask("/api/v1/tasks/t1?wait=60s", "203.0.113.8");
+    until_waiting(&service, 3).await;
+    service.publish(&event("t1", 10)).await;
+    for asked in waiting.into_iter().chain([other]) {
+        assert_eq!(asked.await.unwrap().0, 200);
+    }
+    assert_eq!(ask("/api/v1/tasks/t1?wait=60s", "203.0.113.9").await.unwrap().0, 200, "the places are free again");
+}
+
+#[tokio::test]
+async fn who_closes_a_connection_waits_no_longer_whatever_they_said_behind_the_question() {
+    let service = Service::start(&[]).await;
+    let bearer = token("u1");
+    let question =
+        format!("GET /api/v1/tasks/t1?wait=60s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+    let mut connections = Vec::new();
+    for behind in ["", "GET / HTTP/1.1\r\n", &question, "GET / HTTP/1.1\r\n"] {
+        let mut connection = TcpStream::connect(("127.0.0.1", service.port)).await.unwrap();
+        connection.write_all(format!("{question}{behind}").as_bytes()).await.unwrap();
+        connections.push(connection);
+    }
+    until_waiting(&service, 4).await;
+    let mut stays = connections.pop().unwrap();
+    let began = clock::now().instant;
+    drop(connections);
+    until_waiting(&service, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(40), "not after a minute");
+    // Who is still there is still answered.
+    service.publish(&event("t1", 10)).await;
+    let mut status = [0; 12];
+    stays.read_exact(&mut status).await.unwrap();
+    assert_eq!(status, *b"HTTP/1.1 200");
 }
 
 #[tokio::test]
