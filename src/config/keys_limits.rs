@@ -170,6 +170,21 @@ pub(super) static LIMITS: &[Key] = &[
         "The same by one user, wherever they are. 0: no limit.",
     ),
     number(
+        "limits.unread_lists_per_ip_max",
+        0,
+        "64",
+        10_000_000,
+        "Lists of tasks, of 1 MiB at most, that are held because who asked for them from one address has not read them yet. \
+         Then 429 with Retry-After. 0: no limit.",
+    ),
+    number(
+        "limits.unread_lists_per_user_max",
+        0,
+        "8",
+        10_000_000,
+        "The same of one user, wherever they are, or of one token that names none. 0: no limit.",
+    ),
+    number(
         "limits.keys_max",
         1_000,
         "65536",

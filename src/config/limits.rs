@@ -47,6 +47,8 @@ pub(super) fn limits(layers: &mut Layers<'_>) -> Option<(Settings, NetworkFiles)
         events_per_minute_per_token: number("limits.events_per_minute_per_token"),
         requests_per_minute_per_ip: number("limits.requests_per_minute_per_ip"),
         requests_per_minute_per_user: number("limits.requests_per_minute_per_user"),
+        unread_lists_per_ip_max: number("limits.unread_lists_per_ip_max"),
+        unread_lists_per_user_max: number("limits.unread_lists_per_user_max"),
         keys_max: layers.number("limits.keys_max") as usize,
     };
     let request_max = layers.number("http.events_per_request_max");

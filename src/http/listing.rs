@@ -4,16 +4,19 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use bytes::Bytes;
 use warp::{http::StatusCode, reply::Response};
 
 use super::{
     Context,
     head::Head,
     problem::{HttpError, respond},
+    refusal,
 };
 use crate::{
     auth::Identity,
     hub::Newest,
+    limits::{Place, Refusal},
     proto::{Cursor, Encoding, Status, Task, TaskFrame, TaskId, Topic, payload},
 };
 
@@ -51,17 +54,51 @@ enum StatusFilter {
 /// Answers one request.
 ///
 /// # Errors
-/// 400 for an option with an impossible value; 503 while memory is short.
+/// 400 for an option with an impossible value; 429 for who leaves too many unread; 503 while memory is short.
 pub(super) fn tasks(context: &Context, head: &Head, identity: &Identity) -> Result<Response, HttpError> {
     // A slow reader of a long answer is what memory may be short of.
     if *context.overloaded.borrow() {
         return Err(HttpError::overloaded());
     }
     let filter = Filter::of(head)?;
+    let places = Places::take(context, head, identity).map_err(refusal::of)?;
     let wanted = |frame: &TaskFrame| filter.admits(frame) && identity.may_watch(&frame.task);
     let newest = context.hub.newest(&filter.topics(identity), filter.skipped(), filter.limit, wanted);
     let body = filter.render(&newest, |frame| payload(&frame.bytes(Encoding::Json)));
-    Ok(respond(StatusCode::OK, "application/json", body))
+    Ok(respond(StatusCode::OK, "application/json", Bytes::from_owner(Held { body, _places: places })))
+}
+
+/// The reader's places among lists that are not read yet: by address, and by user.
+struct Places {
+    _by_address: Option<Place>,
+    _by_user: Option<Place>,
+}
+
+impl Places {
+    fn take(context: &Context, head: &Head, identity: &Identity) -> Result<Self, Refusal> {
+        let limits = &context.limits;
+        let by_address = head.client.map_or(Ok(None), |client| limits.list_for(&client.caller))?;
+        let by_user = match &identity.user {
+            // Where everybody is the same user nobody is one.
+            _ if !context.verifier.needs_token() => None,
+            Some(user) => limits.list_by(user)?,
+            None => limits.list_by(&identity.link())?,
+        };
+        Ok(Self { _by_address: by_address, _by_user: by_user })
+    }
+}
+
+/// A page that has not been written yet. Its bytes own its places: hyper is done with a response's body long before it is
+/// done with the bytes.
+struct Held {
+    body: Vec<u8>,
+    _places: Places,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl Filter {

@@ -59,6 +59,8 @@ pub(super) fn of(refusal: Refusal) -> HttpError {
         Limit::HandshakesPerUser => "This user connects too often.",
         Limit::RequestsPerIp => "There were too many requests from this address.",
         Limit::RequestsPerUser => "There were too many requests by this user.",
+        Limit::UnreadListsPerIp => "There are too many lists that were asked for from this address and are not read.",
+        Limit::UnreadListsPerUser => "There are too many lists that this user asked for and has not read.",
         Limit::EventsPerToken => "There were too many events with this token; none of these was published.",
         _ => "There were too many attempts from this address.",
     };

@@ -44,6 +44,8 @@ pub struct Settings {
     pub events_per_minute_per_token: u32,
     pub requests_per_minute_per_ip: u32,
     pub requests_per_minute_per_user: u32,
+    pub unread_lists_per_ip_max: u32,
+    pub unread_lists_per_user_max: u32,
     /// What each limit remembers at most.
     pub keys_max: usize,
 }
@@ -103,6 +105,8 @@ struct Inner {
     events_per_token: Option<Rate>,
     requests_per_ip: Option<Rate>,
     requests_per_user: Option<Rate>,
+    unread_lists_per_ip: Option<Arc<Places>>,
+    unread_lists_per_user: Option<Arc<Places>>,
 }
 
 impl Limits {
@@ -122,6 +126,8 @@ impl Limits {
             events_per_token: rate(settings.events_per_minute_per_token, Limit::EventsPerToken),
             requests_per_ip: rate(settings.requests_per_minute_per_ip, Limit::RequestsPerIp),
             requests_per_user: rate(settings.requests_per_minute_per_user, Limit::RequestsPerUser),
+            unread_lists_per_ip: Places::new(settings.unread_lists_per_ip_max, Limit::UnreadListsPerIp, &metrics),
+            unread_lists_per_user: Places::new(settings.unread_lists_per_user_max, Limit::UnreadListsPerUser, &metrics),
             exempt: settings.exempt,
             metrics,
         };
@@ -249,6 +255,22 @@ impl Limits {
     pub fn request_by(&self, user: &UserId, count: u32, now: Now) -> Result<(), Refusal> {
         let key = Some(self.key(user));
         self.take(self.0.requests_per_user.as_ref(), key, count, Limit::RequestsPerUser, now)
+    }
+
+    /// A place for one more list of tasks that somebody at this address is to read; `None` when it needs none.
+    ///
+    /// # Errors
+    /// They leave as many unread as they may.
+    pub fn list_for(&self, caller: &Caller) -> Result<Option<Place>, Refusal> {
+        self.place(self.0.unread_lists_per_ip.as_ref(), caller.key, Limit::UnreadListsPerIp)
+    }
+
+    /// Likewise for this user, or with this token that names none.
+    ///
+    /// # Errors
+    /// They leave as many unread as they may.
+    pub fn list_by(&self, reader: &impl Hash) -> Result<Option<Place>, Refusal> {
+        self.place(self.0.unread_lists_per_user.as_ref(), Some(self.key(reader)), Limit::UnreadListsPerUser)
     }
 
     /// Nothing is heard from this address, but what it has open.

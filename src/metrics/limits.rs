@@ -26,6 +26,8 @@ pub enum Limit {
     EventsPerToken,
     RequestsPerIp,
     RequestsPerUser,
+    UnreadListsPerIp,
+    UnreadListsPerUser,
     EventsPerRequest,
     BodyBytes,
     HeaderBytes,
@@ -37,7 +39,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Networks,
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
@@ -50,6 +52,8 @@ impl Limit {
         Self::EventsPerToken,
         Self::RequestsPerIp,
         Self::RequestsPerUser,
+        Self::UnreadListsPerIp,
+        Self::UnreadListsPerUser,
         Self::EventsPerRequest,
         Self::BodyBytes,
         Self::HeaderBytes,
@@ -75,6 +79,8 @@ impl Limit {
             Self::EventsPerToken => "events_per_minute_per_token",
             Self::RequestsPerIp => "requests_per_minute_per_ip",
             Self::RequestsPerUser => "requests_per_minute_per_user",
+            Self::UnreadListsPerIp => "unread_lists_per_ip_max",
+            Self::UnreadListsPerUser => "unread_lists_per_user_max",
             Self::EventsPerRequest => "events_per_request_max",
             Self::BodyBytes => "body_max_bytes",
             Self::HeaderBytes => "header_max_bytes",
@@ -87,7 +93,7 @@ impl Limit {
     }
 
     /// Those that remember whom they count.
-    const KEYED: [Self; 9] = [
+    const KEYED: [Self; 11] = [
         Self::FailedAuthenticationsPerIp,
         Self::HandshakesPerIp,
         Self::HandshakesPerUser,
@@ -97,6 +103,8 @@ impl Limit {
         Self::EventsPerToken,
         Self::RequestsPerIp,
         Self::RequestsPerUser,
+        Self::UnreadListsPerIp,
+        Self::UnreadListsPerUser,
     ];
 }
 

@@ -214,6 +214,78 @@ async fn a_client_that_says_too_much_is_told_and_closed_with_1008() {
     bystander.settle().await;
 }
 
+/// More lists than the kernel takes on one connection that nobody reads; the last one ends it. Back when one is held: nothing
+/// more is answered then, however often the service is asked something else.
+async fn ask_for_lists(service: &Service, client: &str, user: &str) -> TcpStream {
+    let ask = |connection: &str| {
+        let bearer = token(user);
+        format!(
+            "GET /api/v1/tasks?limit=500 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\nX-Forwarded-For: \
+             {client}\r\nConnection: {connection}\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(("127.0.0.1", service.port)).await.unwrap();
+    let requests = ask("keep-alive").repeat(UNREAD_LISTS - 1) + &ask("close");
+    let answers = async || service.metric("taskcast_http_requests_total{route=\"/api/v1/tasks\",status=\"200\"}").await;
+    let mut answered = answers().await;
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    until("the first list is answered", async || answers().await > answered).await;
+    let mut unchanged = 0;
+    while unchanged < 30 {
+        let now = answers().await;
+        unchanged = if now == answered { unchanged + 1 } else { 0 };
+        answered = now;
+    }
+    stream
+}
+
+const UNREAD_LISTS: usize = 24;
+
+#[tokio::test]
+async fn lists_that_are_not_read_have_places_by_user_and_by_address() {
+    const BY_USER: &str = "unread_lists_per_user_max";
+    const BY_ADDRESS: &str = "unread_lists_per_ip_max";
+    let service = Service::start(&[
+        TRUSTED,
+        ("TASKCAST_LIMITS_UNREAD_LISTS_PER_USER_MAX", "2"),
+        ("TASKCAST_LIMITS_UNREAD_LISTS_PER_IP_MAX", "3"),
+    ])
+    .await;
+    let result = "x".repeat(30_000);
+    for user in ["u1", "u2"] {
+        let task = |n: usize| json!({"task_id": format!("{user}-{n}"), "user_id": user, "result": result});
+        service.publish(&json!((0..20).map(task).collect::<Vec<_>>())).await;
+        let one = [("X-Forwarded-For", "192.0.2.9"), ("Authorization", &*format!("Bearer {}", token(user)))];
+        until("the tasks are there", async || {
+            http_whole(service.port, "GET", "/api/v1/tasks", &one, "").await.2.contains("\"total\":20,")
+        })
+        .await;
+    }
+    let refused_by = async |client: &str, user: &str, limit: &str| {
+        let (status, head, body) = get(&service, client, &token(user)).await;
+        let is_refused = status == 429 && body.contains(&format!("\"{limit}\""));
+        assert!(is_refused || status == 200, "{status} {head}");
+        assert!(!is_refused || head.to_ascii_lowercase().contains("retry-after: "), "{head}");
+        is_refused
+    };
+    let mut read = ask_for_lists(&service, "192.0.2.1", "u1").await;
+    let _unread = ask_for_lists(&service, "192.0.2.1", "u1").await;
+    assert!(refused_by("192.0.2.1", "u1", BY_USER).await);
+    assert!(refused_by("198.51.100.1", "u1", BY_USER).await, "wherever they are");
+    assert_eq!(get(&service, "192.0.2.1", &token("u2")).await.0, 200);
+    let gone = ask_for_lists(&service, "192.0.2.1", "u2").await;
+    assert!(refused_by("192.0.2.1", "u3", BY_ADDRESS).await);
+    assert_eq!(get(&service, "198.51.100.1", &token("u2")).await.0, 200);
+    assert_eq!((refusals(&service, BY_USER).await, refusals(&service, BY_ADDRESS).await), (2, 1));
+    // A connection that ends lets go of its place, and so does one that is read; until then each had one at a time.
+    drop(gone);
+    until("an address has a place again", async || !refused_by("192.0.2.1", "u3", BY_ADDRESS).await).await;
+    let mut answers = String::new();
+    read.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), UNREAD_LISTS);
+    until("a user has a place again", async || !refused_by("192.0.2.1", "u1", BY_USER).await).await;
+}
+
 #[tokio::test]
 async fn requests_are_answered_at_the_rate_by_address_and_by_user_and_a_list_counts_as_ten() {
     let service = Service::start(&[
