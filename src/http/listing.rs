@@ -11,7 +11,7 @@ use super::{
     Context,
     head::Head,
     problem::{HttpError, respond},
-    refusal,
+    refusal, rest,
 };
 use crate::{
     auth::Identity,
@@ -54,8 +54,10 @@ enum StatusFilter {
 /// Answers one request.
 ///
 /// # Errors
-/// 400 for an option with an impossible value; 429 for who leaves too many unread; 503 while memory is short.
-pub(super) fn tasks(context: &Context, head: &Head, identity: &Identity) -> Result<Response, HttpError> {
+/// 401, or 403, for somebody who is not known; 400 for an option with an impossible value; 429 for who asks too often, or
+/// leaves too many unread; 503 while memory is short.
+pub(super) async fn tasks(context: &Context, head: &Head) -> Result<Response, HttpError> {
+    let identity = &rest::identify_within_limits(context, head, LISTING_WEIGHT).await?;
     // A slow reader of a long answer is what memory may be short of.
     if *context.overloaded.borrow() {
         return Err(HttpError::overloaded());

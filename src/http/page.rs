@@ -27,6 +27,8 @@ pub(super) const TASKS: Asset = Asset::script(include_str!("page/tasks.js"));
 pub(super) const TOKEN: Asset = Asset::script(include_str!("page/token.js"));
 /// The browser client, as `clients/js` builds it.
 pub(super) const CLIENT: Asset = Asset::script(include_str!("../../clients/js/dist/client.js"));
+/// Colours and type, of `/docs/` too.
+pub(super) const THEME: Asset = Asset::style(include_str!("page/theme.css"));
 pub(super) const STYLE: Asset = Asset::style(include_str!("page/style.css"));
 
 impl Asset {

@@ -24,10 +24,9 @@ use super::{
     operations::{self, Access},
     origin, page,
     problem::HttpError,
-    rest, revocations,
+    revocations,
     upgrade::{self, Address, Connection, Permit},
 };
-use crate::auth::Identity;
 
 /// The pattern of the route that answered, in the response's extensions: the label of the metrics.
 #[derive(Clone, Copy, Debug)]
@@ -40,40 +39,9 @@ const POST_METHODS: &str = "POST, OPTIONS";
 
 /// Everything on the public listener. `tracker` counts the sessions of upgraded connections.
 pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
-    let sockets =
-        websocket("/ws/tasks", warp::path!("ws" / "tasks").map(String::new), |_| Address::Mine, context, tracker)
-            .or(websocket(
-                "/ws/tasks/{task_id}",
-                warp::path!("ws" / "tasks" / String),
-                |id| Address::Task(id),
-                context,
-                tracker,
-            ))
-            .unify()
-            .or(websocket(
-                "/ws/groups/{root_id}",
-                warp::path!("ws" / "groups" / String),
-                |id| Address::Group(id),
-                context,
-                tracker,
-            ))
-            .unify()
-            .boxed();
-    let api = publish(context)
-        .or(revoke(context))
-        .unify()
-        .or(read(
-            "/api/v1/tasks",
-            warp::path!("api" / "v1" / "tasks").map(String::new),
-            context,
-            listing::LISTING_WEIGHT,
-            |context, head, _, identity| listing::tasks(context, head, identity),
-        ))
-        .unify()
-        .or(task(context))
-        .unify()
-        .boxed();
-    let routes = sockets.or(event_streams(context, tracker)).unify().or(api).unify().or(pages(context)).unify().boxed();
+    let api = publish(context).or(revoke(context)).unify().or(tasks(context)).unify().or(task(context)).unify().boxed();
+    let sessions = websockets(context, tracker).or(event_streams(context, tracker)).unify();
+    let routes = sessions.or(api).unify().or(pages(context)).unify().boxed();
     finish(&if context.settings.local_hosts_only { foreign_hosts().or(routes).unify().boxed() } else { routes })
 }
 
@@ -156,83 +124,62 @@ fn head() -> BoxedFilter<(Head,)> {
         .boxed()
 }
 
-fn websocket<P>(
-    route: &'static str,
-    path: P,
-    address: fn(&str) -> Address<'_>,
-    context: &Context,
-    tracker: &TaskTracker,
-) -> Routes
-where
-    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
-{
-    let (context, tracker) = (context.clone(), tracker.clone());
-    path.and(head())
-        .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::optional::<Permit>())
-        .map(move |segment: String, head: Head, on_upgrade: Option<OnUpgrade>, permit: Option<Permit>| {
-            let connection = Connection { on_upgrade, permit };
-            answer(route, upgrade::upgrade(&context, &tracker, &head, &address(&segment), connection))
-        })
+/// What sessions may watch, each at an address of its own below `prefix`.
+fn sessions(
+    prefix: &'static str,
+    [mine, task, group]: [&'static str; 3],
+    route: impl Fn(&'static str, BoxedFilter<(String,)>, fn(&str) -> Address<'_>) -> Routes,
+) -> Routes {
+    let below = warp::path(prefix);
+    route(mine, below.and(warp::path!("tasks")).map(String::new).boxed(), |_| Address::Mine)
+        .or(route(task, below.and(warp::path!("tasks" / String)).boxed(), |id| Address::Task(id)))
+        .unify()
+        .or(route(group, below.and(warp::path!("groups" / String)).boxed(), |id| Address::Group(id)))
+        .unify()
         .boxed()
+}
+
+fn websockets(context: &Context, tracker: &TaskTracker) -> Routes {
+    sessions("ws", ["/ws/tasks", "/ws/tasks/{task_id}", "/ws/groups/{root_id}"], |route, path, address| {
+        let (context, tracker) = (context.clone(), tracker.clone());
+        path.and(head())
+            .and(warp::ext::optional::<OnUpgrade>())
+            .and(warp::ext::optional::<Permit>())
+            .map(move |segment: String, head: Head, on_upgrade: Option<OnUpgrade>, permit: Option<Permit>| {
+                let connection = Connection { on_upgrade, permit };
+                answer(route, upgrade::upgrade(&context, &tracker, &head, &address(&segment), connection))
+            })
+            .boxed()
+    })
 }
 
 fn event_streams(context: &Context, tracker: &TaskTracker) -> Routes {
-    let mine = warp::path!("events" / "tasks").map(String::new);
-    let task = warp::path!("events" / "tasks" / String);
-    let group = warp::path!("events" / "groups" / String);
-    event_stream("/events/tasks", mine, |_| Address::Mine, context, tracker)
-        .or(event_stream("/events/tasks/{task_id}", task, |id| Address::Task(id), context, tracker))
-        .unify()
-        .or(event_stream("/events/groups/{root_id}", group, |id| Address::Group(id), context, tracker))
-        .unify()
-        .boxed()
+    let routes = ["/events/tasks", "/events/tasks/{task_id}", "/events/groups/{root_id}"];
+    sessions("events", routes, |route, path, address| {
+        let (context, tracker) = (context.clone(), tracker.clone());
+        path.and(head())
+            .and(warp::ext::optional::<Lending>())
+            .and(warp::ext::optional::<Permit>())
+            .then(move |segment: String, head: Head, lending: Option<Lending>, permit: Option<Permit>| {
+                let (context, tracker) = (context.clone(), tracker.clone());
+                async move {
+                    let connection = (lending, permit);
+                    let response =
+                        event_stream::answer(&context, &tracker, &head, &address(&segment), connection).await;
+                    answer(route, Ok(response))
+                }
+            })
+            .boxed()
+    })
 }
 
-fn event_stream<P>(
-    route: &'static str,
-    path: P,
-    address: fn(&str) -> Address<'_>,
-    context: &Context,
-    tracker: &TaskTracker,
-) -> Routes
-where
-    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
-{
-    let (context, tracker) = (context.clone(), tracker.clone());
-    path.and(head())
-        .and(warp::ext::optional::<Lending>())
-        .and(warp::ext::optional::<Permit>())
-        .then(move |segment: String, head: Head, lending: Option<Lending>, permit: Option<Permit>| {
-            let (context, tracker) = (context.clone(), tracker.clone());
-            async move {
-                let connection = (lending, permit);
-                let response = event_stream::answer(&context, &tracker, &head, &address(&segment), connection).await;
-                answer(route, Ok(response))
-            }
-        })
-        .boxed()
-}
-
-/// What answers a request of a caller who is known; the third is a segment of the path.
-type Reader = fn(&Context, &Head, &str, &Identity) -> Result<Response, HttpError>;
-
-/// A route of the API that only reads; the segment is empty for paths without one.
-fn read<P>(route: &'static str, path: P, context: &Context, weight: u32, handler: Reader) -> Routes
-where
-    P: Filter<Extract = (String,), Error = Rejection> + Clone + Send + Sync + 'static,
-{
+fn tasks(context: &Context) -> Routes {
     let context = context.clone();
-    path.and(head())
-        .then(move |segment: String, head: Head| {
+    warp::path!("api" / "v1" / "tasks")
+        .and(head())
+        .then(move |head: Head| {
             let context = context.clone();
-            async move {
-                let asked = async {
-                    let identity = rest::identify_within_limits(&context, &head, weight).await?;
-                    handler(&context, &head, &segment, &identity)
-                };
-                get(route, &context, &head, asked).await
-            }
+            async move { get("/api/v1/tasks", &context, &head, listing::tasks(&context, &head)).await }
         })
         .boxed()
 }
@@ -316,6 +263,8 @@ fn pages(context: &Context) -> Routes {
         .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
         .unify()
         .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
+        .unify()
+        .or(file("/theme.css", warp::path!("theme.css"), &page::THEME))
         .unify();
     let client = shared_file("/client.js", warp::path!("client.js"), &page::CLIENT);
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();

@@ -15,7 +15,7 @@ use serde_json::json;
 use taskcast::clock;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Notify,
 };
 
@@ -169,6 +169,30 @@ where
         }
         assert!(attempt < ATTEMPTS, "others feel it: {told}");
     }
+}
+
+pub const HALF_OPEN: u64 = 10_000;
+
+/// So many connections that are begun and not finished; each says nothing, a part of `hello`, or all of it. The last third
+/// of three says all.
+pub async fn hold_half_open(port: u16, hello: &[u8], strikes: &Strikes) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for n in 0..HALF_OPEN {
+        // From many addresses, so that no limit of one stands in the way.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, (n % 200) as u8, 2], 0).into()).unwrap();
+        let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+        let said = [&b""[..], &hello[..60], hello][(n % 3) as usize];
+        stream.write_all(said).await.unwrap();
+        held.push(stream);
+        strikes.add(1);
+    }
+    held
+}
+
+/// Those of them that said all, and so are to be answered.
+pub fn to_be_answered(held: &mut [TcpStream]) -> impl DoubleEndedIterator<Item = &mut TcpStream> {
+    held.chunks_mut(3).filter_map(|of_each_kind| of_each_kind.get_mut(2))
 }
 
 /// An attack on a thread of its own, which gives way to the service: an attacker brings their own machine.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    bystander::{Strikes, feels_nothing},
+    bystander::{HALF_OPEN, Strikes, feels_nothing, hold_half_open, to_be_answered},
     harness::{token, token_with},
     target::{MB, Target},
     wire::{CONTINUATION, FINAL, PING, TEXT, Wire, frame, handshake, text},
@@ -133,28 +133,12 @@ async fn subscribing_and_unsubscribing_in_turns_is_not_felt_by_others() {
 async fn ten_thousand_half_open_handshakes_are_not_felt_by_others() {
     // What hyper reads ahead for a head is most of it.
     const BOUND: u64 = 200 * MB;
-    const HALF_OPEN: u64 = 10_000;
     let patient = [("TASKCAST_HTTP_HEADER_TIMEOUT_MS", "60000"), ("TASKCAST_SESSIONS_FIRST_FRAME_TIMEOUT_MS", "60000")];
     let target = Target::start_alone(&patient).await;
     let attack = async |port, strikes: Arc<Strikes>| {
-        let mut held = Vec::new();
-        let begun = handshake("/ws/tasks/", "");
-        for n in 0..HALF_OPEN {
-            // From many addresses, so that no limit of one stands in the way.
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind(([127, 0, (n % 200) as u8, 2], 0).into()).unwrap();
-            let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
-            let bytes = match n % 3 {
-                0 => &b""[..],
-                1 => &begun.as_bytes()[..60],
-                _ => begun.as_bytes(),
-            };
-            stream.write_all(bytes).await.unwrap();
-            held.push(stream);
-            strikes.add(1);
-        }
+        let mut held = hold_half_open(port, handshake("/ws/tasks/", "").as_bytes(), &strikes).await;
         // Whoever asked has an answer: what is measured is what they hold, not how they came.
-        for stream in held.iter_mut().skip(2).step_by(3) {
+        for stream in to_be_answered(&mut held) {
             assert!(matches!(stream.read(&mut [0; 1024]).await, Ok(1..)), "an answer to the handshake");
         }
         strikes.stand();

@@ -172,6 +172,15 @@ impl Target {
         self.kennel.log(LOG)
     }
 
+    /// What a hostile publisher brings grows neither memory nor log, and writes nothing into it that a terminal obeys.
+    pub fn stays_small(&self, memory_max: u64) {
+        println!("at most {} MB", self.peak() / MB);
+        assert!(self.peak() < memory_max, "{} MB", self.peak() / MB);
+        let log = self.log();
+        assert!(log.len() < 4_000_000, "the log has {} bytes", log.len());
+        assert!(!log.contains('\u{1b}') && !log.contains('\0'), "raw control characters in the log");
+    }
+
     /// The end of every attack: the service lives and serves others, nothing panicked, and nothing secret was told.
     pub async fn stays_unharmed(mut self) {
         let mut other = self.attach("/ws/tasks/", "somebody-else").await;

@@ -14,14 +14,12 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    bystander::{Strikes, feels_nothing},
+    bystander::{HALF_OPEN, Strikes, feels_nothing, hold_half_open, to_be_answered},
     harness::token,
     support::{self, brokers::Certificates},
     target::{MB, Target, soon},
     wire::{FINAL, TEXT, frame, handshake},
 };
-
-const HALF_OPEN: u64 = 10_000;
 
 /// A target that speaks TLS, and who trusts it. Its own port is that of a tunnel, so that bystanders and honest clients need not
 /// know; an attacker takes `port`.
@@ -166,37 +164,24 @@ async fn ten_thousand_half_open_tls_handshakes_are_not_felt_by_others() {
     let patient = [("TASKCAST_HTTP_HEADER_TIMEOUT_MS", "60000")];
     let encrypted = Encrypted::start(true, &patient).await;
     let (port, hello) = (encrypted.port, client_hello(&encrypted.client));
-    let attack = move |_, strikes: Arc<Strikes>| hold_half_open(port, hello.clone(), strikes);
+    let attack = move |_, strikes: Arc<Strikes>| {
+        let hello = hello.clone();
+        async move {
+            let mut held = hold_half_open(port, &hello, &strikes).await;
+            // All that it still has to sign for are among the last; the flood of signatures is another test.
+            let mut answered = 0;
+            for stream in to_be_answered(&mut held).rev().take(UNDER_WAY_MAX) {
+                answered += usize::from(matches!(stream.read(&mut [0; 1024]).await, Ok(1..)));
+            }
+            assert!(answered > 0, "an answer to a ClientHello");
+            strikes.stand();
+            std::future::pending::<()>().await;
+        }
+    };
     feels_nothing(&encrypted.target, BOUND, HALF_OPEN, attack).await;
     let crowded_out = "taskcast_tls_handshakes_total{listener=\"public\",outcome=\"crowded_out\"}";
     assert!(encrypted.target.metric(crowded_out).await > 4_000, "those that only hold places lose them");
     encrypted.target.stays_unharmed().await;
-}
-
-async fn hold_half_open(port: u16, hello: Vec<u8>, strikes: Arc<Strikes>) {
-    let mut held = Vec::new();
-    for n in 0..HALF_OPEN {
-        // From many addresses, so that no limit of one stands in the way.
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, (n % 200) as u8, 2], 0).into()).unwrap();
-        let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
-        let bytes = match n % 3 {
-            0 => &b""[..],
-            1 => &hello[..60],
-            _ => &*hello,
-        };
-        stream.write_all(bytes).await.unwrap();
-        held.push(stream);
-        strikes.add(1);
-    }
-    // All that it still has to sign for are among the last; the flood of signatures is another test.
-    let mut answered = 0;
-    for stream in held.iter_mut().skip(2).step_by(3).rev().take(UNDER_WAY_MAX) {
-        answered += usize::from(matches!(stream.read(&mut [0; 1024]).await, Ok(1..)));
-    }
-    assert!(answered > 0, "an answer to a ClientHello");
-    strikes.stand();
-    std::future::pending::<()>().await;
 }
 
 /// One handshake after the other, as fast as they are answered, none of which is finished: a signature for each.

@@ -118,6 +118,8 @@ export class Connection {
   #watchdog;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #tokenless;
+  /** Before a token is fetched again. @type {ReturnType<typeof setTimeout> | undefined} */
+  #pause;
 
   /** What is to be subscribed to, by name, and the keys of those who want it. @type {Map<string, {selector: Selector, keys: Set<string>}>} */
   #topics = new Map();
@@ -256,8 +258,8 @@ export class Connection {
   /** Lets go of the channel without hearing of its end. */
   #drop() {
     this.#attempt = { hasTried: false };
-    for (const timer of [this.#retry, this.#watchdog, this.#tokenless]) clearTimeout(timer);
-    this.#retry = this.#watchdog = this.#tokenless = undefined;
+    for (const timer of [this.#retry, this.#watchdog, this.#tokenless, this.#pause]) clearTimeout(timer);
+    this.#retry = this.#watchdog = this.#tokenless = this.#pause = undefined;
     const channel = this.#channel;
     this.#channel = null;
     channel?.close();
@@ -545,7 +547,9 @@ export class Connection {
     let pause = this.#renewedAt + min - Date.now();
     // Once more if the first one is refused; then the connection ends at its time, and the next one fetches its own.
     for (let refusals = 0; refusals < 2; pause = pauses.next()) {
-      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      clearTimeout(this.#pause);
+      // One that is dropped with the connection goes on never.
+      if (pause > 0) await new Promise((resolve) => (this.#pause = setTimeout(resolve, pause)));
       if (!isMine()) return;
       this.#renewedAt = Date.now();
       const token = await this.#fetchToken().catch(() => undefined);

@@ -54,6 +54,16 @@ async function listening(options = {}) {
   return client;
 }
 
+/** WebSockets fail until a stream is asked for. */
+async function failing() {
+  for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
+    await pass(1_500);
+    if (last().readyState === 0) last().end(1006);
+    await pass(4_000);
+    await real();
+  }
+}
+
 const refusal = (status, problem, headers = {}) => new Response(status === 204 ? null : JSON.stringify(problem), { status, headers: { "content-type": "application/problem+json", ...headers } });
 
 describe("the format", () => {
@@ -214,12 +224,7 @@ describe("server-sent events", () => {
     last().tell(frame("foreign", { user_id: "u2", progress: 50 }));
     last().end(1006);
     page.fire("online");
-    for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
-      await pass(1_500);
-      if (last().readyState === 0) last().end(1006);
-      await pass(4_000);
-      await real();
-    }
+    await failing();
     await requests[0].greet({ tasks: [task("mine")] });
     await pass(3_000);
     const errors = ["mine", "foreign", "unknown"].map((id) => client.task(id).error?.code);
@@ -272,12 +277,7 @@ describe("server-sent events", () => {
     last().greet();
     last().end(1006);
     page.fire("online");
-    for (let turn = 0; turn < 3 && requests.length === 0; turn += 1) {
-      await pass(1_500);
-      if (last().readyState === 0) last().end(1006);
-      await pass(4_000);
-      await real();
-    }
+    await failing();
     assert.equal(requests.length, 1);
   });
 
