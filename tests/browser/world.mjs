@@ -79,21 +79,20 @@ const BROWSERS_OWN = /WebSocket connection to .* failed|Failed to load resource:
 
 /**
  * @param {object} about
- * @param {(path: string, world: any) => string | undefined} about.site what a path of the site answers; undefined: 404
+ * @param {(path: string, world: any, method: string) => any} about.site what a path of the site answers; undefined: 404
  * @param {Record<string, string>} [about.settings] of the service, over those of all of these tests
  */
 export async function newWorld({ site, settings = {} }) {
   const [port, servicePort, operationsPort, redisPort] = await freePorts(4);
   const folder = mkdtempSync(join(tmpdir(), "taskcast-browser-"));
   const net = await network(port, servicePort);
-  const server = createServer((request, answer) => {
+  const server = createServer(async (request, answer) => {
     let body;
     try {
-      body = site(request.url, world);
+      body = request.url === "/favicon.ico" ? "" : await site(request.url, world, request.method);
     } catch (error) {
       console.log(`the site failed: ${error.stack}`);
     }
-    if (request.url === "/favicon.ico") body = "";
     if (body === undefined) answer.statusCode = 404;
     answer.setHeader("content-type", /\.js$/.test(request.url) ? "text/javascript" : "text/html; charset=utf-8").end(body);
   });
@@ -122,11 +121,12 @@ export async function newWorld({ site, settings = {} }) {
       const answer = await fetch(`http://127.0.0.1:${servicePort}/api/v1/tasks?limit=500`, { headers: { authorization: `Bearer ${token}` } });
       return (await answer.json()).tasks;
     },
-    /** How many clients the service has. */
-    connections: async () => {
+    /** A series of the service's own metrics, written as there. */
+    metric: async (series) => {
       const answer = await (await fetch(`http://127.0.0.1:${operationsPort}/metrics`)).text();
-      return Number(answer.match(/^taskcast_connections(?:\{[^}]*\})? (\d+)$/m)[1]);
+      return Number(answer.split("\n").find((line) => line.startsWith(`${series} `)).slice(series.length));
     },
+    connections: () => world.metric("taskcast_connections"),
     /** A page of the site, and all that it complained of. */
     open: async (context, path = "/") => {
       const page = await context.newPage();
