@@ -403,14 +403,18 @@ export class Connection {
       this.#trialMs = Math.min(2 * this.#trialMs, TRIAL_MAX_MS);
       this.#trialTimer = setTimeout(() => this.#tryFirstTransportLater(), OPEN_TIMEOUT_MS);
       // Without a token it gets no further than the handshake; what is shown goes on beside it.
-      this.#trial = transports[0](base, { path, query: new URLSearchParams(query), token: null }, {
-        onOpen: () => {
-          this.#startWithFirstTransport();
-          this.#begin();
-        },
-        onMessage: () => {},
-        onClose: () => this.#tryFirstTransportLater(),
-      });
+      try {
+        this.#trial = transports[0](base, { path, query: new URLSearchParams(query), token: null }, {
+          onOpen: () => {
+            this.#startWithFirstTransport();
+            this.#begin();
+          },
+          onMessage: () => {},
+          onClose: () => this.#tryFirstTransportLater(),
+        });
+      } catch {
+        // As when it does not open: the timer goes on.
+      }
     }, this.#trialMs * (1 + Math.random() / 2));
   }
 
