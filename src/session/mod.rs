@@ -184,5 +184,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed(self.transport, self.code);
+        tracing::debug!(transport = ?self.transport, code = self.code, "a connection ended");
     }
 }
