@@ -41,7 +41,7 @@ pub(super) async fn run(settings: Arc<OperationsSettings>, stop: CancellationTok
             // As before something else was there that could not be used.
             Ok(false) => {}
             Err(why) => {
-                tracing::error!(reason = why, "the file of the operators' token cannot be used; the one before stays")
+                tracing::error!(reason = why, "the file of the operators' token cannot be used; the one before stays");
             }
         }
     }

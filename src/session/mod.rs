@@ -32,6 +32,8 @@ mod simulation;
 mod term;
 #[cfg(test)]
 mod test_world;
+#[cfg(test)]
+mod traced_tests;
 mod watches;
 mod websocket;
 

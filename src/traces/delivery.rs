@@ -61,13 +61,17 @@ impl Delivery {
         self.last_ns.fetch_max(since, Ordering::Relaxed);
     }
 
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.begun.instant)
     }
 
     /// From the event's beginning to the last write; `None` while nobody was told.
     pub(super) fn span(&self) -> Option<Span> {
-        let sessions = self.sessions.load(Ordering::Relaxed);
+        let sessions = self.sessions();
         let at = |since: &AtomicU64| self.begun.unix_ns.saturating_add(since.load(Ordering::Relaxed));
         let mut span = self.span.clone();
         span.set("taskcast.sessions", Value::Number(i64::try_from(sessions).unwrap_or(i64::MAX)));

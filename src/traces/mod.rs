@@ -186,6 +186,15 @@ impl Traces {
         }
     }
 
+    /// To how many sessions each of the followed was written, in the order of the log.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> Vec<u64> {
+        let followed = lock(&self.0.followed);
+        let mut written: Vec<_> = followed.iter().map(|(position, one)| (*position, one.sessions())).collect();
+        written.sort_unstable();
+        written.into_iter().map(|(_, sessions)| sessions).collect()
+    }
+
     /// The oldest that wait.
     fn batch(&self) -> Vec<Span> {
         let mut waiting = lock(&self.0.waiting);

@@ -40,8 +40,8 @@ fn attribute(span: &WireSpan, key: &str) -> Option<OneValue> {
     pair.value.clone()?.value
 }
 
-fn text(text: &str) -> Option<OneValue> {
-    Some(OneValue::Text(text.to_owned()))
+fn text(text: &str) -> OneValue {
+    OneValue::Text(text.to_owned())
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn an_event_has_a_span_below_its_workers_and_its_delivery_one_below_that() {
     traces.applying(began);
     take(&traces, &context(), 1, Outcome::Applied);
     traces.applied(began.after(Duration::from_millis(3)));
-    let traced = traces.among([at(0), at(1), at(2)].into_iter()).unwrap();
+    let followed = traces.among([at(0), at(1), at(2)].into_iter()).unwrap();
     for ms in [9, 5, 7] {
-        traced.written(began.after(Duration::from_millis(ms)).instant);
+        followed.written(began.after(Duration::from_millis(ms)).instant);
     }
     traces.sweep(began.after(FOLLOWED_FOR).instant, false);
     let [process, deliver] = exported(&traces).try_into().unwrap();
@@ -75,7 +75,7 @@ fn an_event_has_a_span_below_its_workers_and_its_delivery_one_below_that() {
         ("taskcast.task_id", "t1"),
         ("taskcast.outcome", "applied"),
     ] {
-        assert_eq!(attribute(&process, key), text(value), "{key}");
+        assert_eq!(attribute(&process, key), Some(text(value)), "{key}");
     }
     let took = |span: &WireSpan| span.end_time_unix_nano - span.start_time_unix_nano;
     assert_eq!((took(&process), took(&deliver)), (3_000_000, 9_000_000));
@@ -108,8 +108,8 @@ fn what_changed_nothing_says_why_and_what_nobody_watched_has_no_delivery() {
     traces.sweep(clock::now().instant, true);
     assert!(traces.among([at(2)].into_iter()).is_none(), "nothing is kept");
     let [refused, applied] = exported(&traces).try_into().unwrap();
-    assert_eq!(attribute(&refused, "taskcast.outcome"), text("illegal"));
-    assert_eq!(attribute(&refused, "taskcast.outcome.reason"), text("ended"));
+    assert_eq!(attribute(&refused, "taskcast.outcome"), Some(text("illegal")));
+    assert_eq!(attribute(&refused, "taskcast.outcome.reason"), Some(text("ended")));
     assert_eq!(attribute(&applied, "taskcast.outcome.reason"), None);
 }
 

@@ -92,7 +92,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A span of OTLP, with the attributes of its resource.
