@@ -23,7 +23,8 @@ const PIPES: [usize; 2] = [100, 1 << 16];
 /// Reads until `text` came, and goes on.
 fn read_on(sessions: &Arc<Sessions>, pipe: usize, text: &'static str) -> tokio::sync::oneshot::Receiver<()> {
     let (mut client, server) = tokio::io::duplex(pipe);
-    tokio::spawn(sessions.serve(server, Bytes::new(), mine()));
+    let serving = sessions.clone();
+    tokio::spawn(async move { serving.serve(server, Bytes::new(), mine()).await });
     let (sender, seen) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         let (mut sender, mut told, mut some) = (Some(sender), Vec::new(), [0; 512]);
