@@ -8,7 +8,7 @@
 FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
 # +crt-static: without it the image would need a C library; Debian's, of which the C library is the least, weighs ten times
-# the binary. glibc rather than musl, for its allocator and its memcpy. Paths are told shorter, and the same on every machine.
+# the binary. glibc rather than musl, for its memcpy and its resolver. Paths are told shorter, and the same on every machine.
 ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=/taskcast --remap-path-prefix=/usr/local/cargo=/cargo"
 # What is depended on is compiled in a layer of its own, which holds until Cargo.toml or Cargo.lock change. With a target
 # named, the flags above are not those of build scripts and macros, which are no static programs. Benchmarks and tests, which
