@@ -83,7 +83,7 @@ fn crowd(settings: Settings, over: Duration) -> Crowd {
 fn quicken(rollout: &mut Rollout, faster: u32) {
     let times = &mut rollout.times;
     let shorter = times.drain / faster;
-    times.grace = times.grace.saturating_sub(times.drain - shorter);
+    times.grace = times.grace.saturating_sub(times.drain.saturating_sub(shorter));
     times.drain = shorter;
     times.min_ready /= faster;
     for (name, value) in &mut rollout.environment {
