@@ -100,6 +100,13 @@ async function walk(browser, step) {
       await page.mouse.wheel(0, [4_000, 20_000, -50_000][turn % 3]);
       if (turn % 8 === 3) await page.fill("#words", ["number 12", ""][(turn >> 3) % 2]);
       if (turn % 8 === 6) await page.selectOption("#order", ["status", "newest"][(turn >> 3) % 2]);
+      if (turn % 8 === 7) {
+        await page.evaluate(() => scrollTo(0, 0));
+        await page.click("#tasks .row[data-task-id] .task-title");
+        await page.waitForSelector("#task:not([hidden]) #details dt", PATIENCE);
+        await pause(800);
+        await page.keyboard.press("Escape");
+      }
       await pause(400);
     }
     await page.fill("#words", "");

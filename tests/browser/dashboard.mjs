@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 
-import { freePorts, judge, kill, screenshots, start } from "./support.mjs";
+import { freePorts, judge, kill, screenshots, start, startRedis } from "./support.mjs";
 import { DESK, LIVE, PATIENCE, PHONE, publish, SECRET, show, signed, tokenFor, watch } from "./watched.mjs";
 
 const ROW = "#tasks .row[data-task-id]";
@@ -251,6 +251,29 @@ async function bars(page, port, worker, step) {
   assert.deepEqual(drawn, [50, 60, 70]);
 }
 
+async function degraded(browser, step) {
+  step("while the service waits for its event log the page stays, and says as of when it holds");
+  const [port, operationsPort, redisPort] = await freePorts(3);
+  const redis = await startRedis(redisPort);
+  const service = await start(["serve"], port, operationsPort, { ...SECRET, TASKCAST_LOG: `redis://127.0.0.1:${redisPort}` });
+  await publish(port, tokenFor("--user", "worker", "--publish"), TASKS);
+  const { page, context, seen } = await watch(browser, `http://127.0.0.1:${port}`);
+  await page.goto(`http://127.0.0.1:${port}/#token=${tokenFor("--group", "report")}`);
+  await page.waitForFunction(() => /3 tasks: 1 running/.test(document.querySelector("#children-tally").textContent), null, PATIENCE);
+  assert.equal(await page.evaluate(() => location.hash), "#task=report");
+  redis.child.kill("SIGSTOP");
+  await page.waitForSelector('[data-connection-state="degraded"]', { state: "attached", ...PATIENCE });
+  await page.waitForFunction(() => /waits for its event log\. What you see is as of \d/.test(document.querySelector("#stale").textContent), null, PATIENCE);
+  await show(page, "degraded");
+  redis.child.kill("SIGCONT");
+  await page.waitForSelector(LIVE, { state: "attached", ...PATIENCE });
+  await page.waitForSelector("#stale", { state: "hidden", ...PATIENCE });
+  assert.deepEqual(seen.complaints, []);
+  await context.close();
+  await kill(service);
+  await kill(redis);
+}
+
 async function walk(browser, step) {
   const [port, operationsPort] = await freePorts(2);
   const own = `http://127.0.0.1:${port}`;
@@ -303,6 +326,7 @@ async function walk(browser, step) {
   assert.deepEqual(heard.complaints, []);
   await last.close();
   await kill(service);
+  await degraded(browser, step);
 }
 
 mkdirSync(screenshots, { recursive: true });

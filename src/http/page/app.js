@@ -102,6 +102,8 @@ function follow() {
   }
 }
 
+// The list is not there yet when the browser would scroll it.
+history.scrollRestoration = "manual";
 addEventListener("hashchange", follow);
 addEventListener("popstate", follow);
 byId("back").addEventListener("click", (event) => {

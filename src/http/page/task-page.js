@@ -137,7 +137,7 @@ export class TaskPage {
     for (const part of document.querySelectorAll("#task [data-needs-task]")) part.hidden = !task;
     if (!task || !row) return;
     this.#drawPlot(task, row.trail);
-    place(byId("timeline"), timeline(stations(task, row.trail)));
+    this.#putAnew(byId("timeline"), timeline(stations(task, row.trail)));
     this.#drawMessages(row.trail);
     this.#drawDetails(task);
     this.#drawJson("result", task.result);
@@ -176,12 +176,18 @@ export class TaskPage {
       link.href = addressOf({ task: group });
       terms.push(make("dt", "", "Part of"), make("dd", "", link));
     }
-    const words = terms.map(({ textContent }) => textContent).join("\n");
-    // A link that somebody is about to follow is not put there anew.
-    if (byId("details").dataset.words === words) return;
-    byId("details").dataset.words = words;
-    byId("details").replaceChildren(...terms);
+    this.#putAnew(byId("details"), terms);
   }
+
+  /** Only where it says something else: what somebody is about to follow or to copy stays. */
+  #putAnew(parent, nodes) {
+    const words = nodes.map(({ textContent }) => textContent).join("\n");
+    if (this.#words.get(parent) === words) return;
+    this.#words.set(parent, words);
+    parent.replaceChildren(...nodes);
+  }
+
+  #words = new Map();
 
   #drawJson(id, value) {
     const isThere = value !== undefined && value !== null;

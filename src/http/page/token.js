@@ -4,7 +4,7 @@
 const KEY = "taskcast.token";
 
 export const token = {
-  /** `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task, the task stays there. */
+  /** `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task or group, that stays there. */
   adopt() {
     const given = new URLSearchParams(location.hash.slice(1));
     const held = given.get("token");
@@ -38,14 +38,14 @@ export function tokenOf(pasted) {
   }
 }
 
-/** The task, if the token names one and nothing else. Nothing is proven by it: the service does that. */
+/** The task, or the root of the group, if the token names one and nothing else. Nothing is proven by it: the service does that. */
 function taskToShare(held) {
   try {
     const part = held.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (byte) => byte.charCodeAt(0))));
     const watch = claims.taskcast?.watch;
     const [only] = Array.isArray(watch) && watch.length === 1 ? watch : [];
-    return typeof only === "string" && only.startsWith("task:") ? only.slice("task:".length) : null;
+    return /^(?:task|root):(.+)$/s.exec(typeof only === "string" ? only : "")?.[1] ?? null;
   } catch {
     return null;
   }
