@@ -187,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> State<S> {
     /// One thing that the peer said; false when there is none, or when it must wait.
     fn hear(&mut self) -> bool {
         if self.session.is_backed_up() {
@@ -304,7 +304,7 @@ impl<S> State<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Attendant for Connection<S> {
     fn prefetch(&self) {
         // They lie before and behind what is looked at under the lock.
         std::hint::black_box((self.state.is_poisoned(), std::ptr::from_ref(self.drain.begun()).addr()));
@@ -321,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Attendant for Connection<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Holder for Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Holder for Connection<S> {
     fn ask_again(&self, revocations: &Revocations) {
         let mut state = self.lock();
         if let Some(state) = state.as_mut()

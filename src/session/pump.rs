@@ -4,6 +4,7 @@
 //! Refuses to know: sessions, and what the bytes mean.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
@@ -13,7 +14,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::websocket::{Inbound, Reader, Violation};
 use crate::{clock, hub::Run};
@@ -65,7 +70,7 @@ pub(super) struct Pump<S> {
     pub(super) inbox: VecDeque<Inbound>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Pump<S> {
     pub(super) fn new(socket: S, message_max: usize) -> Self {
         Self {
             socket,
@@ -107,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     /// Writes frames past the empty queue; true when the socket took them whole. What it did not take is queued.
     pub(super) fn write_run(&mut self, cx: &mut Context<'_>, run: &Run, now: Instant) -> bool {
         let bytes = run.bytes();
-        let written = match Pin::new(&mut self.socket).poll_write(cx, bytes) {
+        let written = match self.poll_send(cx, bytes) {
             Poll::Ready(Ok(written)) => written,
             // Its task meets the error too.
             Poll::Ready(Err(_)) | Poll::Pending => 0,
@@ -120,6 +125,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         self.unflushed = written > 0;
         self.written += written as u64;
         false
+    }
+
+    /// A write that nobody waits for. TCP is asked without detours: what the runtime keeps about a socket lies elsewhere in
+    /// memory and is for those who wait, and the C library's `send` is a point at which a thread may be cancelled.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match (&self.socket as &dyn Any).downcast_ref::<TcpStream>() {
+            Some(socket) => Poll::Ready(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(Into::into)),
+            None => Pin::new(&mut self.socket).poll_write(cx, bytes),
+        }
     }
 
     /// Writes what waits, then reads. Cancel safe.

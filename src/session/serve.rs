@@ -88,7 +88,7 @@ where
 /// Verifies the handshake's token, or the one in the first frame when the handshake brought none.
 async fn authenticate<S>(sessions: &Sessions, pump: &mut Pump<S>, request: &Request) -> Result<Identity, Refusal>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let first_frame;
     let mut token = request.token.as_deref();
@@ -106,7 +106,7 @@ where
 
 async fn first_token<S>(pump: &mut Pump<S>, encoding: Encoding) -> Option<String>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     loop {
         while let Some(inbound) = pump.inbox.pop_front() {
