@@ -124,6 +124,18 @@ async function walk(browser, step) {
   isOver = true;
   await somebody;
 
+  step("what comes above does not push away what somebody reads");
+  await page.evaluate(() => scrollTo(0, 30_000));
+  const read = () => page.evaluate(() => {
+    const rows = [...document.querySelectorAll("#tasks .row")].map((row) => [row.dataset.taskId, Math.round(row.getBoundingClientRect().top)]);
+    return rows.find(([, top]) => top > 200);
+  });
+  await page.waitForFunction(() => [...document.querySelectorAll("#tasks .row")].some((row) => row.getBoundingClientRect().top > 200 && row.getBoundingClientRect().top < 400), null, PATIENCE);
+  const [reading, top] = await read();
+  await publish(port, worker, ["above-1", "above-2", "above-3"].map((task_id) => ({ task_id, user_id: "u1", progress: 1 })));
+  await page.waitForFunction((count) => document.querySelector("#summary").textContent.replace(/\D/g, "").startsWith(`${count}`), TASKS + 3, PATIENCE);
+  assert.deepEqual(await read(), [reading, top]);
+
   step("what is shown is what was published last");
   const done = { task_id: "done", user_id: "u1", title: "The last one", status: "succeeded" };
   await publish(port, worker, [done]);

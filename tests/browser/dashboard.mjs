@@ -148,7 +148,7 @@ async function taskPage(page, port, worker, step) {
     ([selector, words]) => document.querySelector(selector).textContent.includes(words), [selector, words], PATIENCE);
   // Each is waited for: what comes in one moment may be folded into one.
   for (const current of [40, 60, 90]) {
-    await say({ current, message: `Row ${current} of 120` });
+    await say({ current, total: 120, message: `Row ${current} of 120` });
     await reads("#messages", `Row ${current} of 120`);
   }
   await say({ status: "failed", error: { message: "The disk is full" } });
@@ -160,6 +160,10 @@ async function taskPage(page, port, worker, step) {
   await reads("#task-numbers", "20 of 120 rows · 16 %");
   await page.waitForSelector("#plot svg .line", { state: "attached", ...PATIENCE });
   await page.waitForFunction(() => document.querySelectorAll("#plot svg .line").length === 2, null, PATIENCE);
+  assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Progress from 25 % at .+ to 16 % at .+, in 2 attempts$/);
+  // Four points of the first attempt, each higher than the one before.
+  const heights = await page.$eval("#plot svg .line", (line) => line.getAttribute("d").match(/ [\d.]+/g).map(Number));
+  assert.ok(heights.length >= 4 && heights.every((height, index) => index === 0 || height <= heights[index - 1]) && heights[0] > heights.at(-1), `${heights}`);
   const way = await page.$$eval("#timeline .station-name", (names) => names.map(({ textContent }) => textContent));
   assert.deepEqual(way.slice(-3), ["failed", "retrying, attempt 2", "running"]);
   const messages = await page.$$eval("#messages .words", (nodes) => nodes.map(({ textContent }) => textContent.replace(/^read /, "")));

@@ -1,6 +1,6 @@
 // What is said of the connection, and as of when that holds which is shown. Refuses to know: how connections are made.
 
-import { byId, write } from "./dom.js";
+import { byId, mark, write } from "./dom.js";
 import { time } from "./format.js";
 import { NO_USER } from "./sign-in.js";
 
@@ -47,11 +47,11 @@ export class ConnectionBadge {
     const { state } = status;
     if (state === "live") this.#heldAt = Date.now();
     const [words, countdown = ""] = wordsOf(status);
-    byId("connection").dataset.connectionState = state;
+    mark(byId("connection"), "data-connection-state", state);
     write(byId("connection-text"), words);
     write(byId("connection-countdown"), countdown);
     byId("retry").hidden = !["reconnecting", "offline", "closed"].includes(state);
-    document.body.dataset.fresh = String(state === "live");
+    mark(document.body, "data-fresh", state === "live");
     this.#drawNotice(status, hasTasks);
   }
 

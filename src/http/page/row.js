@@ -40,7 +40,7 @@ export class RowView {
     const isNew = line !== this.line;
     if (isNew) this.#bar.jump();
     this.line = line;
-    this.item.dataset.kind = line.kind;
+    mark(this.item, "data-kind", line.kind);
     if (line.kind === "heading") return this.#showHeading(line);
     const group = line.kind === "group" && line.group.isGroup ? line.group : null;
     const task = line.row?.task;
@@ -48,7 +48,7 @@ export class RowView {
     const title = task ? titleOf(task) : line.key;
     mark(this.item, "data-task-id", task ? task.task_id : null);
     mark(this.item, "data-group", group ? group.key : null);
-    this.item.dataset.status = status;
+    mark(this.item, "data-status", status);
     write(this.link, title);
     mark(this.link, "href", addressOf({ task: task ? task.task_id : line.key }));
     mark(this.link, "title", task ? task.task_id : line.key);
@@ -65,7 +65,7 @@ export class RowView {
   #showHeading({ status, count }) {
     mark(this.item, "data-task-id", null);
     mark(this.item, "data-group", null);
-    this.item.dataset.status = status;
+    mark(this.item, "data-status", status);
     write(this.#heading, `${statusName(status)} · ${amount(count)}`);
   }
 
