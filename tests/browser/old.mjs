@@ -43,6 +43,8 @@ async function walk(browser, step) {
   await tell("export", "STARTED", { name: "export_data", current: 5, total: 20, step: "Reading rows" });
   const { page, seen } = await open("/hook");
   const holds = (look, about) => page.waitForFunction(look, about, PATIENCE);
+  /** The hook learns of new tasks from a list alone, and asks again until the event has come through. */
+  const appears = (id) => page.waitForFunction((id) => document.getElementById(id) || void window.hook.refresh(), id, { ...PATIENCE, polling: 200 });
   const bar = (id, status, value) => holds(([id, status, value]) => {
     const label = document.getElementById(id);
     return label?.dataset.status === status && label.querySelector("progress").value === value;
@@ -56,8 +58,8 @@ async function walk(browser, step) {
   await bar("export", "SUCCESS", 100);
   await holds(() => [...document.querySelectorAll(".toast")].some(({ textContent }) => textContent === 'export SUCCESS {"rows":20}'));
   await tell("import", "STARTED", { name: "import_data" });
-  await page.evaluate(() => window.hook.refresh());
-  await holds(() => document.getElementById("import")?.dataset.status === "STARTED");
+  await appears("import");
+  await bar("import", "STARTED", 0);
   await tell("import", "FAILURE", { error: { message: "the disk is full" } });
   await holds(() => [...document.querySelectorAll(".toast")].some(({ textContent }) => textContent === "import FAILURE the disk is full"));
   await page.evaluate(() => { window.hook.askFor("export"); window.hook.cancel("export"); window.hook.sendRaw("{no JSON"); });
@@ -68,8 +70,7 @@ async function walk(browser, step) {
   for (const [turn, end] of [kill, stop, null].entries()) {
     const id = `during${turn}`;
     await tell(id, "STARTED", { name: id });
-    await page.evaluate(() => window.hook.refresh());
-    await holds((id) => document.getElementById(id), id);
+    await appears(id);
     if (end) await end(world.service);
     else world.net.cut();
     await tell(id, "SUCCESS", { result: { turn } });
@@ -121,7 +122,7 @@ async function walk(browser, step) {
   for (let turn = 0; await isWild(); turn += 1) {
     const told = Date.now();
     await tell("beside", "PROGRESS", { name: "beside", current: turn + 1, total: 10_000 });
-    if (turn === 0) await page.evaluate(() => window.hook.refresh());
+    if (turn === 0) await appears("beside");
     await holds((items) => document.getElementById("beside")?.textContent.includes(` ${items}/`), turn + 1);
     worst = Math.max(worst, Date.now() - told);
     await pause(50);

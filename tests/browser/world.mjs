@@ -30,7 +30,8 @@ async function network(port, target) {
         return isSilent || to.write(bytes);
       });
       from.on("error", () => {});
-      from.on("close", () => { to.destroy(); pairs.delete(pair); });
+      // What was said before the end is heard before it.
+      from.on("close", () => { to.end(); pairs.delete(pair); });
     }
   });
   await new Promise((resolve) => proxy.listen(port, "127.0.0.1", resolve));
