@@ -1,4 +1,5 @@
-//! How the process ends: the first signal asks, the second one insists. Refuses to know: what has to be drained.
+//! How the process ends: the first signal asks, the second one insists; and how many files it may open until then. Refuses
+//! to know: what has to be drained.
 
 use std::io;
 
@@ -59,6 +60,22 @@ impl Lifecycle {
     }
 }
 
+/// Raises the limit of open files to what the system allows, since each connection is one and many systems begin with
+/// 1,024. Answers the limit then, if there is one.
+#[cfg(unix)]
+pub fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, it stays as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+pub fn raise_open_files() -> Option<u64> {
+    None
+}
+
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -94,5 +111,22 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         Signal::Interrupt
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+        let limit = getrlimit(Resource::Nofile);
+        // Other tests run in this process, so it is lowered by little.
+        let lower = limit.maximum.map(|most| most - 1);
+        setrlimit(Resource::Nofile, Rlimit { current: lower, ..limit }).unwrap();
+        assert_eq!(raise_open_files(), limit.maximum);
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 }

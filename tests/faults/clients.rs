@@ -73,6 +73,17 @@ pub struct Shown {
     pub progress: Option<f64>,
 }
 
+/// How a client was sent away by a replica that drains.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure {
+    pub heard: Instant,
+    /// After this it was to come back.
+    pub told: Duration,
+    pub closed: Option<Instant>,
+    /// Greeted by another replica.
+    pub back: Option<Instant>,
+}
+
 /// What a client has been through, and where it ended.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -98,6 +109,7 @@ pub struct Account {
     /// When the first connection ended, how, and how long after `server_draining` it was told to come back.
     pub first_close: Option<(Instant, Option<u16>)>,
     pub told: Option<Duration>,
+    pub departures: Vec<Departure>,
     pub is_resumed: bool,
     /// Since when all that is watched was in a whole snapshot once.
     complete: Option<Instant>,
@@ -374,6 +386,9 @@ impl Runner {
             if account.greetings > 0 {
                 account.first_close.get_or_insert((now, code));
             }
+            if let Some(departure) = account.departures.last_mut() {
+                departure.closed.get_or_insert(now);
+            }
         });
         if self.failures == 0 {
             self.lost = Some(Lost { at: now, told: Duration::ZERO, told_first: None });
@@ -392,7 +407,11 @@ impl Runner {
             "task_progress" | "task_completed" => self.on_task(&frame),
             "server_draining" => {
                 let after = frame.reconnect_after_ms.map(Duration::from_millis);
-                self.account(|account| account.told = after);
+                self.account(|account| {
+                    account.told = after;
+                    let departure = after.map(|told| Departure { heard: now, told, closed: None, back: None });
+                    account.departures.extend(departure);
+                });
                 return after.map(|after| now + after);
             }
             "task_removed" => self.account(|account| account.removed += 1),
@@ -413,6 +432,9 @@ impl Runner {
         self.account(|account| {
             account.greetings += 1;
             account.is_resumed = resumed;
+            if let Some(departure) = account.departures.last_mut() {
+                departure.back.get_or_insert(now);
+            }
             if resumed {
                 account.resumed += 1;
             } else if asked {

@@ -15,6 +15,8 @@ mod support;
 
 mod checker;
 mod clients;
+mod kubelet;
+mod manifests;
 mod network;
 mod publisher;
 mod scenarios;

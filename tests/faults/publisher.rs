@@ -85,6 +85,10 @@ impl Publisher {
         Self { tally, running }
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.running.is_finished()
+    }
+
     /// Everything has been confirmed.
     pub async fn finish(mut self) -> Arc<Tally> {
         (&mut self.running).await.expect("the publisher ends in order");

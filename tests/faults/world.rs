@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::Child,
     sync::{
         Arc, Mutex,
@@ -20,7 +20,7 @@ use lapin::{
 use taskcast::clock;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     task::JoinHandle,
     time::timeout,
 };
@@ -152,6 +152,41 @@ pub struct Place {
     pub child: Option<Child>,
 }
 
+/// How the proxy knows which places take clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// It asks each of them for its readiness.
+    Asked,
+    /// It is told, as the proxy of an ingress is; see [`Proxy`].
+    Told,
+}
+
+/// The proxy, to be told who is in.
+#[derive(Clone)]
+pub struct Proxy(PathBuf);
+
+impl Proxy {
+    /// New connections go to this place, or no more of them do; those that are open stay.
+    pub async fn tell(&self, place: usize, is_in: bool) {
+        let state = if is_in { "ready" } else { "drain" };
+        let telling = async {
+            let mut socket = loop {
+                // It is not there before haproxy has begun.
+                match UnixStream::connect(&self.0).await {
+                    Ok(socket) => break socket,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            };
+            socket.write_all(format!("set server replicas/replica{place} state {state}\n").as_bytes()).await?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = timeout(PATIENCE, telling).await.expect("an answer of haproxy's").expect("haproxy's socket");
+        assert_eq!(answer.trim(), "", "haproxy does as it is told");
+    }
+}
+
 /// How a world is made.
 #[derive(Clone)]
 pub struct Shape {
@@ -161,6 +196,7 @@ pub struct Shape {
     /// Places that haproxy knows of; at least as many.
     pub places: usize,
     pub environment: Vec<(&'static str, String)>,
+    pub members: Members,
 }
 
 pub struct World {
@@ -173,6 +209,7 @@ pub struct World {
     pub readiness: Readiness,
     environment: Vec<(&'static str, String)>,
     kennel: Kennel,
+    pub proxy: Proxy,
     _proxy: Child,
 }
 
@@ -186,19 +223,24 @@ impl World {
         }
         let mut kennel = Kennel::new("faults");
         let proxy_port = port();
-        let proxy = start_proxy(&mut kennel, proxy_port, &places);
+        let proxy = Proxy(kennel.folder.join("haproxy.sock"));
+        let running = start_proxy(&mut kennel, proxy_port, &places, shape.members, &proxy);
         let front = Network::to(([127, 0, 0, 1], proxy_port).into()).await;
         let readiness = Readiness::watch(places.iter().map(|place| place.operations_port).collect());
         let environment = shape.environment.clone();
         if let Broker::Rabbit(rabbit) = &mut broker {
             remember_the_stream(rabbit, &mut kennel, &environment).await;
         }
-        let mut world = Self { broker, places, front, proxy_port, readiness, environment, kennel, _proxy: proxy };
+        let mut world =
+            Self { broker, places, front, proxy_port, readiness, environment, kennel, proxy, _proxy: running };
         for place in 0..shape.replicas {
             world.launch(place);
         }
         for place in 0..shape.replicas {
             world.until_ready(place, true).await;
+            if shape.members == Members::Told {
+                world.proxy.tell(place, true).await;
+            }
         }
         until("the proxy has a back end", async || {
             http(proxy_port, "GET", "/", "", "").await.is_some_and(|(status, _)| status != 503)
@@ -308,19 +350,23 @@ async fn remember_the_stream(rabbit: &mut RabbitServer, kennel: &mut Kennel, env
     rabbit.restart().await;
 }
 
-fn start_proxy(kennel: &mut Kennel, port: u16, places: &[Place]) -> Child {
+fn start_proxy(kennel: &mut Kennel, port: u16, places: &[Place], members: Members, socket: &Proxy) -> Child {
+    let socket = socket.0.display();
+    let interval = CHECK_INTERVAL.as_millis();
+    let server = |check: u16| match members {
+        Members::Asked => format!("check inter {interval}ms fall 1 rise 1 port {check}"),
+        Members::Told => "disabled".to_owned(),
+    };
     let mut configuration = format!(
-        "global\n  maxconn 9000\n  nbthread 1\n\
+        "global\n  maxconn 9000\n  nbthread 1\n  stats socket {socket} level admin\n\
          defaults\n  mode http\n  timeout connect 1s\n  timeout client 75s\n  timeout server 75s\n  timeout tunnel 1h\n  \
          timeout check 2s\n  retries 2\n  option redispatch 1\n\
          frontend clients\n  bind 127.0.0.1:{port}\n  default_backend replicas\n\
-         backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n  \
-         default-server check inter {}ms fall 1 rise 1\n",
-        CHECK_INTERVAL.as_millis()
+         backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n"
     );
     for (index, place) in places.iter().enumerate() {
-        let (port, check) = (place.port, place.operations_port);
-        writeln!(configuration, "  server replica{index} 127.0.0.1:{port} check port {check}").expect("a string grows");
+        let (port, server) = (place.port, server(place.operations_port));
+        writeln!(configuration, "  server replica{index} 127.0.0.1:{port} {server}").expect("a string grows");
     }
     let file = kennel.folder.join("haproxy.cfg");
     std::fs::write(&file, configuration).expect("a file of the proxy's");

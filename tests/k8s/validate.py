@@ -154,6 +154,24 @@ def check_ports_and_probes(manifests):
                 yield f"{name_of(monitor)} scrapes {endpoint}"
 
 
+def check_dockerfile(dockerfile):
+    """It says which version it is, names no processor, and what it copies is there and let through; tests/image builds it."""
+    cargo = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    if f"\nARG VERSION={cargo.group(1)}\n" not in dockerfile:
+        yield f"the Dockerfile's VERSION is not {cargo.group(1)}"
+    if re.search(r"x86_64|aarch64|^# *syntax=", "\n".join(line for line in dockerfile.splitlines() if "buildx" not in line), re.MULTILINE):
+        yield "the Dockerfile is for one processor, or asks for a front end from elsewhere"
+    if not re.search(r"^FROM scratch$", dockerfile, re.MULTILINE):
+        yield "the image is not empty to begin with"
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE):
+        for source in line.split()[:-1]:
+            if not (ROOT / source).exists():
+                yield f"the Dockerfile copies {source}, which does not exist"
+            if not any(source == given or source.startswith(given + "/") for given in allowed):
+                yield f".dockerignore keeps {source} from the Dockerfile"
+
+
 def check_rollout_and_rights(manifests):
     """A rollout leaves time to drain and never fewer pods; the pod has no rights that it does not need."""
     cargo = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
@@ -333,6 +351,15 @@ def breakages():
     }
 
 
+DOCKERFILE_BREAKAGES = {
+    "an image of another version": ("ARG VERSION=", "ARG VERSION=9."),
+    "an image for one processor": ('--target "$(cat /target)"', "--target x86_64-unknown-linux-gnu"),
+    "an image that begins with a system": ("FROM scratch", "FROM docker.io/library/debian:bookworm-slim"),
+    "a file that is not copied": ("COPY src ./src", "COPY source ./src"),
+    "a file that is kept away": ("COPY src ./src", "COPY tests ./src"),
+}
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--binary", default=str(ROOT / "target/debug/taskcast"), help="the service to ask about its settings")
@@ -345,7 +372,12 @@ def main():
     else:
         for folder in (folder for folder, manifests in rendered.items() if own(manifests, "Deployment")):
             found += [f"{folder}: {mistake}" for mistake in check_settings(rendered[folder], binary)]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    found += check_dockerfile(dockerfile)
     unnoticed = []
+    for name, (before, after) in DOCKERFILE_BREAKAGES.items():
+        if not list(check_dockerfile(dockerfile.replace(before, after))):
+            unnoticed.append(f"the checks do not notice {name}")
     for name, breakage in breakages().items():
         broken = copy.deepcopy(rendered["overlays/production"])
         breakage(broken)
@@ -356,7 +388,7 @@ def main():
     if not found and not unnoticed:
         for folder, manifests in rendered.items():
             print(f"k8s: {folder}: {len(manifests)} objects hold ({', '.join(map(name_of, manifests))})")
-        print(f"k8s: {len(breakages())} breakages noticed")
+        print(f"k8s: {len(breakages()) + len(DOCKERFILE_BREAKAGES)} breakages noticed")
     return 1 if found or unnoticed else 0
 
 

@@ -10,11 +10,11 @@ use taskcast::clock;
 use super::Settings;
 use crate::{
     checker,
-    clients::{Client, Mutation, Plan, Watches},
+    clients::{Account, Client, Departure, Mutation, Plan, Watches},
     publisher::{Publisher, Road},
     script::{Random, Script},
     table::Row,
-    world::{Kind, Shape, World},
+    world::{Kind, Members, Shape, World},
 };
 
 /// How long clients may take to be right once everything is published and nothing is broken any more. More than the
@@ -38,14 +38,35 @@ pub struct Load {
     pub settles_within: Duration,
 }
 
+/// How much goes on.
+#[derive(Clone, Copy)]
+pub struct Crowd {
+    pub clients: usize,
+    pub events: usize,
+    /// One in so many watches everybody's tasks.
+    pub all_every: usize,
+}
+
+impl Crowd {
+    fn usual(settings: Settings) -> Self {
+        let (clients, events) = settings.pick((80, 3_000), (500, 50_000));
+        Self { clients, events, all_every: 25 }
+    }
+}
+
 pub fn shape(kind: Kind) -> Shape {
-    Shape { kind, replicas: 2, places: 2, environment: Vec::new() }
+    Shape { kind, replicas: 2, places: 2, environment: Vec::new(), members: Members::Asked }
 }
 
 impl Load {
     /// A world with clients in it, and workers that take `over` for all they have to say.
     pub async fn begin(settings: Settings, shape: &Shape, over: Duration) -> Self {
         Self::begin_mutated(settings, shape, over, |_| Mutation::None).await
+    }
+
+    /// With another number of clients and events.
+    pub async fn begin_sized(settings: Settings, shape: &Shape, over: Duration, crowd: Crowd) -> Self {
+        Self::begin_as(settings.seed, shape, over, crowd, |_| Mutation::None).await
     }
 
     /// With clients that have mistakes in them, by their number.
@@ -55,14 +76,26 @@ impl Load {
         over: Duration,
         mutation: impl Fn(usize) -> Mutation,
     ) -> Self {
-        let mut random = Random::new(settings.seed);
-        let (clients, events) = settings.pick((80, 3_000), (500, 50_000));
+        Self::begin_as(settings.seed, shape, over, Crowd::usual(settings), mutation).await
+    }
+
+    async fn begin_as(
+        seed: u64,
+        shape: &Shape,
+        over: Duration,
+        crowd: Crowd,
+        mutation: impl Fn(usize) -> Mutation,
+    ) -> Self {
+        let mut random = Random::new(seed);
         let world = World::start(shape).await;
         let started = clock::now().instant;
-        let script = Arc::new(Script::new("task", clients / CLIENTS_PER_USER, events, &mut random));
-        let clients: Vec<Client> = (0..clients)
+        let script = Arc::new(Script::new("task", crowd.clients / CLIENTS_PER_USER, crowd.events, &mut random));
+        let clients: Vec<Client> = (0..crowd.clients)
             .map(|index| {
-                let plan = plan(&script, index, world.front.port, mutation(index));
+                let mut plan = plan(&script, index, world.front.port, mutation(index));
+                if index % crowd.all_every == 1 {
+                    plan.watches = Watches::All;
+                }
                 Client::start(plan, random.fork())
             })
             .collect();
@@ -143,7 +176,27 @@ impl Load {
         }
     }
 
-    pub fn most<T: Ord + Default>(&self, of: impl Fn(&crate::clients::Account) -> T) -> T {
+    /// How many clients have not been greeted yet.
+    pub fn strangers(&self) -> u32 {
+        self.total(|account| u32::from(account.greetings == 0))
+    }
+
+    /// Have the workers said all?
+    pub fn is_published(&self) -> bool {
+        self.publishers.iter().all(Publisher::has_ended)
+    }
+
+    /// Every time that a client was sent away.
+    pub fn departures(&self) -> impl Iterator<Item = Departure> {
+        let of = |client: &Client| client.account.lock().expect("no panic under the lock").departures.clone();
+        self.clients.iter().flat_map(of)
+    }
+
+    pub fn total(&self, of: impl Fn(&Account) -> u32) -> u32 {
+        self.clients.iter().map(|client| of(&client.account.lock().expect("no panic under the lock"))).sum()
+    }
+
+    pub fn most<T: Ord + Default>(&self, of: impl Fn(&Account) -> T) -> T {
         let accounts = self.clients.iter().map(|client| of(&client.account.lock().expect("no panic under the lock")));
         accounts.max().unwrap_or_default()
     }
@@ -151,7 +204,6 @@ impl Load {
 
 fn plan(script: &Arc<Script>, index: usize, port: u16, mutation: Mutation) -> Plan {
     let watches = match index {
-        _ if index % 25 == 1 => Watches::All,
         _ if index % 10 == 3 => Watches::Every,
         _ => Watches::Own,
     };

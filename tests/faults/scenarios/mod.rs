@@ -8,6 +8,7 @@ mod kill;
 mod load;
 mod partition;
 mod rolling;
+mod rollout;
 mod soak;
 mod volume;
 
@@ -41,7 +42,7 @@ impl Settings {
 }
 
 /// Every scenario, in the order of the table.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     "checker",
     "flaps",
     "kill",
@@ -50,6 +51,7 @@ pub const ALL: [&str; 12] = [
     "broker-away",
     "broker-away-rabbitmq",
     "rolling",
+    "rollout",
     "drain",
     "partition",
     "volume",
@@ -73,6 +75,7 @@ pub async fn run(name: &str, settings: Settings) -> Row {
             "broker-away" => brokers::away(settings, Kind::Redis).await,
             "broker-away-rabbitmq" => brokers::away(settings, Kind::Rabbit).await,
             "rolling" => rolling::run(settings).await,
+            "rollout" => rollout::run(settings).await,
             "drain" => drain::run(settings).await,
             "partition" => partition::run(settings).await,
             "volume" => volume::run(settings).await,
