@@ -15,8 +15,11 @@ pub mod clock;
 pub mod proto;
 pub mod settled;
 
+pub mod client;
 pub mod metrics;
 pub mod tls;
+
+pub mod traces;
 
 pub mod limits;
 pub mod log;

@@ -706,6 +706,29 @@ fn the_default_file_lists_every_key_and_means_the_defaults() {
 }
 
 #[test]
+fn spans_go_where_the_variables_of_opentelemetry_say_unless_something_else_is_said() {
+    let endpoint = |given: Given| given.config().traces.map(|traces| (traces.endpoint, traces.service_name));
+    let standard = || Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+    let told = |endpoint: &str, name: &str| Some((endpoint.to_owned(), name.to_owned()));
+    assert_eq!(endpoint(Given::valid()), None);
+    assert_eq!(endpoint(standard()), told("http://standard:4318", "taskcast"));
+    assert_eq!(endpoint(standard().variable("OTEL_SERVICE_NAME", "shop")), told("http://standard:4318", "shop"));
+    let own = standard().variable("TASKCAST_TELEMETRY_OTLP_ENDPOINT", "https://own");
+    assert_eq!(endpoint(own), told("https://own", "taskcast"));
+    assert_eq!(
+        endpoint(standard().file("[telemetry]\notlp_endpoint = \"http://file\"")),
+        told("http://file", "taskcast")
+    );
+    for (name, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")] {
+        assert_eq!(endpoint(standard().variable(name, value)), None, "{name}");
+    }
+    let headers = |text: &str| standard().variable("TASKCAST_TELEMETRY_OTLP_HEADERS", text).load();
+    assert_eq!(headers("a=b%20c").unwrap().config.traces.unwrap().headers, [("a".to_owned(), "b c".to_owned())]);
+    let mistakes = headers("Bearer hunter2").unwrap_err().to_string();
+    assert!(mistakes.contains("telemetry.otlp_headers") && !mistakes.contains("hunter2"), "{mistakes}");
+}
+
+#[test]
 fn the_defaults_are_these() {
     let config = Given::valid().config();
     assert_eq!(config.listen.to_string(), "0.0.0.0:6161");
@@ -746,7 +769,8 @@ fn each_key_reaches_the_setting_of_its_name() {
     let special = ["auth.introspection_", "auth.jwks_", "auth.request_"];
     let url = "https://id.example.com/x";
     let introspection = Given::new().set("auth.mode", "introspection").set("auth.introspection_url", url);
-    each_number_reaches_its_setting(listening(Given::valid()), |key| !is_of(key, &special));
+    let traced = Given::valid().set("telemetry.otlp_endpoint", "http://collector:4318");
+    each_number_reaches_its_setting(listening(traced), |key| !is_of(key, &special));
     each_number_reaches_its_setting(listening(introspection), |key| {
         is_of(key, &["auth.introspection_", "auth.request_"])
     });

@@ -16,7 +16,8 @@ use serde_json::{Value, json, value::RawValue};
 use taskcast::proto::{
     AuthenticationErrorCode, ClientLimits, CloseCode, Command, CommandKind, ConnectionEstablished, ContentType, Cursor,
     Encoding, ErrorCode, Event, FIELD_ALIASES, JsonText, MalformedReason, Position, RequestId, ResumeFailure,
-    Revocation, Selector, ServerMessage, Status, Task, TaskError, TaskFrame, TaskId, Topic, UserId, payload,
+    Revocation, Selector, ServerMessage, Status, Task, TaskError, TaskFrame, TaskId, Topic, TraceContext, UserId,
+    payload,
 };
 
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -852,6 +853,7 @@ prop_compose! {
         heartbeat_timeout_ms in proptest::option::of(1..=taskcast::proto::HEARTBEAT_TIMEOUT_MAX_MS),
         timestamp_ms in proptest::option::of(0..=253_402_300_799_999_u64),
         observed in any::<Option<(u64, u64)>>(),
+        trace in proptest::option::of((1..=u128::MAX, 1..=u64::MAX, any::<u8>(), proptest::option::of("[a-z]{1,9}=[!-+]{1,30}"))),
     ) -> Event {
         let derived = current.zip(total).map(|(current, total)| (current / total * 100.0).min(100.0));
         Event {
@@ -864,6 +866,10 @@ prop_compose! {
             heartbeat_timeout_ms,
             timestamp_ms,
             observed: observed.map(|(major, minor)| Position { major, minor }),
+            trace: trace.map(|(trace_id, span_id, flags, state)| {
+                let (trace_id, span_id) = (trace_id.to_be_bytes(), span_id.to_be_bytes());
+                Box::new(TraceContext { trace_id, span_id, flags, state: state.map(Into::into) })
+            }),
             ..Event::new(id("t"))
         }
     }

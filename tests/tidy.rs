@@ -13,7 +13,8 @@ use std::{
 /// The modules of src/, lowest first. `crate::` points only to a lower layer.
 const LAYERS: &[&[&str]] = &[
     &["settled"],
-    &["clock", "proto", "metrics", "tls"],
+    &["clock", "proto", "metrics", "tls", "client"],
+    &["traces"],
     &["log", "auth", "hub", "limits"],
     &["input", "session"],
     &["http"],
@@ -38,13 +39,17 @@ const DOORS: &[(&str, &str)] = &[
     ("ipnet", "limits"),
     ("prometheus", "metrics"),
     ("prost", "proto"),
+    // What collectors are told: src/traces/otlp.rs.
+    ("prost", "traces"),
     ("warp", "http"),
     ("hyper", "http"),
     ("hyper_util", "http"),
-    // The way out, to those who know tokens: src/auth/client.rs and what it is asked.
+    // The way out: src/client.rs, and what those who know tokens are asked.
+    ("hyper", "client"),
+    ("hyper_util", "client"),
+    ("hyper_rustls", "client"),
+    ("http_body_util", "client"),
     ("hyper", "auth"),
-    ("hyper_util", "auth"),
-    ("hyper_rustls", "auth"),
     ("http_body_util", "auth"),
     ("toml", "config"),
     ("clap", "cli"),

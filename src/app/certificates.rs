@@ -58,7 +58,7 @@ fn use_from_now_on(certificate: &Certificate, listener: Listener, metrics: &Metr
     let expires_at_s = certificate.expires_at_s().unwrap_or_default();
     metrics.tls_certificate_used(listener, expires_at_s);
     if u64::try_from(expires_at_s).unwrap_or_default() <= clock::now().unix_ms / 1000 {
-        tracing::warn!(listener = listener.as_str(), "the listener's certificate has expired, clients will refuse it");
+        tracing::error!(listener = listener.as_str(), "the listener's certificate has expired, clients will refuse it");
     }
 }
 
@@ -74,7 +74,7 @@ fn tell(look: &Look, listener: Listener, metrics: &Metrics) {
             metrics.tls_certificate_reloaded(listener, false);
             tracing::error!(
                 listener = listener_name,
-                why,
+                reason = why,
                 "the listener's new certificate cannot be used; the old one is kept"
             );
         }

@@ -86,7 +86,8 @@ pub(super) async fn load(
     metrics.checkpoint_tasks(hub.len());
     let age_seconds = clock::now().unix_ms.saturating_sub(written_at_ms) / 1_000;
     let position = bookmark.cursor.position;
-    tracing::info!(tasks = hub.len(), bytes, age_seconds, ?took, %position, "a checkpoint is loaded");
+    let took_ms = took.as_millis();
+    tracing::info!(tasks = hub.len(), bytes, age_seconds, took_ms, %position, "a checkpoint is loaded");
     Some(bookmark)
 }
 

@@ -200,6 +200,7 @@ mod tests {
             appended_at_ms: None,
             content_type: ContentType::Json,
             payload: payload.clone(),
+            trace: None,
         };
         letters.put(&record, &Event::decode(ContentType::Json, payload).unwrap_err());
     }

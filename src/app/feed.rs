@@ -22,6 +22,7 @@ use crate::{
     log::{Checkpoints, Health, Log, Record, RestartReason, TailItem},
     metrics::Metrics,
     proto::{Cursor, Event, Malformed, Position, ResumeFailure, proof},
+    traces::Traces,
 };
 
 /// How often ended, idle and silent tasks are looked for.
@@ -40,6 +41,8 @@ pub(super) struct Source {
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) exports: mpsc::Receiver<ExportRequest>,
     pub(super) revocations: Revocations,
+    /// `None`: nobody wants spans.
+    pub(super) traces: Option<Traces>,
 }
 
 /// Runs until `stop` is cancelled.
@@ -52,7 +55,7 @@ pub(super) async fn run(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let Source { log, checkpoints, mut exports, revocations } = source;
+    let Source { log, checkpoints, mut exports, revocations, traces } = source;
     let mut health = log.health();
     let mut freshness = Freshness::new(clock::now());
     let begin = match &checkpoints {
@@ -65,7 +68,8 @@ pub(super) async fn run(
     };
     let mut tail = log.tail_from(begin);
     let mut replay = Replay::new(begin.is_some());
-    let mut decoder = Decoder { metrics: metrics.clone(), revocations, dead_letters, complained: None, silent: 0 };
+    let mut decoder =
+        Decoder { metrics: metrics.clone(), revocations, dead_letters, traces, complained: None, silent: 0 };
     let mut listening_ms = None;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -143,8 +147,14 @@ async fn take(item: TailItem, hub: &Hub, decoder: &mut Decoder) {
                 if index > 0 {
                     tokio::task::yield_now().await;
                 }
+                if let Some(traces) = &decoder.traces {
+                    traces.applying(clock::now());
+                }
                 let arrivals: Vec<Arrival> = piece.iter().map(|record| decoder.arrival(record)).collect();
                 hub.apply(&arrivals, clock::now().unix_ms);
+                if let Some(traces) = &decoder.traces {
+                    traces.applied(clock::now());
+                }
             }
         }
         TailItem::Restarted(reason) => {
@@ -180,6 +190,7 @@ struct Decoder {
     revocations: Revocations,
     /// `None` where they are not kept.
     dead_letters: Option<DeadLetters>,
+    traces: Option<Traces>,
     complained: Option<std::time::Instant>,
     silent: u64,
 }
@@ -189,9 +200,13 @@ impl Decoder {
         let event = match Event::decode(record.content_type, &record.payload) {
             Ok(mut event) => {
                 self.metrics.unknown_fields(event.unknown_fields);
+                // What the event itself says was said by who wrote it; what stands beside it, by whoever passed it on.
+                event.trace = event.trace.or_else(|| record.trace.clone());
                 // Nothing is said after the log took it: one clock that is ahead would make all that follows look late.
                 let latest_ms = record.appended_at_ms.unwrap_or_else(|| clock::now().unix_ms);
                 event.timestamp_ms = event.timestamp_ms.map(|ms| ms.min(latest_ms));
+                let (position, task_id) = (record.position, event.task_id.as_str());
+                tracing::trace!(%position, ?task_id, status = ?event.status, "an event is read");
                 Some(event)
             }
             Err(no_event) => {

@@ -33,6 +33,7 @@ use crate::{
     proto::TaskId,
     session::{Canary, Drain, Sessions},
     tls::{Acceptor, Files},
+    traces::{self, TraceSettings, Traces},
 };
 
 /// A running service.
@@ -60,6 +61,7 @@ impl App {
     #[expect(clippy::unused_async, reason = "what it starts needs the caller to be in a runtime")]
     pub async fn start(config: Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(log_label(&config.log.backend)));
+        let stream = config.log.key.clone();
         let log = Log::open(config.log, metrics.clone())?;
         let checkpoints = log.checkpoints(config.checkpoint);
         let hub = Hub::new(config.tasks, metrics.clone());
@@ -123,7 +125,8 @@ impl App {
             app.spawn(canary::run(canary, sessions, log.health(), app.stop.clone()));
         }
         let exports = app.keep_checkpoints(checkpoints.as_ref(), &metrics);
-        let source = feed::Source { log, checkpoints, exports, revocations };
+        let traces = config.traces.map(|settings| app.trace(settings, &log, stream, &hub, &metrics)).transpose()?;
+        let source = feed::Source { log, checkpoints, exports, revocations, traces };
         app.spawn(feed::run(source, hub, publisher, metrics, dead_letters, app.tasks.clone(), app.stop.clone()));
         Ok(app)
     }
@@ -141,6 +144,23 @@ impl App {
         self.spawn(http::serve_public(public, public_tls?, context.clone(), connections.clone(), self.stop.clone()));
         self.spawn(http::serve_operations(operations, operations_tls?, context, connections, self.stop.clone()));
         Ok(())
+    }
+
+    /// Makes spans of traced events, and exports them.
+    fn trace(
+        &self,
+        settings: TraceSettings,
+        log: &Log,
+        stream: String,
+        hub: &Hub,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Traces, String> {
+        // As the semantic conventions for messaging call them.
+        let system = if let Log::Amqp(_) = log { "rabbitmq" } else { log.kind() };
+        let traces = Traces::new(system, stream, metrics.clone());
+        self.spawn(traces::export(traces.clone(), settings, self.stop.clone())?);
+        hub.trace_into(traces.clone());
+        Ok(traces)
     }
 
     /// Sets aside what is no event, where the log can.

@@ -72,7 +72,7 @@ async fn reread(file: &mut Option<File>, metrics: &Metrics) -> bool {
         Ok(networks) => file.good = networks.clone(),
         Err(why) => tracing::error!(
             path = %file.path.display(),
-            why,
+            reason = why,
             "a list of networks cannot be read; what it last said holds. Mend the file: a network in each line"
         ),
     }

@@ -40,7 +40,9 @@ pub(super) async fn run(settings: Arc<OperationsSettings>, stop: CancellationTok
             Ok(true) => tracing::info!("the operators' new token is good from now on"),
             // As before something else was there that could not be used.
             Ok(false) => {}
-            Err(why) => tracing::error!(why, "the file of the operators' token cannot be used; the one before stays"),
+            Err(why) => {
+                tracing::error!(reason = why, "the file of the operators' token cannot be used; the one before stays");
+            }
         }
     }
 }

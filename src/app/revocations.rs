@@ -40,7 +40,7 @@ pub(super) fn take(
     let kept = revocations.apply(&revocation, record.appended_at_ms, clock::now().unix_ms)?;
     metrics.revocation(kept.held, kept.dropped);
     if kept.dropped > 0 {
-        tracing::warn!(
+        tracing::error!(
             dropped = kept.dropped,
             "too many revocations: some tokens hold again; raise auth.revocations_max"
         );

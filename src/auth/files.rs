@@ -100,7 +100,10 @@ pub(super) async fn run(watches: Vec<Watch>, metrics: Arc<Metrics>) {
                     metrics.keys_refreshed(KeySource::File, KeyRefresh::Changed);
                 }
                 Err(why) => {
-                    tracing::warn!(why, "keys in files have changed and cannot be used; those from before are kept");
+                    tracing::error!(
+                        reason = why,
+                        "keys in files have changed and cannot be used; those from before are kept"
+                    );
                     metrics.keys_refreshed(KeySource::File, KeyRefresh::Failed);
                 }
             }

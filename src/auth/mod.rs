@@ -20,7 +20,6 @@ mod answers;
 mod asking;
 mod breaker;
 mod claims;
-mod client;
 mod files;
 mod holders;
 mod issuer;
@@ -37,6 +36,7 @@ mod verifier;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+pub use crate::client::ClientSettings;
 use crate::proto::{AuthenticationErrorCode, TaskId, UserId};
 
 pub use holders::{Holder, Holders, Place};
@@ -46,8 +46,8 @@ pub use mint::{NewToken, mint};
 pub use publish::{Forbidden, Limit, PublishRight};
 pub use revocations::{Kept, REVOCATIONS_CHUNK, RevocationSettings, Revocations};
 pub use settings::{
-    Address, AnswerSettings, ClientSettings, Credentials, IntrospectionSettings, JwtSettings, Key, KeySetPlace,
-    KeySetSettings, Question, Secret, Settings,
+    Address, AnswerSettings, Credentials, IntrospectionSettings, JwtSettings, Key, KeySetPlace, KeySetSettings,
+    Question, Secret, Settings,
 };
 pub use verifier::{Health, TOKEN_MAX_BYTES, Verifier};
 

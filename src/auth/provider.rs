@@ -24,11 +24,11 @@ use super::{
     AuthenticationError, Credentials, Identity, IntrospectionSettings, Question, Refusal,
     answers::{Answers, Said, TokenDigest},
     breaker::Breaker,
-    client::{Answer, Client, Failure},
     key_set,
     reading::{self, Reading},
 };
 use crate::{
+    client::{Answer, Client, Failure},
     clock,
     metrics::{Introspection, Metrics},
 };
@@ -283,7 +283,11 @@ impl Drop for Asking {
                 Fault::TimedOut => "no answer in time",
                 Fault::Failed(why) => why,
             };
-            tracing::warn!(why, left_alone = !is_closed, "a token cannot be checked: the provider does not answer");
+            tracing::warn!(
+                reason = why,
+                left_alone = !is_closed,
+                "a token cannot be checked: the provider does not answer"
+            );
         }
     }
 }

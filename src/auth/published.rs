@@ -14,12 +14,9 @@ use http_body_util::Full;
 use hyper::{Request, Uri, header};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{
-    Address, KeySetSettings, Refusal,
-    client::{Client, Failure},
-    issuer::Issuer,
-};
+use super::{Address, KeySetSettings, Refusal, issuer::Issuer};
 use crate::{
+    client::{Client, Failure},
     clock,
     metrics::{KeyRefresh, KeySource, Metrics},
 };
@@ -129,7 +126,7 @@ impl Published {
                 Err(why) => {
                     tracing::warn!(
                         keys = self.place,
-                        why,
+                        reason = why,
                         "an issuer's keys cannot be fetched; those from before are kept"
                     );
                     metrics.keys_refreshed(KeySource::Url, KeyRefresh::Failed);

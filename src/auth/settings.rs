@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use crate::proto::UserId;
+use crate::{client::ClientSettings, proto::UserId};
 
 /// How tokens are checked.
 #[derive(Clone, Debug)]
@@ -123,15 +123,6 @@ pub struct KeySetSettings {
 pub enum KeySetPlace {
     Url(Address),
     File(PathBuf),
-}
-
-/// How issuers and providers are spoken to.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// For a whole question, from the name's lookup to the answer's last byte.
-    pub timeout: Duration,
-    /// A PEM file of certificate authorities to trust besides the system's.
-    pub tls_ca_file: Option<PathBuf>,
 }
 
 /// Opaque tokens: who knows them, and how they are asked.

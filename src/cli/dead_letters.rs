@@ -256,6 +256,7 @@ mod tests {
             appended_at_ms: Some(1_700_000_000_000),
             content_type: ContentType::Json,
             payload: Bytes::copy_from_slice(payload),
+            trace: None,
         };
         DeadLetter::new(&record, &Event::decode(ContentType::Json, payload).unwrap_err())
     }

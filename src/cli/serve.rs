@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::{Failure, arguments};
 use crate::{
     app::App,
-    config::{Config, Loaded, LogFormat},
+    config::{self, Config, Loaded, LogFormat},
     lifecycle::{self, Lifecycle},
     telemetry,
 };
@@ -21,12 +21,15 @@ pub(super) async fn run(common: &arguments::Common) -> Result<u8, Failure> {
 /// Starts logging and the service, and logs where it listens.
 pub(super) async fn start(loaded: Loaded) -> Result<App, Failure> {
     let Loaded { config, warnings, effective: _ } = loaded;
-    match config.log_format {
+    let log_level = match config.log_format {
         LogFormat::Text => telemetry::start_text(&config.log_level)?,
         LogFormat::Json => telemetry::start_json(&config.log_level)?,
+    };
+    if let Some(path) = config.log_level_file.clone() {
+        tokio::spawn(log_level.follow(path, config::check_log_level));
     }
     for warning in warnings {
-        warn!("{warning}");
+        warn!(warning, "a setting is hardly meant");
     }
     let connections = config.http.connections_max as u64;
     if let Some(open_files) = lifecycle::raise_open_files().filter(|open_files| *open_files < connections) {

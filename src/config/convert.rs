@@ -30,6 +30,7 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
     let operations_tls = tls::files(layers, "operations.tls_certificate_file", "operations.tls_key_file");
     let memory_max_bytes = memory::max_bytes(layers);
     let canary = canary(layers);
+    let traces = super::telemetry::traces(layers);
     let limits = limits?;
     Some(Config {
         listen: listen?,
@@ -64,10 +65,12 @@ pub(super) fn config(layers: &mut Layers<'_>) -> Option<Config> {
         canary,
         drain: seconds(layers, "drain_seconds"),
         log_level: layers.text("log_level")?,
+        log_level_file: layers.text("log_level_file").map(PathBuf::from),
         log_format: match layers.text("log_format")?.as_str() {
             "json" => LogFormat::Json,
             _ => LogFormat::Text,
         },
+        traces,
     })
 }
 

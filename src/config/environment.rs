@@ -12,8 +12,34 @@ pub(super) const PREFIX: &str = "TASKCAST_";
 /// Names the file, so it is not in it.
 pub(super) const CONFIG: &str = "TASKCAST_CONFIG";
 
+/// What OpenTelemetry has everybody call them; they count where nothing else is said.
+const OF_OPENTELEMETRY: [(&str, &str); 3] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "telemetry.otlp_headers"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
+];
+
+/// Takes the variables of OpenTelemetry, unless they switch it off or speak of a protocol that is not spoken here.
+fn read_opentelemetry(layers: &mut Layers<'_>) {
+    let variable = |name: &str| {
+        let found = layers.sources.environment.iter().find(|(given, _)| given.to_str() == Some(name));
+        found.and_then(|(_, value)| value.to_str()).map(str::trim).filter(|value| !value.is_empty())
+    };
+    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if is_off || variable("OTEL_EXPORTER_OTLP_PROTOCOL").is_some_and(|protocol| protocol != "http/protobuf") {
+        return;
+    }
+    let given = OF_OPENTELEMETRY.map(|(name, path)| (name, path, variable(name).map(str::to_owned)));
+    for (name, path, value) in given {
+        if let (Some(key), Some(value)) = (keys::find(path), value.filter(|_| !layers.is_given(path))) {
+            layers.take(key, &Raw::Untyped(value), Source::Variable(name.to_owned()));
+        }
+    }
+}
+
 /// Takes every `TASKCAST_…` variable. An empty one counts as not set, as Compose files write `${…:-}`.
 pub(super) fn read(layers: &mut Layers<'_>) {
+    read_opentelemetry(layers);
     let mut variables: Vec<_> = layers.sources.environment.iter().collect();
     variables.sort();
     for (name, value) in variables {

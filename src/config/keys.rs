@@ -1,6 +1,6 @@
 //! The one table of everything that can be configured. Parsing, unknown keys, names in the environment, the default
 //! file and the texts of mistakes are all read from it. Its part `[auth]` is in
-//! `keys_auth`, that about limits in `keys_limits`.
+//! `keys_auth`, that about limits in `keys_limits`, that about traces in `keys_telemetry`.
 //!
 //! Refuses to know: what the settings do.
 
@@ -49,7 +49,7 @@ pub(super) struct Key {
 }
 
 /// The tables of the file, in its order. The first is the top level.
-pub(super) const TABLES: [(&str, &str); 11] = [
+pub(super) const TABLES: [(&str, &str); 12] = [
     ("", ""),
     (
         "auth",
@@ -63,6 +63,7 @@ pub(super) const TABLES: [(&str, &str); 11] = [
     ("http", "TLS and limits of the public listener."),
     ("limits", "Who may come, how often, and how many at a time. Each replica counts for itself."),
     ("operations", "TLS and the token of the operators' listener."),
+    ("telemetry", "Spans of traced events, for a collector of OpenTelemetry."),
     ("canary", "An event of the service's own, which proves that what is published is delivered."),
 ];
 
@@ -116,7 +117,8 @@ pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// All of it, in the order of the file.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    let mut keys = [TOP, super::keys_auth::AUTH, REST, super::keys_limits::LIMITS].concat();
+    let mut keys =
+        [TOP, super::keys_auth::AUTH, REST, super::keys_limits::LIMITS, super::keys_telemetry::TELEMETRY].concat();
     keys.sort_by_key(|key| TABLES.iter().position(|(table, _)| *table == key.split().0));
     keys
 });
@@ -149,6 +151,12 @@ static TOP: &[Key] = &[
             "How much is logged: a level, or a filter per module. RabbitMQ's library logs only where it is named: info,lapin=warn.",
         ),
         "info,taskcast=debug",
+    ),
+    unset(
+        "log_level_file",
+        Kind::Path,
+        "/etc/taskcast/log-level/log_level",
+        "A file that may hold another log_level. It is read again when it changes, and counts for as long as it is there.",
     ),
     with_example(
         set("log_format", Kind::Choice(&["text", "json"]), "text", "The form of log lines on stderr."),

@@ -22,22 +22,25 @@ mod issuers;
 mod keys;
 mod keys_auth;
 mod keys_limits;
+mod keys_telemetry;
 mod layers;
 mod limits;
 mod memory;
 mod mistake;
 mod suggest;
+mod telemetry;
 mod template;
 mod tls;
 mod value;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{auth, http, hub, log, session, tls::Files};
+use crate::{auth, http, hub, log, session, tls::Files, traces::TraceSettings};
 
 pub use layers::{Flag, Sources};
 pub use mistake::{Mistake, Mistakes, Source};
 pub use template::default_config;
+pub use value::check_log_level;
 
 pub use limits::{NOBODY, NetworkFiles, read_networks};
 
@@ -70,7 +73,11 @@ pub struct Config {
     pub drain: Duration,
     /// A filter of tracing-subscriber: `info`, `taskcast=debug`.
     pub log_level: String,
+    /// What it holds counts in place of that, while it is there.
+    pub log_level_file: Option<PathBuf>,
     pub log_format: LogFormat,
+    /// `None`: no spans are made.
+    pub traces: Option<TraceSettings>,
 }
 
 /// The form of log lines.

@@ -161,6 +161,14 @@ pub(super) fn expected(kind: Kind) -> String {
     }
 }
 
+/// Is this one of the values of `log_level`?
+///
+/// # Errors
+/// What was expected.
+pub fn check_log_level(text: &str) -> Result<(), String> {
+    if is_filter(text) { Ok(()) } else { Err(expected(Kind::LogLevel)) }
+}
+
 /// tracing-subscriber takes any word for the name of a module, so `inof` would silently log everything of a module
 /// called so and nothing else.
 fn is_filter(text: &str) -> bool {

@@ -26,7 +26,7 @@ use crate::{
     hub::Hub,
     log::AppendError,
     metrics::{Limit, Metrics},
-    proto::{ContentType, Event, Malformed, MalformedReason, Position, TaskId},
+    proto::{ContentType, Event, Malformed, MalformedReason, Position, TaskId, TraceContext},
 };
 
 const READABLE: &str = "application/json, application/cloudevents+json, application/cloudevents-batch+json, \
@@ -77,7 +77,8 @@ where
             context.metrics.limit_refused(Limit::BodyBytes);
         }
     })?;
-    let events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
+    let mut events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
+    trace(head, &mut events);
     allowed(&right, &events, &context.hub, &context.metrics)?;
     if events.is_empty() {
         return Ok(accepted(&[]));
@@ -86,6 +87,22 @@ where
     match context.publisher.publish(&events).await {
         Ok(positions) => Ok(accepted(&positions)),
         Err(error) => Err(unavailable(&error, events.len())),
+    }
+}
+
+/// A request within a trace publishes within it, but for events that say another one themselves, or that have no room for it.
+fn trace(head: &Head, events: &mut [Event]) {
+    let text = |name| head.headers.get(name)?.to_str().ok();
+    let Some(context) = text("traceparent").and_then(TraceContext::parse) else { return };
+    let context = match text("tracestate") {
+        Some(state) => context.with_state(state),
+        None => context,
+    };
+    for event in events.iter_mut().filter(|event| event.trace.is_none()) {
+        event.trace = Some(Box::new(context.clone()));
+        if event.fits_the_log().is_err() {
+            event.trace = None;
+        }
     }
 }
 

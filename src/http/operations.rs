@@ -141,15 +141,19 @@ pub(super) fn live() -> Response {
 
 /// `/readyz`.
 pub(super) fn ready(context: &Context) -> Response {
-    let health = context.health.borrow().clone();
-    let canary = context.canary.as_ref().map(|canary| canary.health(clock::now().instant));
-    let mut readiness = readiness(&health, canary.as_ref(), context.draining.is_cancelled());
+    let mut readiness = readiness_of(context);
     // Ready all the same: every replica holds the same tasks, so one after the other would be taken out of service.
     // Ready without keys too: whoever is connected is served, and an issuer that is down must not stop a rollout.
     let authentication = context.verifier.health();
     readiness["authentication"] = json!({ "ok": authentication.ok, "detail": authentication.detail });
     readiness["overloaded"] = json!(*context.overloaded.borrow());
     answer_of(&readiness)
+}
+
+fn readiness_of(context: &Context) -> Value {
+    let health = context.health.borrow().clone();
+    let canary = context.canary.as_ref().map(|canary| canary.health(clock::now().instant));
+    readiness(&health, canary.as_ref(), context.draining.is_cancelled())
 }
 
 /// Ready means: connected to the log, everything in it read, what is appended comes out of a session, and not about to
@@ -192,6 +196,7 @@ pub(super) fn metrics(context: &Context) -> Result<Response, HttpError> {
     if let Some(canary) = &context.canary {
         context.metrics.canary_age(canary.age(clock::now().instant));
     }
+    context.metrics.ready(readiness_of(context)["ready"] == true);
     match context.metrics.render() {
         Ok(text) => Ok(respond(StatusCode::OK, "text/plain; version=0.0.4", text)),
         Err(error) => {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     metrics::Outcome,
     proto::{Cursor, Event, Position, Task, TaskFrame, Topic},
+    traces::Taken,
 };
 
 /// A task that an event changed, and the frame that came of it.
@@ -56,7 +57,11 @@ impl Hub {
                 continue;
             }
             let outcome = self.apply_one(event, arrival.cursor, dates).map(|one| changed.push(one));
-            self.0.metrics.event(outcome.err().unwrap_or(Outcome::Applied));
+            let outcome = outcome.err().unwrap_or(Outcome::Applied);
+            self.0.metrics.event(outcome);
+            if let Some(context) = event.trace.as_deref().filter(|_| live) {
+                self.trace(Taken { context, task_id: event.task_id.as_str(), cursor: arrival.cursor, outcome });
+            }
         }
         if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
             self.0.progress.send_modify(|progress| progress.applied = Some(last.cursor));

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Hub, Mailbox, Progress, Runs, lock};
-use crate::{clock::Now, metrics::Tally};
+use crate::{clock::Now, metrics::Tally, traces::Traced};
 
 #[derive(Default)]
 pub(super) struct Deliveries {
@@ -52,6 +52,8 @@ pub struct Turn {
     pub progress: Progress,
     pub runs: Runs,
     pub tally: Tally,
+    /// Written since the clock was read last, and followed by a trace.
+    pub traced: Vec<Traced>,
 }
 
 /// Somebody who delivers. Any number may work side by side.
@@ -61,7 +63,13 @@ impl Hub {
     /// The first turn of a worker.
     #[must_use]
     pub fn turn(&self, now: Now) -> Turn {
-        Turn { now, progress: self.progress(), runs: Runs::default(), tally: self.0.metrics.tally() }
+        Turn {
+            now,
+            progress: self.progress(),
+            runs: Runs::default(),
+            tally: self.0.metrics.tally(),
+            traced: Vec::new(),
+        }
     }
 
     /// A new worker; while there is one, mailboxes that are attended wait for it.

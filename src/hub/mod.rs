@@ -35,6 +35,7 @@ mod small_map;
 #[cfg(test)]
 mod stepped;
 mod topics;
+mod traced;
 mod trail;
 mod under;
 mod view;
@@ -73,6 +74,7 @@ pub use self::{
 use crate::{
     metrics::Metrics,
     proto::{Cursor, Event, Position, ResumeFailure, TaskId, UserId},
+    traces::Traces,
 };
 
 /// Limits and retention of tasks; every field has a key in the configuration's `[tasks]` table.
@@ -165,6 +167,8 @@ struct Inner {
     owners: Mutex<HashMap<UserId, Owned>>,
     /// This replica's delivery canary, which is in no table and on no list.
     canary: OnceLock<Kept>,
+    /// Where the spans of traced events go; empty: nobody wants them.
+    traces: OnceLock<Traces>,
 }
 
 /// So many that copying one, which is done with its lock held, is short work.
@@ -198,6 +202,7 @@ impl Hub {
             deadlines: Mutex::default(),
             owners: Mutex::default(),
             canary: OnceLock::new(),
+            traces: OnceLock::new(),
         }))
     }
 

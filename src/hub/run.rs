@@ -11,7 +11,10 @@ use super::{
     Hub, Mailbox, Progress,
     slot::{Slot, State},
 };
-use crate::proto::{Cursor, Encoding, Position, Task, TaskFrame};
+use crate::{
+    proto::{Cursor, Encoding, Position, Task, TaskFrame},
+    traces::Traced,
+};
 
 /// Pieces remembered by each who delivers: for the encodings, and for readers that are a little apart.
 const REMEMBERED: usize = 4;
@@ -30,6 +33,8 @@ pub struct Run {
     parts: Vec<Bytes>,
     oldest_ms: u64,
     conflated: u64,
+    /// Those of the frames that are followed until they are written.
+    traced: Option<Box<Traced>>,
 }
 
 /// From where on, and how, a session wants frames.
@@ -111,8 +116,14 @@ impl Run {
         self.oldest_ms
     }
 
+    /// Those of the frames that a trace follows.
+    #[must_use]
+    pub fn traced(&self) -> Option<&Traced> {
+        self.traced.as_deref()
+    }
+
     /// All that is due of `slot` to somebody who can see it, and wants this; `None` where more than frames is to be told.
-    fn new(slot: &Arc<Slot>, state: &State, wanted: Wanted) -> Option<Self> {
+    fn new(hub: &Hub, slot: &Arc<Slot>, state: &State, wanted: Wanted) -> Option<Self> {
         let newest = state.current().clone();
         let (frames, conflated) = if state.is_next(wanted.after) {
             (Vec::new(), 0)
@@ -125,6 +136,7 @@ impl Run {
             let collected = state.collect(wanted.after, newest.position(), wanted.every, &mut frames);
             (frames, collected.conflated)
         };
+        let traced = hub.traced(if frames.is_empty() { std::slice::from_ref(&newest) } else { &frames });
         let oldest_ms = frames.first().unwrap_or(&newest).applied_at_ms;
         let run = Self {
             slot: slot.clone(),
@@ -134,6 +146,7 @@ impl Run {
             parts: Vec::new(),
             oldest_ms,
             conflated,
+            traced,
         };
         if frames.len() < 2 { Some(run) } else { run.of(&frames) }
     }
@@ -159,11 +172,11 @@ impl Runs {
         self.recent = Default::default();
     }
 
-    fn find(&mut self, slot: &Arc<Slot>, state: &State, wanted: Wanted) -> Option<&Run> {
+    fn find(&mut self, hub: &Hub, slot: &Arc<Slot>, state: &State, wanted: Wanted) -> Option<&Run> {
         let known = self.recent.iter().position(|run| run.as_ref().is_some_and(|run| run.is_of(slot, state, wanted)));
         let at = match known {
             Some(at) => at,
-            None => self.remember(Run::new(slot, state, wanted)?),
+            None => self.remember(Run::new(hub, slot, state, wanted)?),
         };
         self.recent[at].as_ref()
     }
@@ -199,7 +212,7 @@ impl Hub {
                 && self.0.generation.load(Ordering::Relaxed) == progress.generation
                 && state.is_due(wanted.after, progress.marked)
                 && grant.covers(&state, sees);
-            if is_due { runs.find(&slot, &state, wanted) } else { None }
+            if is_due { runs.find(self, &slot, &state, wanted) } else { None }
         };
         if run.is_none() {
             mailbox.mark(&slot, urgent);

@@ -185,6 +185,7 @@ mod tests {
             appended_at_ms: Some(5),
             content_type: ContentType::CloudEvents,
             payload: payload.into(),
+            trace: None,
         };
         let malformed = Event::decode(record.content_type, &record.payload).unwrap_err();
         DeadLetter::new(&record, &malformed)

@@ -55,7 +55,13 @@ impl MemoryLog {
                 ring.records.pop_front();
             }
             let payload = event.payload.clone();
-            ring.records.push_back(Record { position, appended_at_ms, content_type: ContentType::Json, payload });
+            ring.records.push_back(Record {
+                position,
+                appended_at_ms,
+                content_type: ContentType::Json,
+                payload,
+                trace: None,
+            });
             positions.push(Some(position));
         }
         // Under the lock, so that the counter never goes backwards.

@@ -45,7 +45,7 @@ pub use self::{
 use crate::{
     clock,
     metrics::Metrics,
-    proto::{ContentType, Position},
+    proto::{ContentType, Position, TraceContext},
 };
 
 /// One event in the log.
@@ -57,6 +57,8 @@ pub struct Record {
     pub content_type: ContentType,
     /// Empty when the entry has no event in it; it is malformed then.
     pub payload: Bytes,
+    /// What stands beside the event, where instrumented publishers put it. Boxed: few have one.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// An event to append.
@@ -74,6 +76,20 @@ fn content_type(media_type: &[u8]) -> ContentType {
         return ContentType::Json;
     }
     str::from_utf8(media_type).ok().and_then(ContentType::parse).unwrap_or_default()
+}
+
+/// A field or header beside the event, as W3C Trace Context names it; the other one is `tracestate`.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// A trace context that stands beside an event; what cannot be read is none.
+fn trace(traceparent: Option<&[u8]>, tracestate: Option<&[u8]>) -> Option<Box<TraceContext>> {
+    let text = |bytes| str::from_utf8(bytes).ok();
+    let context = TraceContext::parse(traceparent.and_then(text)?)?;
+    Some(Box::new(match tracestate.and_then(text) {
+        Some(state) => context.with_state(state),
+        None => context,
+    }))
 }
 
 /// Why the log is read again from its start.

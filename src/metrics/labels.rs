@@ -75,7 +75,8 @@ impl Outcome {
         Self::Canary,
     ];
 
-    pub(super) fn labels(self) -> (&'static str, &'static str) {
+    #[must_use]
+    pub fn labels(self) -> (&'static str, &'static str) {
         match self {
             Self::Applied => ("applied", ""),
             Self::Duplicate => ("duplicate", ""),

@@ -15,7 +15,9 @@ mod limits;
 mod log_faults;
 mod overload;
 mod publishing;
+mod readiness;
 mod register;
+mod spans;
 mod tls;
 mod tokens;
 mod transports;
@@ -37,6 +39,7 @@ pub use self::labels::{Eviction, Handshake, Lag, Outcome};
 pub use self::limits::{Forwarded, Limit};
 use self::overload::Overload;
 use self::register::{counter, counters, gauge, gauges, histogram, register, register_process};
+pub use self::spans::SpanDrop;
 pub use self::tls::{Listener, TlsHandshake};
 pub use self::tokens::Refresh;
 pub use self::transports::Transport;
@@ -79,6 +82,8 @@ pub struct Metrics {
     checkpoint: checkpoint::CheckpointMetrics,
     tls: tls::TlsMetrics,
     publishing: publishing::Publishing,
+    readiness: readiness::Readiness,
+    spans: spans::Spans,
     tokens: tokens::Tokens,
     transports: transports::Transports,
 }
@@ -197,6 +202,8 @@ impl Metrics {
             checkpoint: checkpoint::CheckpointMetrics::new(r),
             tls: tls::TlsMetrics::new(r),
             publishing: publishing::Publishing::new(r),
+            readiness: readiness::Readiness::new(r),
+            spans: spans::Spans::new(r),
             tokens: tokens::Tokens::new(r),
             transports: transports::Transports::new(r),
             registry,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Event, Malformed, MalformedReason, draft,
+    Event, Malformed, MalformedReason, TraceContext, draft,
     event_json::{decode_text, syntax},
     timestamp,
 };
@@ -26,6 +26,11 @@ struct Envelope<'a> {
     time: Option<&'a RawValue>,
     #[serde(borrow)]
     datacontenttype: Option<&'a RawValue>,
+    /// These two are of the extension for distributed tracing.
+    #[serde(borrow)]
+    traceparent: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tracestate: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -64,7 +69,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
         event.event_id = Some(draft::text("id", &format!("{source}#{id}"))?);
     }
     event.timestamp_ms = event.timestamp_ms.or(time);
+    if event.trace.is_none() {
+        event.trace = trace(envelope.traceparent, envelope.tracestate).map(Box::new);
+    }
     Ok(event)
+}
+
+/// The trace of the envelope; whatever cannot be read is an extension that is ignored.
+fn trace(traceparent: Option<&RawValue>, tracestate: Option<&RawValue>) -> Option<TraceContext> {
+    let text = |raw: Option<&RawValue>| serde_json::from_str::<String>(raw?.get()).ok();
+    let context = TraceContext::parse(&text(traceparent)?)?;
+    Some(text(tracestate).map_or(context.clone(), |state| context.with_state(&state)))
 }
 
 /// An attribute that must be a string that is not empty; `null` is as good as absent.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Event, JsonText, Malformed, MalformedReason, Position, Status, TaskError, TaskId, UserId,
+    Event, JsonText, Malformed, MalformedReason, Position, Status, TaskError, TaskId, TraceContext, UserId,
     event::{
         HEARTBEAT_TIMEOUT_MAX_MS, MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, RESULT_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX,
         TEXT_MAX_BYTES,
@@ -49,6 +49,9 @@ pub(super) struct Draft {
     pub heartbeat_timeout_ms: Option<u64>,
     pub timestamp_ms: Option<u64>,
     pub observed: Option<Position>,
+    pub trace: Option<Box<TraceContext>>,
+    /// Means something only beside a `traceparent`.
+    pub tracestate: Option<Arc<str>>,
     pub unknown_fields: u32,
 }
 
@@ -63,6 +66,13 @@ impl Draft {
         }
     }
 
+    /// Notes where the event was published. What cannot be read is left out and counted, not fatal; a span of somebody else's
+    /// trace must not cost a task its end.
+    pub fn set_trace(&mut self, traceparent: Option<&str>) {
+        self.trace = traceparent.and_then(TraceContext::parse).map(Box::new);
+        self.unknown_fields += u32::from(self.trace.is_none());
+    }
+
     /// The event, once all fields are in.
     pub fn finish(mut self) -> Result<Event, Malformed> {
         let task_id = self
@@ -71,6 +81,10 @@ impl Draft {
             .ok_or_else(|| Malformed::new(MalformedReason::Missing, Some("task_id"), "is required"))?;
         let derived = self.current.zip(self.total).map(|(current, total)| (current / total * 100.0).min(100.0));
         let error = self.take_error();
+        let trace = self.trace.take().map(|context| match &self.tracestate {
+            Some(state) => Box::new(context.with_state(state)),
+            None => context,
+        });
         Ok(Event {
             task_id,
             event_id: self.event_id,
@@ -97,6 +111,7 @@ impl Draft {
             heartbeat_timeout_ms: self.heartbeat_timeout_ms,
             timestamp_ms: self.timestamp_ms,
             observed: self.observed,
+            trace,
             unknown_fields: self.unknown_fields,
         })
     }

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{CANARY_ID_PREFIX, JsonText, Position, Status, TaskId, UserId, cloudevents, event_json, event_protobuf};
+use super::{
+    CANARY_ID_PREFIX, JsonText, Position, Status, TaskId, TraceContext, UserId, cloudevents, event_json, event_protobuf,
+};
 
 /// The longest event in bytes, in whatever form it comes.
 pub const EVENT_MAX_BYTES: usize = 64 * 1024;
@@ -102,6 +104,8 @@ pub struct Event {
     pub timestamp_ms: Option<u64>,
     /// Only in the service's own verdicts (`lost`): holds only if nothing of this task came after this position.
     pub observed: Option<Position>,
+    /// The trace that it was published in: `traceparent` and `tracestate` on the wire. Boxed: few have one.
+    pub trace: Option<Box<TraceContext>>,
     /// How many fields were not understood and kept out.
     pub unknown_fields: u32,
 }
@@ -194,6 +198,7 @@ impl Event {
             heartbeat_timeout_ms: None,
             timestamp_ms: None,
             observed: None,
+            trace: None,
             unknown_fields: 0,
         }
     }

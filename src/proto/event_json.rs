@@ -192,6 +192,8 @@ impl Reader {
                 draft.timestamp_ms = draft::timestamp_ms(moment, &mut draft.unknown_fields);
             }
             Field::Observed => draft.observed = Some(draft::observed(value.text(field)?)?),
+            Field::Traceparent => draft.set_trace(value.text(field).ok()),
+            Field::Tracestate => draft.tracestate = value.text(field).ok().map(Into::into),
             // Old workers send an empty `error_message` with every success.
             Field::ErrorMessage => {
                 draft.error_message = Some(draft::message(value.text(field)?)).filter(|text| !text.is_empty());
@@ -294,6 +296,10 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
     }
     object.moment_if("timestamp", event.timestamp_ms);
     object.string_if("observed", event.observed.map(|position| position.to_string()).as_deref());
+    if let Some(context) = &event.trace {
+        object.string("traceparent", &context.traceparent());
+        object.string_if("tracestate", context.state.as_deref());
+    }
     object.end();
     out
 }

@@ -55,8 +55,12 @@ impl TryFrom<wire::Event> for Event {
             worker: short("worker", wire.worker)?,
             heartbeat_timeout_ms: wire.heartbeat_timeout_ms.map(draft::heartbeat_timeout_ms).transpose()?,
             observed: wire.observed.as_deref().map(draft::observed).transpose()?,
+            tracestate: wire.tracestate.map(Into::into),
             ..Draft::default()
         };
+        if wire.traceparent.is_some() {
+            draft.set_trace(wire.traceparent.as_deref());
+        }
         match wire::Status::try_from(wire.status) {
             Ok(status) => draft.status = status.into(),
             // A newer worker's status, which has no text here.
@@ -116,6 +120,8 @@ impl From<&Event> for wire::Event {
             heartbeat_timeout_ms: event.heartbeat_timeout_ms,
             timestamp_ms: event.timestamp_ms,
             observed: event.observed.map(|position| position.to_string()),
+            traceparent: event.trace.as_ref().map(|context| context.traceparent()),
+            tracestate: event.trace.as_ref().and_then(|context| owned(context.state.as_ref())),
         }
     }
 }

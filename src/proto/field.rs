@@ -28,6 +28,8 @@ pub(super) enum Field {
     HeartbeatTimeoutMs,
     Timestamp,
     Observed,
+    Traceparent,
+    Tracestate,
     ErrorMessage,
     ErrorCode,
 }
@@ -115,6 +117,8 @@ impl Field {
             Self::HeartbeatTimeoutMs => "heartbeat_timeout_ms",
             Self::Timestamp => "timestamp",
             Self::Observed => "observed",
+            Self::Traceparent => "traceparent",
+            Self::Tracestate => "tracestate",
             Self::ErrorMessage => "error.message",
             Self::ErrorCode => "error.code",
         }
@@ -147,6 +151,8 @@ impl Field {
             "heartbeat_timeout_ms" => Self::HeartbeatTimeoutMs,
             "timestamp" => Self::Timestamp,
             "observed" => Self::Observed,
+            "traceparent" => Self::Traceparent,
+            "tracestate" => Self::Tracestate,
             _ => return None,
         })
     }

@@ -30,6 +30,7 @@ mod status;
 mod task;
 mod task_binary;
 mod timestamp;
+mod trace_context;
 mod wire;
 
 pub use binary::{
@@ -57,3 +58,4 @@ pub use status::Status;
 pub use task::Task;
 pub use task_binary::{push_task, read_task, read_task_id};
 pub use timestamp::{TIMESTAMP_MAX_MS, rfc3339};
+pub use trace_context::{TRACESTATE_MAX_BYTES, TraceContext};

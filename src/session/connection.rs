@@ -25,6 +25,7 @@ use crate::{
     clock::{self, Now},
     hub::{Attendant, Run, Turn},
     metrics::Tally,
+    traces::Traced,
 };
 
 /// Of a session with more marks than this the next step may take a while.
@@ -49,6 +50,8 @@ struct State<S> {
     /// was applied.
     task_frames: u64,
     oldest_ms: Option<u64>,
+    /// Those among them that a trace follows.
+    traced: Option<Box<Traced>>,
     session: Session,
 }
 
@@ -89,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     pub(super) fn new(pump: Pump<S>, session: Session) -> Arc<Self> {
         let drain = session.shared.drain.clone();
         let revocations = session.shared.verifier.revocations().clone();
-        let state = State { pump, session, task_frames: 0, oldest_ms: None, is_plain: false };
+        let state = State { pump, session, task_frames: 0, oldest_ms: None, traced: None, is_plain: false };
         Arc::new(Self { drain, revocations, state: Mutex::new(Some(state)) })
     }
 
@@ -228,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> State<S> {
     /// Gives the pump what is due.
     fn hand_out(&mut self, now: Now) {
         let output = self.session.output(now);
-        (self.task_frames, self.oldest_ms) = (output.task_frames, output.oldest_ms);
+        (self.task_frames, self.oldest_ms, self.traced) = (output.task_frames, output.oldest_ms, output.traced);
         self.pump.queue(output.frames, now.instant);
     }
 
@@ -245,6 +248,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> State<S> {
         metrics.written(std::mem::take(&mut self.pump.written));
         let waited = self.oldest_ms.map(|oldest_ms| Duration::from_millis(now.unix_ms.saturating_sub(oldest_ms)));
         metrics.frames_delivered(self.task_frames, waited);
+        if let Some(traced) = self.traced.take() {
+            traced.written(now.instant);
+        }
     }
 
     fn stalled_at(&self) -> Instant {
@@ -270,10 +276,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> State<S> {
         if let Some(run) = self.session.only_run(&turn.progress, &mut turn.runs) {
             if self.pump.write_run(&mut cx, run, turn.now.instant) {
                 self.delivered(run, &mut turn.tally);
+                turn.traced.extend(run.traced().cloned());
                 return true;
             }
             self.session.shared.metrics.pulled(run.frames(), run.conflated());
             (self.task_frames, self.oldest_ms) = (run.frames() as u64, Some(run.oldest_ms()));
+            self.traced = run.traced().cloned().map(Box::new);
             return false;
         }
         // A long step is its task's, which others can run beside.

@@ -27,7 +27,9 @@ impl Sessions {
                 for few in due.chunks(CLOCK_EVERY) {
                     turn.now = clock::now();
                     worker.deliver(few, &mut turn);
-                    turn.tally.written_by(clock::now().unix_ms);
+                    let now = clock::now();
+                    turn.tally.written_by(now.unix_ms);
+                    turn.traced.drain(..).for_each(|traced| traced.written(now.instant));
                 }
                 due.clear();
                 turn.tally.hand_over();

@@ -40,9 +40,10 @@ pub(super) const CANCELS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) frames: Vec<Bytes>,
-    /// How many of them carry a task, and when the oldest of those was applied.
+    /// How many of them carry a task, when the oldest of those was applied, and which of them a trace follows.
     pub(super) task_frames: u64,
     pub(super) oldest_ms: Option<u64>,
+    pub(super) traced: Option<Box<crate::traces::Traced>>,
 }
 
 /// A request to cancel a task: the event to append, and how to answer.
@@ -399,6 +400,7 @@ impl Session {
         // What a client missed while it was away says nothing of the service's speed.
         if let (Stage::Live, Some(oldest)) = (&self.stage, frames.first()) {
             output.oldest_ms = output.oldest_ms.into_iter().chain([oldest.applied_at_ms]).min();
+            output.traced = self.shared.hub.traced(frames);
         }
         output.task_frames += frames.len() as u64;
         if let Some(last) = frames.last() {

@@ -32,6 +32,8 @@ mod simulation;
 mod term;
 #[cfg(test)]
 mod test_world;
+#[cfg(test)]
+mod traced_tests;
 mod watches;
 mod websocket;
 
@@ -184,5 +186,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed(self.transport, self.code);
+        tracing::debug!(transport = ?self.transport, code = self.code, "a connection ended");
     }
 }

@@ -47,6 +47,7 @@ where
         Ok(identity) => match sessions.sign_in(&identity, clock::now()) {
             Ok(place) => {
                 wait_for_cursor(&sessions, request.cursor.as_deref()).await;
+                tracing::debug!(user_id = ?identity.user, scope = ?request.scope, "a client is let in");
                 let mut session = Session::open(&sessions, identity, &request, clock::now());
                 session.allowance.hold(place);
                 session

@@ -42,10 +42,10 @@ import street  # noqa: E402
 MONITORING = ROOT / "k8s/monitoring"
 TESTS = ROOT / "tests/k8s/alerts.yaml"
 SEVERITIES = {"critical", "warning"}
-# Metrics that are not the service's: Prometheus' own of each target, and those of kube-state-metrics.
-OTHERS = {"up", "scrape_duration_seconds", "kube_pod_status_ready", "ALERTS"}
+# Metrics that are not the service's: Prometheus' own of each target.
+OTHERS = {"up", "scrape_duration_seconds", "ALERTS"}
 # Labels of the target, and those that are the variables of the board.
-TARGET_LABELS = {"namespace", "pod", "job", "instance", "alertname", "alertstate", "condition"}
+TARGET_LABELS = {"namespace", "pod", "job", "instance", "alertname", "alertstate"}
 # All that is not a metric in the expressions here; whatever else there is has to be one.
 WORDS = re.compile(
     r"^(sum|max|min|count|rate|increase|changes|absent|histogram_quantile|time|vector|by|on|and|or|unless|without|offset|le)$"

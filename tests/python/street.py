@@ -162,14 +162,15 @@ def rabbitmq(folder):
 
 
 @contextlib.contextmanager
-def taskcast(folder, binary, log):
-    """The service over `log`, ready; yields the address of its clients' port."""
+def taskcast(folder, binary, log, more=None):
+    """The service over `log`, with these variables besides, ready; yields the address of its clients' port."""
     listen, operations = (f"127.0.0.1:{port}" for port in free_ports(2))
     environment = {
         "TASKCAST_LISTEN": listen,
         "TASKCAST_OPERATIONS_LISTEN": operations,
         "TASKCAST_LOG": log,
         "TASKCAST_AUTH_SECRET": SECRET,
+        **(more or {}),
     }
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -18,7 +18,7 @@ fn letters(numbers: std::ops::Range<u64>) -> Vec<DeadLetter> {
     let letter = |major| {
         let position = Position { major, minor: 0 };
         let payload = Bytes::from(format!("poison {major}"));
-        let record = Record { position, appended_at_ms: None, content_type: ContentType::Json, payload };
+        let record = Record { position, appended_at_ms: None, content_type: ContentType::Json, payload, trace: None };
         DeadLetter::new(&record, &Event::decode(ContentType::Json, &record.payload).unwrap_err())
     };
     numbers.map(letter).collect()

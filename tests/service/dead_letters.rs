@@ -405,7 +405,7 @@ async fn a_storm_keeps_redis_within_its_count_and_its_bytes() {
     let at = |major, bytes: usize| {
         let position = Position { major, minor: 0 };
         let payload = Bytes::from(vec![b'x'; bytes]);
-        letter(&Record { position, appended_at_ms: None, content_type: ContentType::Json, payload })
+        letter(&Record { position, appended_at_ms: None, content_type: ContentType::Json, payload, trace: None })
     };
     let (log, _) = open(Settings { dead_letters_max: 100, ..world.settings() });
     let small: Vec<_> = (1..=1_000).map(|major| at(major, 10)).collect();

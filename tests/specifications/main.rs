@@ -8,6 +8,7 @@
 
 mod coverage;
 mod derived;
+mod log_lines;
 mod messages;
 mod metrics;
 mod ordered;

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     clock,
-    log::{Bookmark, Record, RestartReason, backoff::Backoff, content_type, feed::Out, health::Trouble},
+    log::{
+        Bookmark, Record, RestartReason, TRACEPARENT, TRACESTATE, backoff::Backoff, content_type, feed::Out,
+        health::Trouble, trace,
+    },
     metrics::Lag,
     proto::{ContentType, Cursor, Position, proof},
 };
@@ -367,7 +370,13 @@ fn position(offset: u64) -> Position {
 
 fn to_record(offset: u64, delivery: Delivery) -> Record {
     let properties = &delivery.properties;
-    let in_ms = properties.headers().as_ref().and_then(|headers| headers.inner().get(TIMESTAMP_HEADER));
+    let header = |name: &str| properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
+    let text = |name: &str| match header(name)? {
+        AMQPValue::LongString(text) => Some(text.as_bytes()),
+        AMQPValue::ShortString(text) => Some(text.as_str().as_bytes()),
+        _ => None,
+    };
+    let in_ms = header(TIMESTAMP_HEADER);
     let in_ms = in_ms.and_then(AMQPValue::as_long_long_int).and_then(|ms| u64::try_from(ms).ok());
     let stamped = properties.timestamp().map(|stamp| if stamp > SECONDS_MAX { stamp } else { stamp * 1_000 });
     let content_type =
@@ -376,6 +385,7 @@ fn to_record(offset: u64, delivery: Delivery) -> Record {
         position: position(offset),
         appended_at_ms: in_ms.or(stamped),
         content_type,
+        trace: trace(text(TRACEPARENT), text(TRACESTATE)),
         payload: Bytes::from(delivery.data),
     }
 }

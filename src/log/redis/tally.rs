@@ -139,6 +139,7 @@ mod tests {
             appended_at_ms: None,
             content_type: ContentType::Json,
             payload: Bytes::from_static(b"{}"),
+            trace: None,
         };
         range.map(record).collect()
     }

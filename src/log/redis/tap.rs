@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::wire::{CONTENT_TYPE, EVENT};
 use crate::{
-    log::{Record, content_type},
+    log::{Record, TRACEPARENT, TRACESTATE, content_type, trace},
     proto::{ContentType, Position},
 };
 
@@ -233,15 +233,19 @@ impl<'a> Scan<'a> {
         let position: Position = id.parse().map_err(|_| Halt::Foreign)?;
         let mut payload: &[u8] = &[];
         let mut format = ContentType::Json;
+        let (mut traceparent, mut tracestate) = (None, None);
         for _ in 0..self.number(b'*')?.unwrap_or(0) / 2 {
             match (self.text()?, self.text()?) {
                 (name, value) if name == EVENT.as_bytes() => payload = value,
                 (CONTENT_TYPE, value) => format = content_type(value),
+                (name, value) if name == TRACEPARENT.as_bytes() => traceparent = Some(value),
+                (name, value) if name == TRACESTATE.as_bytes() => tracestate = Some(value),
                 _ => {}
             }
         }
         let appended_at_ms = Some(position.major);
-        Ok(Record { position, appended_at_ms, content_type: format, payload: Bytes::copy_from_slice(payload) })
+        let (payload, trace) = (Bytes::copy_from_slice(payload), trace(traceparent, tracestate));
+        Ok(Record { position, appended_at_ms, content_type: format, payload, trace })
     }
 
     fn exactly(&mut self, wanted: &[u8]) -> Result<(), Halt> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use crate::{
-    log::{Record, content_type},
+    log::{Record, TRACEPARENT, TRACESTATE, content_type, trace},
     proto::{ContentType, Position},
 };
 
@@ -75,6 +75,7 @@ fn entry(value: Value) -> Option<Record> {
     let position = position(&parts.next()?)?;
     let mut payload = Bytes::new();
     let mut format = ContentType::Json;
+    let (mut traceparent, mut tracestate) = (None, None);
     // Without fields: an entry that XDEL removed while it was read, in old versions.
     if let Some(Value::Array(fields)) = parts.next() {
         let mut fields = fields.into_iter();
@@ -83,11 +84,14 @@ fn entry(value: Value) -> Option<Record> {
             match bytes(&name)? {
                 name if name == EVENT.as_bytes() => payload = Bytes::from(value),
                 CONTENT_TYPE => format = content_type(&value),
+                name if name == TRACEPARENT.as_bytes() => traceparent = Some(value),
+                name if name == TRACESTATE.as_bytes() => tracestate = Some(value),
                 _ => {}
             }
         }
     }
-    Some(Record { position, appended_at_ms: Some(position.major), content_type: format, payload })
+    let trace = trace(traceparent.as_deref(), tracestate.as_deref());
+    Some(Record { position, appended_at_ms: Some(position.major), content_type: format, payload, trace })
 }
 
 /// The reply of XINFO STREAM. `None` when it is not one.

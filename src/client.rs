@@ -1,9 +1,13 @@
-//! The way out: one HTTP question to an issuer or a provider, with a limit for its time and its size. Redirects are not
-//! followed: where secrets and tokens are sent was configured, and is not for an answer to choose.
+//! The way out: one HTTP question to an issuer, a provider or a collector, with a limit for its time and its size. Redirects are
+//! not followed: where secrets and tokens are sent was configured, and is not for an answer to choose.
 //!
 //! Refuses to know: what is asked, and what an answer means.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -18,8 +22,6 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::ClientSettings;
-
 /// Connections that are kept for the next question, and how long. Less than what servers usually keep them for.
 const IDLE_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,14 +29,23 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer's head.
 const HEAD_MAX_BYTES: usize = 32 * 1024;
 
+/// How those outside are spoken to.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// For a whole question, from the name's lookup to the answer's last byte.
+    pub timeout: Duration,
+    /// A PEM file of certificate authorities to trust besides the system's.
+    pub tls_ca_file: Option<PathBuf>,
+}
+
 /// Asks.
-pub(super) struct Client {
+pub struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     timeout: Duration,
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub struct Answer {
     pub status: u16,
     /// `Cache-Control: max-age`; zero for `no-store` and `no-cache`.
     pub max_age: Option<Duration>,
@@ -43,7 +54,7 @@ pub(super) struct Answer {
 
 /// Why nothing did, in words for the operator, without what was sent.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     TimedOut,
     Other(String),
 }
@@ -101,6 +112,27 @@ impl Client {
             Ok(Answer { status, max_age, body })
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(Failure::TimedOut))
+    }
+}
+
+impl Client {
+    /// Tells something, and reads the answer. Headers whose values may be secret are not shown by whatever logs a request.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; an address or a header that is none.
+    pub async fn post(
+        &self,
+        address: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+        answer_max_bytes: usize,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::post(address);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body.into())).map_err(|error| Failure::Other(error.to_string()))?;
+        self.ask(request, answer_max_bytes).await
     }
 }
 

@@ -1,0 +1,208 @@
+//! Spans of events that were published within a sampled trace: what became of them here, and when their frames were written.
+//! An event whose worker records no trace costs nothing but the look that tells.
+//!
+//! Owns the spans until they are exported, within bounds. Refuses to know: tasks, sessions, sockets.
+
+mod delivery;
+mod export;
+mod otlp;
+mod span;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use self::{
+    delivery::Begun,
+    span::{Kind, Span, Value},
+};
+pub use self::{
+    delivery::{Delivery, Traced},
+    export::{TraceSettings, export},
+};
+use crate::{
+    clock::Now,
+    metrics::{Metrics, Outcome, SpanDrop},
+    proto::{Cursor, Position, TraceContext},
+};
+
+/// Events whose deliveries are followed at a time.
+const FOLLOWED_MAX: usize = 8192;
+
+/// How long a delivery is followed. Who reads more slowly than this is not in its span.
+const FOLLOWED_FOR: Duration = Duration::from_secs(2);
+
+/// Spans that wait to be exported.
+const WAITING_MAX: usize = 8192;
+
+/// Spans that are exported together.
+const BATCH_MAX: usize = 512;
+
+/// Where spans come together. Cheap to clone.
+#[derive(Clone)]
+pub struct Traces(Arc<Shared>);
+
+struct Shared {
+    /// `messaging.system`: `redis`, `rabbitmq`.
+    system: &'static str,
+    /// `messaging.destination.name`.
+    destination: String,
+    metrics: Arc<Metrics>,
+    batch: Mutex<Batch>,
+    /// How many are in `followed`, so that nobody takes its lock for nothing.
+    following: AtomicUsize,
+    followed: Mutex<HashMap<Position, Arc<Delivery>>>,
+    waiting: Mutex<VecDeque<Span>>,
+    /// There is a batch of them.
+    filled: tokio::sync::Notify,
+}
+
+/// The events that are being applied.
+#[derive(Default)]
+struct Batch {
+    began: Option<Now>,
+    spans: Vec<Span>,
+}
+
+/// An event that was read within a trace.
+#[derive(Clone, Copy)]
+pub struct Taken<'a> {
+    pub context: &'a TraceContext,
+    pub task_id: &'a str,
+    pub cursor: Cursor,
+    pub outcome: Outcome,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Traces {
+    #[must_use]
+    pub fn new(system: &'static str, destination: String, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared {
+            system,
+            destination,
+            metrics,
+            batch: Mutex::default(),
+            following: AtomicUsize::new(0),
+            followed: Mutex::default(),
+            waiting: Mutex::default(),
+            filled: tokio::sync::Notify::new(),
+        }))
+    }
+
+    /// Events are about to be decoded and applied. One caller at a time, who calls [`Traces::applied`] behind it.
+    pub fn applying(&self, began: Now) {
+        lock(&self.0.batch).began = Some(began);
+    }
+
+    /// An event among them was read, and this became of it.
+    pub fn take(&self, taken: Taken<'_>) {
+        let Taken { context, task_id, cursor, outcome } = taken;
+        let mut batch = lock(&self.0.batch);
+        let Some(began) = batch.began.filter(|_| context.is_sampled()) else { return };
+        let (outcome_label, reason) = outcome.labels();
+        let mut span = Span::below(context, format!("process {}", self.0.destination), Kind::Consumer);
+        span.set("messaging.system", Value::Word(self.0.system));
+        span.set("messaging.operation.type", Value::Word("process"));
+        span.set("messaging.operation.name", Value::Word("process"));
+        span.set("messaging.destination.name", Value::Text(self.0.destination.clone()));
+        span.set("messaging.message.id", Value::Text(cursor.position.to_string()));
+        span.set("taskcast.task_id", Value::Text(task_id.to_owned()));
+        span.set("taskcast.outcome", Value::Word(outcome_label));
+        if !reason.is_empty() {
+            span.set("taskcast.outcome.reason", Value::Word(reason));
+        }
+        if outcome == Outcome::Applied {
+            self.follow(cursor.position, Delivery::new(&span, task_id, Begun::at(began)));
+        }
+        batch.spans.push(span);
+    }
+
+    /// What was taken since is applied, and whoever watches it is about to be told.
+    pub fn applied(&self, ended: Now) {
+        let mut batch = lock(&self.0.batch);
+        let spans = std::mem::take(&mut batch.spans);
+        if let Some(began) = batch.began.take().filter(|_| !spans.is_empty()) {
+            let begun = Begun::at(began);
+            let (start, end) = (begun.unix_ns(began.instant), begun.unix_ns(ended.instant));
+            self.add(spans.into_iter().map(|span| span.lasted(start, end)));
+        }
+    }
+
+    /// Of the events at these places, those whose delivery is followed. Nearly always there are none, and this is one look.
+    #[must_use]
+    pub fn among(&self, positions: impl Iterator<Item = Position>) -> Option<Box<Traced>> {
+        if self.0.following.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let followed = lock(&self.0.followed);
+        Traced::of(positions.filter_map(|position| followed.get(&position).cloned()))
+    }
+
+    fn follow(&self, position: Position, delivery: Delivery) {
+        let mut followed = lock(&self.0.followed);
+        if followed.len() >= FOLLOWED_MAX {
+            self.0.metrics.spans_dropped(SpanDrop::Full, 1);
+            return;
+        }
+        followed.insert(position, Arc::new(delivery));
+        self.0.following.store(followed.len(), Ordering::Relaxed);
+    }
+
+    /// Ends what was followed for long enough, or everything. Whom nobody watched has no delivery.
+    fn sweep(&self, now: Instant, all: bool) {
+        let mut ended = Vec::new();
+        {
+            let mut followed = lock(&self.0.followed);
+            followed.retain(|_, delivery| {
+                let is_over = all || delivery.age(now) >= FOLLOWED_FOR;
+                if is_over {
+                    ended.extend(delivery.span());
+                }
+                !is_over
+            });
+            self.0.following.store(followed.len(), Ordering::Relaxed);
+        }
+        self.add(ended.into_iter());
+    }
+
+    fn add(&self, spans: impl ExactSizeIterator<Item = Span>) {
+        let mut waiting = lock(&self.0.waiting);
+        let room = WAITING_MAX.saturating_sub(waiting.len());
+        let dropped = spans.len().saturating_sub(room);
+        waiting.extend(spans.take(room));
+        if dropped > 0 {
+            self.0.metrics.spans_dropped(SpanDrop::Full, dropped);
+        }
+        if waiting.len() >= BATCH_MAX {
+            self.0.filled.notify_one();
+        }
+    }
+
+    /// To how many sessions each of the followed was written, in the order of the log.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> Vec<u64> {
+        let followed = lock(&self.0.followed);
+        let mut written: Vec<_> = followed.iter().map(|(position, one)| (*position, one.sessions())).collect();
+        written.sort_unstable();
+        written.into_iter().map(|(_, sessions)| sessions).collect()
+    }
+
+    /// The oldest that wait.
+    fn batch(&self) -> Vec<Span> {
+        let mut waiting = lock(&self.0.waiting);
+        let count = waiting.len().min(BATCH_MAX);
+        waiting.drain(..count).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "traces_tests.rs"]
+mod tests;
