@@ -31,9 +31,9 @@ pub(super) async fn start(loaded: Loaded) -> Result<App, Failure> {
     for warning in warnings {
         warn!(warning, "a setting is hardly meant");
     }
-    let connections_max = config.http.connections_max as u64;
-    if let Some(open_files) = lifecycle::raise_open_files().filter(|open_files| *open_files < connections_max) {
-        warn!(open_files, connections_max, "fewer files may be open than there may be connections");
+    let connections = config.http.connections_max as u64;
+    if let Some(open_files) = lifecycle::raise_open_files().filter(|open_files| *open_files < connections) {
+        warn!(open_files, connections_max = connections, "fewer files may be open than connections");
     }
     let log = format!("{:?}", config.log.backend).to_lowercase();
     let app = App::start(config).await?;

@@ -1,5 +1,4 @@
-//! The page at `/`: live bars of the caller's tasks over the real WebSocket. A few embedded files without
-//! any dependency.
+//! The dashboard at `/`: embedded files without any dependency, compressed when the service was built.
 //!
 //! Refuses to know: what is on it.
 
@@ -19,33 +18,73 @@ use super::{
 pub(super) struct Asset {
     content_type: &'static str,
     content: &'static str,
+    /// The same as gzip; empty where it is not worth it.
+    compressed: &'static [u8],
 }
 
-pub(super) const INDEX: Asset = Asset::html(include_str!("page/index.html"));
-pub(super) const APP: Asset = Asset::script(include_str!("page/app.js"));
-pub(super) const TASKS: Asset = Asset::script(include_str!("page/tasks.js"));
-pub(super) const TOKEN: Asset = Asset::script(include_str!("page/token.js"));
+/// A file of the page, with what `build.rs` made of it.
+macro_rules! embedded {
+    ($kind:ident $folder:literal $name:literal) => {
+        Asset::$kind(include_str!(concat!($folder, "/", $name))).or_compressed(include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/page/",
+            $name,
+            ".gz"
+        )))
+    };
+}
+
+pub(super) const INDEX: Asset = embedded!(html "page" "index.html");
 /// The browser client, as `clients/js` builds it.
-pub(super) const CLIENT: Asset = Asset::script(include_str!("../../clients/js/dist/client.js"));
+pub(super) const CLIENT: Asset = embedded!(script "../../clients/js/dist" "client.js");
 /// Colours and type, of `/docs/` too.
-pub(super) const THEME: Asset = Asset::style(include_str!("page/theme.css"));
-pub(super) const STYLE: Asset = Asset::style(include_str!("page/style.css"));
+pub(super) const THEME: Asset = embedded!(style "page" "theme.css");
+
+/// What the page is made of, below `/page/`.
+const FILES: &[(&str, Asset)] = &[
+    ("app.js", embedded!(script "page" "app.js")),
+    ("bar.js", embedded!(script "page" "bar.js")),
+    ("connection.js", embedded!(script "page" "connection.js")),
+    ("dom.js", embedded!(script "page" "dom.js")),
+    ("filters.js", embedded!(script "page" "filters.js")),
+    ("format.js", embedded!(script "page" "format.js")),
+    ("list.js", embedded!(script "page" "list.js")),
+    ("model.js", embedded!(script "page" "model.js")),
+    ("plot.js", embedded!(script "page" "plot.js")),
+    ("route.js", embedded!(script "page" "route.js")),
+    ("row.js", embedded!(script "page" "row.js")),
+    ("sign-in.js", embedded!(script "page" "sign-in.js")),
+    ("states.js", embedded!(script "page" "states.js")),
+    ("task-page.js", embedded!(script "page" "task-page.js")),
+    ("timeline.js", embedded!(script "page" "timeline.js")),
+    ("token.js", embedded!(script "page" "token.js")),
+    ("toolbar.js", embedded!(script "page" "toolbar.js")),
+    ("trail.js", embedded!(script "page" "trail.js")),
+    ("view.js", embedded!(script "page" "view.js")),
+    ("frame.css", embedded!(style "page" "frame.css")),
+    ("list.css", embedded!(style "page" "list.css")),
+    ("task.css", embedded!(style "page" "task.css")),
+];
 
 impl Asset {
     pub const fn html(content: &'static str) -> Self {
-        Self { content_type: "text/html; charset=utf-8", content }
+        Self { content_type: "text/html; charset=utf-8", content, compressed: &[] }
     }
 
     pub const fn style(content: &'static str) -> Self {
-        Self { content_type: "text/css; charset=utf-8", content }
+        Self { content_type: "text/css; charset=utf-8", content, compressed: &[] }
     }
 
     pub const fn script(content: &'static str) -> Self {
-        Self { content_type: "text/javascript; charset=utf-8", content }
+        Self { content_type: "text/javascript; charset=utf-8", content, compressed: &[] }
     }
 
     pub const fn json(content: &'static str) -> Self {
-        Self { content_type: "application/json", content }
+        Self { content_type: "application/json", content, compressed: &[] }
+    }
+
+    const fn or_compressed(self, compressed: &'static [u8]) -> Self {
+        Self { compressed, ..self }
     }
 }
 
@@ -72,16 +111,25 @@ pub(super) fn asset(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
     if ![Method::GET, Method::HEAD].contains(&head.method) {
         return Err(HttpError::method_not_allowed("GET, HEAD"));
     }
-    let tag = format!("\"{:08x}\"", crc32fast::hash(asset.content.as_bytes()));
+    let is_compressed = !asset.compressed.is_empty() && accepts_gzip(head);
+    // Other bytes, another tag.
+    let tag =
+        format!("\"{:08x}{}\"", crc32fast::hash(asset.content.as_bytes()), if is_compressed { "-gzip" } else { "" });
     let known = head.list(&header::IF_NONE_MATCH).any(|held| held == "*" || held.trim_start_matches("W/") == tag);
     let mut response = if known {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
+    } else if is_compressed {
+        let mut response = respond(StatusCode::OK, asset.content_type, asset.compressed);
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
     } else {
         respond(StatusCode::OK, asset.content_type, asset.content)
     };
     let headers = response.headers_mut();
+    // In front of the origin, which some answers depend on too.
+    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     for (name, value) in [
         // Kept, but asked for again each time: a rollout must not leave an old script talking to a new service.
         (header::CACHE_CONTROL, "no-cache"),
@@ -99,6 +147,25 @@ pub(super) fn asset(head: &Head, asset: &Asset) -> Result<Response, HttpError> {
         }
     }
     Ok(response)
+}
+
+/// Whether gzip is among what the client names, and not as what it refuses (`q=0`).
+fn accepts_gzip(head: &Head) -> bool {
+    head.list(&header::ACCEPT_ENCODING).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    })
+}
+
+/// Answers with one of the files that the page is made of.
+///
+/// # Errors
+/// 404 for any other name; and as [`asset`].
+pub(super) fn file(head: &Head, name: &str) -> Result<Response, HttpError> {
+    let found = FILES.iter().find(|(known, _)| *known == name);
+    found.map_or_else(|| Err(HttpError::not_found()), |(_, file)| asset(head, file))
 }
 
 /// Answers with a file that pages of any site may load: it holds nothing of anybody, and no cookie changes it.
@@ -148,15 +215,65 @@ mod tests {
 
     #[test]
     fn a_file_that_the_browser_has_is_not_sent_again() {
-        let first = asset(&tests::head("", &[]), &APP).unwrap();
+        let first = file(&tests::head("", &[]), "app.js").unwrap();
         assert_eq!(first.status(), 200);
         let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
         for held in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
-            let again = asset(&tests::head("", &[("if-none-match", held.as_str())]), &APP).unwrap();
+            let again = file(&tests::head("", &[("if-none-match", held.as_str())]), "app.js").unwrap();
             assert_eq!(again.status(), 304, "{held}");
             assert_eq!(again.headers()[header::ETAG], tag.as_str());
         }
-        assert_eq!(asset(&tests::head("", &[("if-none-match", "\"x\"")]), &APP).unwrap().status(), 200);
+        assert_eq!(file(&tests::head("", &[("if-none-match", "\"x\"")]), "app.js").unwrap().status(), 200);
+    }
+
+    #[test]
+    fn files_are_compressed_for_those_who_take_it() {
+        for (accepted, expected) in [
+            ("gzip, deflate, br, zstd", true),
+            ("br;q=1.0, GZIP;q=0.5", true),
+            ("gzip;q=0, *", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            let response = file(&tests::head("", &[("accept-encoding", accepted)]), "app.js").unwrap();
+            assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), expected, "{accepted}");
+            assert_eq!(response.headers()[header::VARY], "Accept-Encoding", "{accepted}");
+            let is_its_own = response.headers()[header::ETAG].to_str().unwrap().contains("-gzip");
+            assert_eq!(is_its_own, expected, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_made_of_what_is_in_its_folder_and_names_all_of_it() {
+        let mut there: Vec<_> = std::fs::read_dir("src/http/page")
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with("docs.") && !["index.html", "theme.css"].contains(&name.as_str()))
+            .collect();
+        let mut embedded: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        there.sort();
+        embedded.sort();
+        assert_eq!(there, embedded);
+        for name in embedded {
+            assert!(INDEX.content.contains(&format!("\"page/{name}\"")), "{name} is not fetched with the page");
+        }
+        assert_eq!(file(&tests::head("", &[]), "docs.js").unwrap_err().status(), 404);
+    }
+
+    #[test]
+    fn the_page_asks_nobody_else_for_anything() {
+        for (name, Asset { content, .. }) in FILES.iter().chain(&[("index.html", INDEX), ("theme.css", THEME)]) {
+            let own = content.replace("http://www.w3.org/2000/svg", "");
+            assert!(!own.contains("://") && !own.contains("url(\"//"), "{name} has an address of somebody else");
+        }
+    }
+
+    /// What a browser gets before it can show anything, as it comes over the line.
+    #[test]
+    fn the_first_paint_takes_less_than_100_kilobytes() {
+        let files = FILES.iter().map(|(_, file)| file).chain(&[INDEX, CLIENT, THEME]);
+        let bytes: usize = files.map(|file| file.compressed.len()).sum();
+        assert!(bytes > 10_000 && bytes < 100_000, "{bytes}");
     }
 
     #[test]

@@ -257,15 +257,9 @@ fn pages(context: &Context) -> Routes {
     let settings = context.settings.clone();
     let index = warp::path::end().and(head());
     let index = index.map(move |head: Head| answer("/", page::index(&settings, &head))).boxed();
-    let files = file("/app.js", warp::path!("app.js"), &page::APP)
-        .or(file("/token.js", warp::path!("token.js"), &page::TOKEN))
-        .unify()
-        .or(file("/tasks.js", warp::path!("tasks.js"), &page::TASKS))
-        .unify()
-        .or(file("/style.css", warp::path!("style.css"), &page::STYLE))
-        .unify()
-        .or(file("/theme.css", warp::path!("theme.css"), &page::THEME))
-        .unify();
+    let part = warp::path!("page" / String).and(head());
+    let part = part.map(|name: String, head: Head| answer("/page/{file}", page::file(&head, &name))).boxed();
+    let files = part.or(file("/theme.css", warp::path!("theme.css"), &page::THEME)).unify();
     let client = shared_file("/client.js", warp::path!("client.js"), &page::CLIENT);
     let icon = warp::path!("favicon.ico").map(|| answer("/favicon.ico", Ok(page::no_icon()))).boxed();
     index.or(files).unify().or(client).unify().or(icon).unify().or(documentation()).unify().boxed()

@@ -63,20 +63,20 @@ async function watched(context) {
 async function fields(browser, step, port) {
   const worker = run(["token", "--user", "worker", "--publish"], SECRET);
   const token = run(["token", "--user", "u1"], SECRET);
-  const context = await browser.newContext();
+  const context = await browser.newContext({ viewport: { width: 1100, height: 4_000 } });
   const { page, seen } = await watched(context);
 
   step("hostile events are text, in a snapshot and live");
   await publish(port, worker, PAYLOADS.map(hostile));
-  await page.goto(`http://127.0.0.1:${port}/#token=${token}`);
+  await page.goto(`http://127.0.0.1:${port}/?groups=open#token=${token}`);
   await page.waitForSelector(LIVE, { state: "attached", ...PATIENCE });
   const live = PAYLOADS.map((payload, index) => hostile(payload, index + 100));
   await publish(port, worker, live);
   // As ends, where the error is shown.
   await publish(port, worker, live.map((event) => ({ ...event, status: "failed", error: { code: event.title, message: event.title } })));
   await page.waitForFunction(
-    (count) => document.querySelectorAll('[data-status="failed"]').length === count, PAYLOADS.length, PATIENCE);
-  const shown = await page.evaluate(() => [...document.querySelectorAll("[data-task-id]")].map((row) => ({
+    (count) => document.querySelectorAll('[data-kind="child"][data-status="failed"]').length === count, PAYLOADS.length, PATIENCE);
+  const shown = await page.evaluate(() => [...document.querySelectorAll('[data-kind="child"]')].map((row) => ({
     id: row.dataset.taskId,
     title: row.querySelector(".task-title").textContent,
     message: row.querySelector(".message").textContent,
@@ -89,8 +89,25 @@ async function fields(browser, step, port) {
     const failed = shown.find((row) => row.id === `${index + 100}${payload}`);
     assert.equal(failed.message, payload);
   }
-  const elements = await page.evaluate(() => [...new Set([...document.querySelectorAll("#groups *")].map((node) => node.tagName))].sort());
-  assert.deepEqual(elements, ["DIV", "LI", "P", "SPAN", "UL"]);
+  const elements = await page.evaluate(() => [...new Set([...document.querySelectorAll("#tasks *")].map((node) => node.tagName))].sort());
+  assert.deepEqual(elements, ["A", "BUTTON", "DIV", "H2", "LI", "SPAN"]);
+  const chosen = await page.$$eval("#tag option, #type option", (options) => options.map(({ textContent }) => textContent));
+  for (const payload of PAYLOADS) assert.equal(chosen.filter((name) => name === payload).length, 2, payload);
+
+  step("so are they on a task's own page, found by its address");
+  for (const [index, payload] of PAYLOADS.entries()) {
+    await page.evaluate((id) => { location.hash = `task=${encodeURIComponent(id)}`; }, `${index + 100}${payload}`);
+    await page.waitForFunction((title) => document.querySelector("#task-title").textContent === title, payload, PATIENCE);
+    await page.waitForFunction((message) => document.querySelector("#error").textContent === message, payload, PATIENCE);
+    const told = await page.evaluate(() => ["#metadata", "#result"].map((name) => JSON.parse(document.querySelector(name).textContent)));
+    assert.deepEqual(told, [{ [payload]: payload }, { [payload]: payload }]);
+    assert.match(await page.textContent("#details"), /Part of/);
+    assert.equal(await page.evaluate(() => document.querySelectorAll("#task script, #task img, #task style, #task iframe").length), 0);
+  }
+  await page.screenshot({ path: join(screenshots, "hostile-task.png") });
+  await page.goBack();
+  await page.evaluate(() => { location.hash = ""; });
+  await page.waitForSelector("#list-page:not([hidden])", PATIENCE);
   assert.equal(await page.evaluate(() => window.ran), undefined);
   assert.deepEqual(await page.evaluate(() => window.violations), []);
   assert.deepEqual(seen.complaints, []);
@@ -102,7 +119,7 @@ async function fields(browser, step, port) {
     session: sessionStorage.getItem("taskcast.token"), markup: document.documentElement.outerHTML,
   }));
   assert.equal(kept.session, token);
-  assert.equal(kept.address, `http://127.0.0.1:${port}/`);
+  assert.equal(kept.address.replace(/#$/, ""), `http://127.0.0.1:${port}/?groups=open`);
   assert.deepEqual([kept.cookie, kept.local], ["", 0]);
   assert.ok(!kept.markup.includes(token));
   assert.deepEqual(seen.requests.filter((request) => request.includes(token)), []);
@@ -144,7 +161,7 @@ async function otherSites(browser, step, port) {
   page.on("console", (message) => told.push(message.text()));
   await page.goto(`http://localhost:${site.address().port}/`);
   const inside = page.frames()[1];
-  assert.equal(await inside.evaluate(() => document.querySelector("#groups")).catch(() => null), null);
+  assert.equal(await inside.evaluate(() => document.querySelector("#tasks")).catch(() => null), null);
   assert.ok(told.some((text) => text.includes("frame-ancestors")), told.join(" | "));
   const token = run(["token", "--user", "u1"], SECRET);
   const read = await page.evaluate(async ([port, token]) => {

@@ -70,9 +70,10 @@ export async function stop({ child, ended }) {
   children.delete(child);
 }
 
-/** A Redis that keeps everything in memory, on a port of its own. */
-export async function startRedis(port) {
-  const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { stdio: ["ignore", "pipe", "ignore"] });
+/** A Redis on a port of its own; with a folder it keeps there what it confirmed, else everything in memory. */
+export async function startRedis(port, folder) {
+  const keeping = folder === undefined ? ["--appendonly", "no"] : ["--dir", folder, "--appendonly", "yes", "--appendfsync", "always"];
+  const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", ...keeping], { stdio: ["ignore", "pipe", "ignore"] });
   children.add(child);
   const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));
   await new Promise((resolve, reject) => {
@@ -89,8 +90,8 @@ export function run(command, settings, program = binary) {
   return execFileSync(program, command, { env: cleaned(settings), stdio: ["ignore", "pipe", "ignore"] }).toString().trim();
 }
 
-/** Runs `walk(browser, step)`, says PASS or FAIL and why, and ends the process. */
-export async function judge(what, walk) {
+/** Runs `walk(browser, step)` in a Chromium with these options besides, says PASS or FAIL and why, and ends the process. */
+export async function judge(what, walk, options = {}) {
   let browser = null;
   let doing = "start";
   try {
@@ -98,8 +99,9 @@ export async function judge(what, walk) {
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
       args: [
         "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", ...(options.args ?? []),
       ],
+      ignoreDefaultArgs: options.ignoreDefaultArgs,
     });
     await walk(browser, (step) => console.log(`browser: ${(doing = step)}`));
     console.log(`PASS ${what}`);

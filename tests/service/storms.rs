@@ -98,7 +98,7 @@ async fn more_than_the_usual_backlog_get_in_while_the_service_is_busy() {
     service.signal("CONT");
     for stream in connected.expect("the kernel takes them all, though nobody accepts") {
         let mut stream = stream.unwrap();
-        stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /theme.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));

@@ -164,7 +164,7 @@ async fn sent_to(port: u16, host: &str, path: &str) -> String {
 #[tokio::test]
 async fn a_site_that_gives_itself_the_address_of_loopback_is_refused_where_no_token_is_needed() {
     let service = Service::start(&[("TASKCAST_AUTH_MODE", "none"), ("TASKCAST_AUTH_USER", "dev")]).await;
-    for path in ["/", "/app.js", "/api/v1/tasks", "/api/v1/tasks/t", "/ws/tasks/", "/no/such/page"] {
+    for path in ["/", "/page/app.js", "/api/v1/tasks", "/api/v1/tasks/t", "/ws/tasks/", "/no/such/page"] {
         let refused = sent_to(service.port, "evil.test:6161", path).await;
         assert!(refused.starts_with("HTTP/1.1 403 "), "{path}: {refused}");
         assert!(

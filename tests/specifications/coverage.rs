@@ -38,8 +38,10 @@ fn routes() -> BTreeSet<String> {
     let routes = code.iter().filter(|(name, _)| name.starts_with("routes")).flat_map(|(_, text)| text.lines());
     let named = routes.filter(|line| !is_comment(line)).flat_map(literals).filter(|literal| literal.starts_with('/'));
     // Files of the pages are nobody's interface.
-    let is_part_of_a_page =
-        |route: &&str| [".js", ".css", ".ico"].iter().any(|end| route.ends_with(end)) && *route != "/client.js";
+    let is_part_of_a_page = |route: &&str| {
+        let is_file = [".js", ".css", ".ico", "{file}"].iter().any(|end| route.ends_with(end));
+        is_file && *route != "/client.js"
+    };
     named.filter(|route| !is_part_of_a_page(route)).map(str::to_owned).collect()
 }
 

@@ -33,7 +33,13 @@ function Export() {
   return (
     <section>
       <button onClick={start}>Export</button>
-      {task && <progress aria-label={task.title ?? "Export"} max="100" value={task.progress} />}
+      {task && (
+        <label>
+          {` ${task.title ?? "Export"} `}
+          <progress max="100" value={task.progress} />
+          {` ${task.status}`}
+        </label>
+      )}
       {task?.error && <p role="alert">{task.error.message}</p>}
     </section>
   );

@@ -35,6 +35,9 @@ export const PROBE_TIMEOUT_MS = 5_000;
 const LATE_MS = 2_000;
 /** Attempts of a transport that never opened before the next transport has its turn. */
 const ATTEMPTS_PER_TRANSPORT = 2;
+/** How long server-sent events stand before it is tried whether a WebSocket opens by now; twice as long each time. */
+export const TRIAL_MIN_MS = 10_000;
+const TRIAL_MAX_MS = 640_000;
 /** Requests that wait for their answers; and with how many of them a further subscription waits its turn. */
 const REQUESTS_MAX = 1_000;
 const SUBSCRIBING_MAX = 100;
@@ -95,6 +98,12 @@ export class Connection {
   /** It has opened before: what is wrong now is not wrong with it. */
   #isProven = false;
   #isOpen = false;
+  /** Whether the first transport opens by now is tried after this long; and what tries it. */
+  #trialMs = TRIAL_MIN_MS;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #trialTimer;
+  /** @type {Channel | null} */
+  #trial = null;
   #liveSince = 0;
   #attemptedAt = -Infinity;
   #heardAt = 0;
@@ -126,8 +135,11 @@ export class Connection {
   /** The topic of each key. @type {Map<string, string>} */
   #wanted = new Map();
   #subscriptionsMax = Infinity;
-  /** Topics that this connection is subscribed to, and whether the service said so. @type {Map<string, boolean>} */
+  /** Topics that this connection is subscribed to, and whether the service said so, and what there is of them. @type {Map<string, boolean>} */
   #subscribed = new Map();
+  /** What these begin with is still coming, in pages. @type {Set<string>} */
+  #listing = new Set();
+  #hasMorePages = false;
   /** What is to be subscribed to next. @type {Set<string>} */
   #due = new Set();
   /** What there was no room for. @type {Set<string>} */
@@ -241,7 +253,9 @@ export class Connection {
 
   /** Perhaps another network, on which the first transport works. */
   online() {
+    this.#trialMs = TRIAL_MIN_MS;
     if (this.#retry !== undefined) this.#startWithFirstTransport();
+    else if (this.#trialTimer !== undefined) this.#tryFirstTransportLater();
     this.wake();
   }
 
@@ -260,15 +274,16 @@ export class Connection {
     this.#attempt = { hasTried: false };
     for (const timer of [this.#retry, this.#watchdog, this.#tokenless, this.#pause]) clearTimeout(timer);
     this.#retry = this.#watchdog = this.#tokenless = this.#pause = undefined;
+    this.#endTrial();
     const channel = this.#channel;
     this.#channel = null;
     channel?.close();
     this.#liveSince = 0;
-    this.#isOpen = this.#isCaughtUp = this.#isReplacing = false;
+    this.#isOpen = this.#isCaughtUp = this.#isReplacing = this.#hasMorePages = false;
     this.#degraded = undefined;
     this.#drainsAt = null;
     this.#refusal = null;
-    for (const keys of [this.#subscribed, this.#due, this.#crowded]) keys.clear();
+    for (const keys of [this.#subscribed, this.#due, this.#crowded, this.#listing]) keys.clear();
     const lost = [...this.#requests.values()];
     this.#requests.clear();
     for (const { reject } of lost) reject(new TaskcastError("CONNECTION_LOST", "the connection was lost before the answer came"));
@@ -375,6 +390,39 @@ export class Connection {
       this.#adoptToken(token);
       this.#channel?.send?.({ type: "auth", token });
     }, TOKENLESS_MS);
+  }
+
+  // ---- the first transport again ----
+
+  /** That it did not open may have been the service's fault, or that of a network which is another one by now. */
+  #tryFirstTransportLater() {
+    this.#endTrial();
+    const { transports, names, base, path, query } = this.#options;
+    if (this.#transport % transports.length === 0 || names[0] !== "websocket") return;
+    this.#trialTimer = setTimeout(() => {
+      this.#trialMs = Math.min(2 * this.#trialMs, TRIAL_MAX_MS);
+      this.#trialTimer = setTimeout(() => this.#tryFirstTransportLater(), OPEN_TIMEOUT_MS);
+      // Without a token it gets no further than the handshake; what is shown goes on beside it.
+      try {
+        this.#trial = transports[0](base, { path, query: new URLSearchParams(query), token: null }, {
+          onOpen: () => {
+            this.#startWithFirstTransport();
+            this.#begin();
+          },
+          onMessage: () => {},
+          onClose: () => this.#tryFirstTransportLater(),
+        });
+      } catch {
+        // As when it does not open: the timer goes on.
+      }
+    }, this.#trialMs * (1 + Math.random() / 2));
+  }
+
+  #endTrial() {
+    clearTimeout(this.#trialTimer);
+    this.#trialTimer = undefined;
+    this.#trial?.close();
+    this.#trial = null;
   }
 
   // ---- silence ----
@@ -495,6 +543,8 @@ export class Connection {
     }
     for (const task of Array.isArray(message.tasks) ? message.tasks : []) this.#sink.apply(task);
     this.#keepCursor(message.cursor);
+    if (!isAnswer) this.#hasMorePages = message.more === true;
+    if (!isAnswer && !message.more) for (const name of this.#listing) this.#accept(name);
     if (!isAnswer && !message.more && !this.#isCaughtUp) this.#caughtUp();
   }
 
@@ -506,6 +556,7 @@ export class Connection {
     this.#due = new Set(this.#topics.keys());
     this.#subscribe();
     this.#sink.ready();
+    this.#tryFirstTransportLater();
   }
 
   get #transportName() {
@@ -693,7 +744,7 @@ export class Connection {
     this.#wanted.delete(key);
     topic?.keys.delete(key);
     if (!topic || topic.keys.size > 0) return;
-    for (const names of [this.#topics, this.#due, this.#crowded]) names.delete(name);
+    for (const names of [this.#topics, this.#due, this.#crowded, this.#listing]) names.delete(name);
     // Taking away what the address itself names would leave the cursor wrong, and more than this topic without news.
     if (!this.#subscribed.delete(name) || this.#addressMayName(topic.selector)) return;
     this.#channel?.send?.({ type: "unsubscribe", ...topic.selector, id: "u" });
@@ -725,11 +776,7 @@ export class Connection {
     this.#crowded.delete(name);
     this.#subscribed.set(name, false);
     this.#ask({ type: "subscribe", ...selector }, {
-      resolve: () => {
-        if (!this.#subscribed.has(name)) return;
-        this.#subscribed.set(name, true);
-        for (const key of this.#keysOf(name)) this.#sink.accepted(key);
-      },
+      resolve: () => (selector.task_id === undefined ? this.#awaitList(name) : this.#accept(name)),
       reject: (error) => this.#channel === channel && this.#notSubscribed(name, error),
     });
     // Whether there is nothing to tell is told by nothing else.
@@ -743,12 +790,28 @@ export class Connection {
     });
   }
 
+  /** What there is of a group or a tag follows the answer, if there is anything: behind another one, or its first page, is. */
+  #awaitList(/** @type {string} */ name) {
+    this.#ask({ type: "ping" }, {
+      resolve: () => (this.#hasMorePages ? this.#listing.add(name) : this.#accept(name)),
+      reject: () => this.#accept(name),
+    });
+  }
+
+  #accept(/** @type {string} */ name) {
+    this.#listing.delete(name);
+    if (!this.#subscribed.has(name)) return;
+    this.#subscribed.set(name, true);
+    for (const key of this.#keysOf(name)) this.#sink.accepted(key);
+  }
+
   #keysOf(/** @type {string} */ name) {
     return [...(this.#topics.get(name)?.keys ?? [])];
   }
 
   #notSubscribed(/** @type {string} */ name, /** @type {TaskcastError} */ error) {
     this.#subscribed.delete(name);
+    this.#listing.delete(name);
     if (error.code === "LIMIT_REACHED" && this.#topics.has(name)) this.#crowded.add(name);
     for (const key of this.#keysOf(name)) this.#sink.refused(key, error);
   }

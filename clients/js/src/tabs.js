@@ -55,6 +55,8 @@ export class SharedConnection {
   #isToRestart = false;
   /** This tab has heard all that the last leader told. */
   #isCurrent = false;
+  /** Keys of what this tab wants that the leader's connection was answered. @type {Set<string>} */
+  #answered = new Set();
   /** The id of the tab that was heard to lead. @type {string | null} */
   #leader = null;
   #isSuspended = false;
@@ -124,6 +126,7 @@ export class SharedConnection {
     this.#channel?.close();
     this.#channel = this.#leaving = this.#leader = null;
     this.#isCurrent = false;
+    this.#answered.clear();
     this.#tabs.clear();
     this.#lose();
   }
@@ -177,12 +180,12 @@ export class SharedConnection {
   }
 
   unwant(key) {
+    this.#answered.delete(key);
     if (this.#wanted.delete(key)) this.#tellWanted();
   }
 
-  /** What the leader was answered the others do not hear. */
   isAnswered(key) {
-    return this.#connection?.isAnswered(key) ?? true;
+    return this.#connection?.isAnswered(key) ?? this.#answered.has(key);
   }
 
   request(message) {
@@ -301,6 +304,7 @@ export class SharedConnection {
 
   #follow(leader) {
     this.#leader = leader;
+    this.#answered.clear();
     this.#lose();
     if (this.#isToRestart) this.#post({ kind: "restart" });
     this.#isToRestart = false;
@@ -310,9 +314,13 @@ export class SharedConnection {
   #repeat({ verb, value, rights }) {
     if (verb === "apply" && typeof value.cursor === "string") this.#keepCursor(value.cursor);
     if (verb === "clear") this.#forgetPerson();
+    if (verb === "accepted" && this.#wanted.has(value)) this.#answered.add(value);
+    if (verb === "refused") this.#answered.delete(value.key);
     if (verb === "cursor") this.#keepCursor(value);
     else if (verb === "status") {
       this.#rights = rights;
+      // The next connection is answered anew.
+      if (value.state !== "live" && value.state !== "degraded") this.#answered.clear();
       this.#show(value);
     }
     else if (verb === "refused") this.#sink.refused(value.key, new TaskcastError(value.code, value.message));
@@ -384,11 +392,12 @@ export class SharedConnection {
         this.#tabs.set(from, new Map(wanted));
         this.#gather();
         if (!isCurrent) return this.#welcome(from);
-        return this.#post({ kind: "call", to: from, verb: "status", value: this.status, rights: this.#rights });
+        this.#post({ kind: "call", to: from, verb: "status", value: this.status, rights: this.#rights });
+        return this.#tellAnswers(from);
       case "wanted":
         this.#tabs.set(from, new Map(wanted));
         this.#gather();
-        return this.#tellAbsent(from);
+        return this.#tellAnswers(from);
       case "bye":
         if (this.#tabs.delete(from)) this.#gather();
         return undefined;
@@ -414,14 +423,15 @@ export class SharedConnection {
       this.#post({ kind: "tasks", to, tasks: tasks.slice(at, at + TASKS_PER_MESSAGE) });
     }
     this.#post({ kind: "welcomed", to, cursor: this.#cursor, status: this.status, rights: this.#rights, former: this.#store.former });
-    this.#tellAbsent(to);
+    this.#tellAnswers(to);
   }
 
-  /** Of what another tab wants too, nobody asks again whether there is none. */
-  #tellAbsent(to) {
+  /** Of what another tab wants too, nobody asks again. */
+  #tellAnswers(to) {
     for (const key of this.#tabs.get(to)?.keys() ?? []) {
       const id = this.#gathered.get(key)?.task_id;
       if (id !== undefined && this.#store.get(id) === null) this.#post({ kind: "call", to, verb: "remove", value: id });
+      if (this.#connection?.isAnswered(key)) this.#post({ kind: "call", to, verb: "accepted", value: key });
     }
   }
 

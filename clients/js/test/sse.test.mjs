@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 
 import { TaskcastClient } from "../src/index.js";
+import { TRIAL_MIN_MS } from "../src/connection.js";
 import { parser } from "../src/sse.js";
 import { browse, frame, last, pass, settle, sockets, task } from "./support.mjs";
 
@@ -248,6 +249,59 @@ describe("server-sent events", () => {
     await pass(4_000);
     await real();
     assert.deepEqual([sockets.length, requests.length], [2, 2]);
+  });
+
+  it("give way to a WebSocket once one opens, and go on beside every attempt until then", async () => {
+    const client = await listening({ transports: ["websocket", "sse"], getToken: () => "t" });
+    for (let turn = 0; turn < 2; turn += 1) {
+      last().end(1006);
+      await pass(2_000);
+      await real();
+    }
+    const quiet = { heartbeat_interval_ms: 10_000_000 };
+    await requests[0].greet({ tasks: [task("t1", { progress: 1 })], ...quiet });
+    await pass(TRIAL_MIN_MS - 100);
+    assert.equal(sockets.length, 2);
+    await pass(200);
+    // No more than a handshake: nobody's token, no cursor.
+    assert.deepEqual([sockets.length, last().token, last().url.search, client.connection.current.state], [3, null, "", "live"]);
+    last().end(1006);
+    await requests[0].tell(frame("t1", { progress: 2 }));
+    assert.deepEqual([client.task("t1").current.progress, client.connection.current.transport], [2, "sse"]);
+    await pass(2 * TRIAL_MIN_MS - 100);
+    assert.equal(sockets.length, 3);
+    await pass(200);
+    // One that neither opens nor fails is given up.
+    const stuck = last();
+    await pass(15_100);
+    assert.deepEqual([sockets.length, stuck.closedWith], [4, 1000]);
+    await pass(4 * TRIAL_MIN_MS);
+    assert.deepEqual([sockets.length, requests.length], [5, 1]);
+    last().open();
+    await settle();
+    await real();
+    assert.deepEqual([sockets.length, sockets[4].closedWith, last().token, last().url.search], [6, 1000, "t", "?cursor=c1"]);
+    last().greet({ resumed: true, ...quiet });
+    assert.deepEqual([client.connection.current.state, client.connection.current.transport], ["live", "websocket"]);
+    await pass(100 * TRIAL_MIN_MS);
+    assert.equal(sockets.filter(({ readyState }) => readyState < 2).length, 1);
+  });
+
+  it("leave no attempt behind when they end", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    for (let turn = 0; turn < 2; turn += 1) {
+      last().end(1006);
+      await pass(2_000);
+      await real();
+    }
+    await requests[0].greet();
+    await pass(TRIAL_MIN_MS + 100);
+    const trial = last();
+    client.close();
+    assert.equal(trial.closedWith, 1000);
+    trial.open();
+    await pass(100 * TRIAL_MIN_MS);
+    assert.equal(sockets.length, 3);
   });
 
   it("do not take over from a WebSocket that worked, nor because no token could be fetched", async () => {

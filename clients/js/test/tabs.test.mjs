@@ -123,6 +123,39 @@ describe("tabs that share", () => {
     assert.deepEqual([late.progress("t1"), late.state(), sockets.length], [20, "live", 1]);
   });
 
+  it("say of a list that it is complete, and of a task that there is none, when the service said so, in every tab", async () => {
+    const [first, second] = [tab(), tab()];
+    await settle();
+    last().greet();
+    const lists = [first, second].map(({ client }) => client.tasks({ root: "r" }));
+    const tasks = [first, second].map(({ client }) => client.task("none"));
+    for (const handle of [...lists, ...tasks]) handle.subscribe(() => {});
+    await settle();
+    const shown = () => [lists.map(({ isComplete }) => isComplete), tasks.map(({ current }) => current)];
+    assert.deepEqual(shown(), [[false, false], [undefined, undefined]]);
+    for (const type of ["subscribe", "get_task_status"]) for (const { id } of last().says(type)) last().tell({ id, type: "task_status", task: null });
+    last().answer("ping", { type: "pong" });
+    await settle();
+    assert.deepEqual(shown(), [[true, true], [null, null]]);
+    // One that comes later hears what the others were answered; nobody asks again.
+    const late = tab();
+    const asked = [late.client.tasks({ root: "r" }), late.client.task("none")];
+    for (const handle of asked) handle.subscribe(() => {});
+    await settle();
+    assert.deepEqual([asked[0].isComplete, asked[1].current, last().says("subscribe").length], [true, null, 2]);
+    // The next connection has not been answered yet, in whichever tab it is.
+    first.client.close();
+    await settle();
+    last().greet({ resumed: true });
+    await settle();
+    assert.deepEqual([lists[1].isComplete, asked[0].isComplete], [false, false]);
+    for (const { id } of last().says("subscribe")) last().tell({ id, type: "subscribed" });
+    await settle();
+    last().answer("ping", { type: "pong" });
+    await settle();
+    assert.deepEqual([lists[1].isComplete, asked[0].isComplete], [true, true]);
+  });
+
   it("hand the connection over with the cursor when the one that has it closes", async () => {
     const [first, second, third] = [tab(), tab(), tab()];
     await settle();

@@ -213,6 +213,7 @@ describe("a subscription", () => {
     const stops = [all.subscribe(() => {}), active.subscribe(() => {})];
     assert.equal(last().says("subscribe").length, 1);
     last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    last().answer("ping", { type: "pong" });
     const late = client.tasks({ root: "r", limit: 3 });
     late.subscribe(() => {})();
     assert.deepEqual([all.isComplete, active.isComplete, late.isComplete], [true, true, true]);
@@ -300,10 +301,36 @@ describe("a subscription", () => {
     last().greet({ resumed: true });
     assert.equal(list.isComplete, false);
     for (const { id } of last().says("subscribe")) last().tell({ type: "subscribed", id });
+    last().answer("ping", { type: "pong" });
     assert.deepEqual([handle.error, list.error, list.isComplete, complete.at(-1)], [null, null, true, true]);
     const done = handle.done();
     last().tell(frame("f", { user_id: "u2", status: "succeeded" }));
     assert.equal((await done).status, "succeeded");
+  });
+
+  it("to a group is complete once all that there is of it was told, and not before", async () => {
+    const client = await connected();
+    const [many, none] = [client.tasks({ root: "many" }), client.tasks({ root: "none" })];
+    const told = [];
+    many.subscribe(() => told.push([many.current.length, many.isComplete]));
+    last().answer("subscribe", { type: "subscribed", root_id: "many" });
+    assert.equal(many.isComplete, false);
+    last().tell({ type: "active_tasks", tasks: [task("a", { root_id: "many" })], cursor: "c1", more: true });
+    last().answer("ping", { type: "pong" });
+    assert.equal(many.isComplete, false);
+    last().tell({ type: "active_tasks", tasks: [task("b", { root_id: "many" })], cursor: "c1", more: false });
+    assert.deepEqual([many.isComplete, told.at(-1)], [true, [2, true]]);
+    // Of what there is nothing of, no page tells.
+    none.subscribe(() => {});
+    last().answer("subscribe", { type: "subscribed", root_id: "none" });
+    assert.equal(none.isComplete, false);
+    last().answer("ping", { type: "pong" });
+    assert.deepEqual([none.isComplete, none.current.length], [true, 0]);
+    // On the next connection it is asked again.
+    last().end(1006);
+    await pass(3_000);
+    last().greet({ resumed: true });
+    assert.deepEqual([many.isComplete, none.isComplete], [false, false]);
   });
 
   it("that a fresh token does not allow ends with an error, and comes back with the right", async () => {
@@ -311,6 +338,7 @@ describe("a subscription", () => {
     const list = client.tasks({ root: "r" });
     list.subscribe(() => {});
     last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    last().answer("ping", { type: "pong" });
     assert.equal(list.isComplete, true);
     last().tell({ type: "unsubscribed", root_id: "another" });
     assert.equal(list.error, null);
@@ -318,6 +346,7 @@ describe("a subscription", () => {
     assert.deepEqual([list.error.code, list.isComplete], ["FORBIDDEN", false]);
     last().tell({ type: "active_tasks", reset: "rights_changed", tasks: [], cursor: "c5", more: false });
     last().answer("subscribe", { type: "subscribed", root_id: "r" });
+    last().answer("ping", { type: "pong" });
     assert.deepEqual([list.error, list.isComplete], [null, true]);
   });
 

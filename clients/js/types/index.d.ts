@@ -121,7 +121,7 @@ export interface TaskHandle extends Watched<Task | null | undefined>, AsyncItera
 
 export interface TasksHandle extends Watched<readonly Task[]>, AsyncIterable<readonly Task[]> {
   readonly error: TaskcastError | null;
-  /** Whether an empty list means that there is nothing: connected, and what it needs is subscribed to. */
+  /** Whether an empty list means that there is nothing: connected, and all that there is of it was told. */
   readonly isComplete: boolean;
 }
 

@@ -1,0 +1,101 @@
+// What was seen of one task on its way: points of its progress, stages, messages. Never more than fits. Refuses to know: who
+// shows it.
+
+import { hasEnded } from "../client.js";
+import { moment, text } from "./format.js";
+
+/** Of each task; and of the one that somebody looks at. Points take two numbers each. */
+const GLANCE = { points: 24, stages: 12, messages: 5 };
+const STUDY = { points: 600, stages: 100, messages: 200 };
+
+export class Trail {
+  /** Time and value in turns; a value that is no number is a break, between attempts. */
+  points = [];
+  /** What the values are: percent, or what was counted where percent is unknown. */
+  isCount = false;
+  /** @type {{at: number, status: string, attempt: number, step: string}[]} */
+  stages = [];
+  /** @type {{at: number, step: string, text: string, isFailure: boolean}[]} */
+  messages = [];
+  /** What was dropped of the messages, so that the page can say so. */
+  dropped = 0;
+  /** Since when anybody looked, by this machine's clock. */
+  begins = Date.now();
+  #limits = GLANCE;
+  /** Points lie this far apart at least: it doubles each time that there is no more room. */
+  #apartMs = 0;
+  #at = 0;
+
+  /** From now on as much as a page of its own can show; or no longer. */
+  study(isStudied) {
+    this.#limits = isStudied ? STUDY : GLANCE;
+    if (isStudied) this.#apartMs = 0;
+    else this.#trim();
+  }
+
+  /** @param {import("../client.js").Task} task @param {number | null} percent where its bar is */
+  note(task, percent) {
+    // A worker's clock may go back; a line that does would say nothing.
+    const told = moment(task.updated_at);
+    this.#at = Math.max(this.#at, Number.isFinite(told) ? told : Date.now());
+    const last = this.stages.at(-1);
+    const attempt = task.attempt ?? 1;
+    if (last === undefined || last.status !== task.status || last.attempt !== attempt) {
+      if (last !== undefined && last.attempt !== attempt && this.points.length > 0) this.points.push(this.#at, NaN);
+      this.stages.push({ at: this.#at, status: task.status, attempt, step: text(task.step) });
+    }
+    this.#noteMessage(task);
+    this.#notePoint(task, percent);
+    this.#trim();
+  }
+
+  #noteMessage(task) {
+    const failure = hasEnded(task) ? text(task.error?.message) || text(task.error?.code) : "";
+    const [words, step] = [failure || text(task.message), text(task.step)];
+    const last = this.messages.at(-1);
+    if ((words || step) && (last?.text !== words || last.step !== step)) this.messages.push({ at: this.#at, step, text: words, isFailure: failure !== "" });
+  }
+
+  #notePoint(task, percent) {
+    const isCount = percent === null && Number.isFinite(task.current);
+    const value = isCount ? task.current : percent;
+    if (value === null) return;
+    if (isCount !== this.isCount) {
+      this.points.length = 0;
+      this.isCount = isCount;
+    }
+    const { points } = this;
+    const size = points.length;
+    // The last one moves on until it is far enough from the one before it.
+    const isClose = size >= 4 && !Number.isNaN(points[size - 1]) && points[size - 2] - points[size - 4] < this.#apartMs;
+    if (isClose) points.length -= 2;
+    points.push(this.#at, value);
+  }
+
+  #trim() {
+    const { points, stages, messages } = this.#limits;
+    while (this.points.length > 2 * points) this.#thin();
+    if (this.stages.length > stages) this.stages.splice(1, this.stages.length - stages);
+    if (this.messages.length > messages) {
+      this.dropped += this.messages.length - messages;
+      this.messages.splice(0, this.messages.length - messages);
+    }
+  }
+
+  /** Every other point, but for the first, the last and the breaks. */
+  #thin() {
+    const { points } = this;
+    let kept = 2;
+    for (let at = 2; at < points.length; at += 2) {
+      const isBreak = Number.isNaN(points[at + 1]);
+      if (at % 4 === 0 || at >= points.length - 2 || (isBreak && kept < points.length / 2)) {
+        points[kept] = points[at];
+        points[kept + 1] = points[at + 1];
+        kept += 2;
+      }
+    }
+    points.length = kept;
+    const whole = points[kept - 2] - points[0];
+    this.#apartMs = Math.max(this.#apartMs * 2, whole / this.#limits.points);
+  }
+}
