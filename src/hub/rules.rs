@@ -253,9 +253,6 @@ fn merge(mut task: Task, event: &Event, status: Status, same_attempt: bool, at_m
     let keeps_rising = same_attempt && !new_step;
     if status == Status::Succeeded {
         task.progress = Some(100.0);
-    } else if let Some(progress) = event.progress {
-        let progress = capped(progress, status);
-        task.progress = Some(if keeps_rising { progress.max(task.progress.unwrap_or(0.0)) } else { progress });
     }
     if let Some(current) = event.current {
         let same_count = event.total.is_none_or(|total| task.total == Some(total));
@@ -285,6 +282,9 @@ fn merge(mut task: Task, event: &Event, status: Status, same_attempt: bool, at_m
     }
     if status == Status::Succeeded {
         task.error = None;
+    } else if let Some(progress) = event.progress.or_else(|| derived(&task, event)) {
+        let progress = capped(progress, status);
+        task.progress = Some(if keeps_rising { progress.max(task.progress.unwrap_or(0.0)) } else { progress });
     }
     let moment_ms = event.timestamp_ms.unwrap_or(at_ms);
     task.status = status;
@@ -294,6 +294,12 @@ fn merge(mut task: Task, event: &Event, status: Status, same_attempt: bool, at_m
     }
     task.completed_at_ms = status.is_terminal().then_some(moment_ms);
     task
+}
+
+/// The percentage of an event that brings one half of it, where the other one is known from before.
+fn derived(task: &Task, event: &Event) -> Option<f64> {
+    let (current, total) = task.current.zip(task.total)?;
+    (event.current.is_some() || event.total.is_some()).then(|| (current / total * 100.0).min(100.0))
 }
 
 /// What is said again is not kept twice: frames share what they have in common.

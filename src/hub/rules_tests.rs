@@ -51,6 +51,21 @@ fn progress_without_a_status_means_running() {
 }
 
 #[test]
+fn a_count_is_set_against_the_total_that_is_known() {
+    let counts = |current, total| Event { current, total, ..with(None, None) };
+    let mut played = Played::new(&[counts(None, Some(20.0)), counts(Some(5.0), None)]);
+    assert_eq!(played.task().progress, Some(25.0));
+    played.play(&counts(Some(15.0), None)).unwrap();
+    assert_eq!(played.task().progress, Some(75.0));
+    // A bar does not go back because there is more to do than was known.
+    played.play(&counts(None, Some(30.0))).unwrap();
+    assert_eq!(played.task().progress, Some(75.0));
+    played.play(&counts(Some(27.0), None)).unwrap();
+    assert_eq!(played.task().progress, Some(90.0));
+    assert_eq!(Played::new(&[counts(Some(5.0), None)]).task().progress, None);
+}
+
+#[test]
 fn a_late_started_after_progress_changes_nothing_that_shows() {
     let mut played = Played::new(&[with(None, Some(40.0))]);
     assert_eq!(played.play(&with(Some(Status::Running), None)), Ok(false));
