@@ -177,6 +177,17 @@ async function taskPage(page, port, worker, step) {
   assert.deepEqual([frame.task_id, frame.attempt, frame.current], ["export-1", 2, 20]);
   await show(page, "task");
 
+  await page.goto(page.url().replace("export-1", "report-sales"));
+  await page.focus("#details a");
+  const ran = () => page.$$eval("#details dt", (terms) => terms.find(({ textContent }) => textContent === "Running for").nextSibling.textContent);
+  const before = await ran();
+  await page.waitForFunction((before) => {
+    const term = [...document.querySelectorAll("#details dt")].find(({ textContent }) => textContent === "Running for");
+    return term.nextSibling.textContent !== before;
+  }, before, PATIENCE);
+  assert.equal(await page.evaluate(() => document.activeElement.hash), "#task=report");
+  await page.goBack();
+
   step("its result is shown, and it is found again by its address");
   await say({ status: "succeeded", attempt: 2, result: { file: "invoices.zip" } });
   await page.waitForFunction(() => document.querySelector("#result").textContent.includes("invoices.zip"), null, PATIENCE);
@@ -318,11 +329,25 @@ async function many(browser, own, port, worker, step) {
     return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(document.querySelector("#tasks .task-title").click()))));
   });
   await page.waitForSelector("#task:not([hidden])", PATIENCE);
+  await page.waitForFunction(() => location.search === "?q=many-007", null, PATIENCE);
   await page.goBack();
   await listed(page, ["many-007"]);
   assert.equal(await page.inputValue("#words"), "many-007");
   assert.deepEqual(seen.complaints, []);
   await context.context.close();
+}
+
+async function otherTime(browser, own, port, worker, step) {
+  step("a browser whose clock is an hour ahead tells the same of a task");
+  await publish(port, worker, [{ task_id: "now", user_id: "clock", status: "running" }]);
+  const { page, context } = await watch(browser, own);
+  await page.addInitScript(() => {
+    const { now } = Date;
+    Date.now = () => now() + 3_600_000;
+  });
+  await page.goto(`${own}/#token=${tokenFor("--user", "clock")}&task=now`);
+  await page.waitForFunction(() => /Running for[\d.]+ m?s$/.test(document.querySelector("#details").textContent), null, PATIENCE);
+  await context.close();
 }
 
 async function leaving(browser, own, port, worker, step) {
@@ -386,6 +411,7 @@ async function walk(browser, step) {
   await keyboard(page, step);
   await unseen(browser, own, port, worker, step);
   await many(browser, own, port, worker, step);
+  await otherTime(browser, own, port, worker, step);
   await leaving(browser, own, port, worker, step);
   assert.equal(seen.sockets.filter((socket) => !socket.isClosed()).length, 1);
   assert.deepEqual(seen.complaints, []);

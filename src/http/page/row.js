@@ -24,7 +24,7 @@ export class RowView {
     this.expander.type = "button";
     this.expander.tabIndex = this.link.tabIndex = -1;
     const what = make("div", "what", this.link, this.#message);
-    const how = make("div", "how", this.#bar.item, this.#percent, this.#numbers);
+    const how = make("div", "how", this.#bar.item, this.#numbers, this.#percent);
     const status = make("div", "status", make("span", "dot"), this.#status, this.#attempt);
     this.item.append(this.expander, what, how, status, this.#heading);
   }
