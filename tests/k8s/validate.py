@@ -248,8 +248,8 @@ def check_policy(spec):
     if entered != ["operations", "public"]:
         yield f"the NetworkPolicy opens {entered}"
     left = {port["port"] for rule in spec.get("egress", []) for port in rule.get("ports", [])}
-    if not {53, 443, 5671, 5672, 6379, 26379} <= left:
-        yield f"the NetworkPolicy stops the way to DNS, brokers or issuers: {sorted(left)}"
+    if not {53, 443, 4318, 5671, 5672, 6379, 26379} <= left:
+        yield f"the NetworkPolicy stops the way to DNS, brokers, collectors or issuers: {sorted(left)}"
 
 
 def check_settings(manifests, binary):

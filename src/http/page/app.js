@@ -174,7 +174,7 @@ setInterval(() => {
   drawTitle();
 }, 1_000);
 
-client.store.watch((id, now) => {
+client.watch((id, now) => {
   model.change(id, now);
   request();
 });

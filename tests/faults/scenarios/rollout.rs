@@ -28,6 +28,9 @@ const SMALL_IS_FASTER: u32 = 5;
 /// From the start of a process to its first good answer, generously.
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
 
+/// Events flow for so much longer than a rollout in full size is meant to take.
+const SLACK: Duration = Duration::from_secs(20);
+
 /// Before the first pod is replaced.
 const CALM: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,7 @@ pub async fn run(settings: Settings) -> Row {
     let times = rollout.times.clone();
     let leaves_within = times.pre_stop + times.drain + STARTS_WITHIN;
     let over = CALM + rollout.replicas as u32 * (times.min_ready + STARTS_WITHIN) + leaves_within;
+    let over = over + settings.pick(Duration::ZERO, SLACK);
     let crowd = crowd(settings, over);
     let shape = Shape {
         replicas: rollout.replicas,
