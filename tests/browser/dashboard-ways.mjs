@@ -22,7 +22,6 @@ export async function unseen(browser, own, port, worker, step) {
   const { page, context, seen } = await watch(browser, own);
   await page.addInitScript(() => {
     window.isUnseen = false;
-    Object.defineProperty(document, "hidden", { get: () => window.isUnseen });
     const draw = requestAnimationFrame;
     window.requestAnimationFrame = (callback) => (window.isUnseen ? 0 : draw(callback));
   });

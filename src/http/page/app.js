@@ -169,7 +169,7 @@ addEventListener("keydown", (event) => {
 // they changed is taken up here, or it would wait without an end.
 setInterval(() => {
   isWhole = true;
-  if (!document.hidden) return request();
+  if (!isRequested) return request();
   hasMoved = view.update(model.take()) || hasMoved;
   drawTitle();
 }, 1_000);
