@@ -44,6 +44,7 @@ pub(super) const THEME: Asset = embedded!(style "page" "theme.css");
 const FILES: &[(&str, Asset)] = &[
     ("app.js", embedded!(script "page" "app.js")),
     ("bar.js", embedded!(script "page" "bar.js")),
+    ("clock.js", embedded!(script "page" "clock.js")),
     ("connection.js", embedded!(script "page" "connection.js")),
     ("dom.js", embedded!(script "page" "dom.js")),
     ("filters.js", embedded!(script "page" "filters.js")),

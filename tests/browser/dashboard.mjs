@@ -6,17 +6,9 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 
+import { leaving, listed, many, otherTime, rowOf, unseen } from "./dashboard-ways.mjs";
 import { freePorts, judge, kill, screenshots, start, startRedis } from "./support.mjs";
 import { DESK, LIVE, PATIENCE, PHONE, publish, SECRET, show, signed, tokenFor, watch } from "./watched.mjs";
-
-const ROW = "#tasks .row[data-task-id]";
-const idsOf = (page) => page.$$eval(ROW, (rows) => rows.map((row) => row.dataset.taskId));
-const rowOf = (id) => `#tasks .row[data-task-id="${id}"]`;
-
-/** Waits until exactly these are listed, in this order. */
-const listed = (page, ids) =>
-  page.waitForFunction(([selector, ids]) => [...document.querySelectorAll(selector)].map((row) => row.dataset.taskId).join() === ids.join(), [ROW, ids], PATIENCE)
-    .catch(async () => assert.deepEqual(await idsOf(page), ids));
 
 /** One after the other, so that their order is known: the newest stands first. */
 const TASKS = [
@@ -62,7 +54,8 @@ async function filters(page, step) {
 
   step("filters are in the address and hold through a reload");
   await page.click('.chip[data-status="running"]');
-  await listed(page, ["scan-1", "export-1", "report"]);
+  // Groups are open then: what was found in them is to be seen.
+  await listed(page, ["scan-1", "export-1", "report", "report-sales"]);
   await page.selectOption("#tag", "finance");
   await listed(page, ["export-1", "report"]);
   await page.fill("#words", "invoices ROW");
@@ -96,7 +89,7 @@ async function filters(page, step) {
   step("in the order of their status they stand below headings");
   await page.selectOption("#order", "status");
   await listed(page, ["scan-1", "export-1", "report", "import-1"]);
-  assert.deepEqual(await page.$$eval(".row-heading", (nodes) => nodes.map(({ textContent }) => textContent).filter(Boolean)), ["running · 3", "failed · 1"]);
+  assert.deepEqual(await page.$$eval(".row-heading", (nodes) => nodes.map(({ textContent }) => textContent).filter(Boolean)), ["running", "failed"]);
   await show(page, "by-status");
   await page.selectOption("#order", "newest");
 }
@@ -176,6 +169,17 @@ async function taskPage(page, port, worker, step) {
   assert.deepEqual([frame.task_id, frame.attempt, frame.current], ["export-1", 2, 20]);
   await show(page, "task");
 
+  await page.goto(page.url().replace("export-1", "report-sales"));
+  await page.focus("#details a");
+  const ran = () => page.$$eval("#details dt", (terms) => terms.find(({ textContent }) => textContent === "Running for").nextSibling.textContent);
+  const before = await ran();
+  await page.waitForFunction((before) => {
+    const term = [...document.querySelectorAll("#details dt")].find(({ textContent }) => textContent === "Running for");
+    return term.nextSibling.textContent !== before;
+  }, before, PATIENCE);
+  assert.equal(await page.evaluate(() => document.activeElement.hash), "#task=report");
+  await page.goBack();
+
   step("its result is shown, and it is found again by its address");
   await say({ status: "succeeded", attempt: 2, result: { file: "invoices.zip" } });
   await page.waitForFunction(() => document.querySelector("#result").textContent.includes("invoices.zip"), null, PATIENCE);
@@ -236,25 +240,6 @@ async function keyboard(page, step) {
   assert.equal(await focused(), "report");
 }
 
-async function bars(page, port, worker, step) {
-  step("a bar never goes back, whatever workers say");
-  await publish(port, worker, [{ task_id: "bar", user_id: "u1", title: "A bar", status: "running", progress: 30 }]);
-  await page.waitForSelector(rowOf("bar"), PATIENCE);
-  await page.evaluate(() => {
-    window.drawn = [];
-    const bar = document.querySelector('#tasks .row[data-task-id="bar"] [role=progressbar]');
-    new MutationObserver(() => window.drawn.push(Number(bar.getAttribute("aria-valuenow")))).observe(bar, { attributeFilter: ["aria-valuenow"] });
-  });
-  for (const progress of [50, 20, 60, 10, 70]) {
-    await publish(port, worker, [{ task_id: "bar", user_id: "u1", progress, message: `said ${progress}` }]);
-    // What would go back is not told at all.
-    if ([20, 10].includes(progress)) continue;
-    await page.waitForFunction((words) => document.querySelector('#tasks .row[data-task-id="bar"] .message').textContent === words, `said ${progress}`, PATIENCE);
-  }
-  const drawn = await page.evaluate(() => window.drawn);
-  assert.deepEqual(drawn, [50, 60, 70]);
-}
-
 async function degraded(browser, step) {
   step("while the service waits for its event log the page stays, and says as of when it holds");
   const [port, operationsPort, redisPort] = await freePorts(3);
@@ -290,7 +275,10 @@ async function walk(browser, step) {
   await groups(page, port, worker, step);
   await taskPage(page, port, worker, step);
   await keyboard(page, step);
-  await bars(page, port, worker, step);
+  await unseen(browser, own, port, worker, step);
+  await many(browser, own, port, worker, step);
+  await otherTime(browser, own, port, worker, step);
+  await leaving(browser, own, port, worker, step);
   assert.equal(seen.sockets.filter((socket) => !socket.isClosed()).length, 1);
   assert.deepEqual(seen.complaints, []);
   assert.deepEqual(await page.evaluate(() => window.violations), []);

@@ -14,8 +14,8 @@ after(() => rmSync(folder, { recursive: true }));
 cpSync(join(root, "src/http/page"), join(folder, "page"), { recursive: true });
 writeFileSync(join(folder, "package.json"), '{"type": "module"}');
 writeFileSync(join(folder, "client.js"), `export * from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};`);
-const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }] = await Promise.all(
-  ["model", "view", "filters", "trail", "timeline"].map((name) => import(join(folder, "page", `${name}.js`))));
+const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }, { numbers, statusName, whole, wordsOf }, { token }, { place }] = await Promise.all(
+  ["model", "view", "filters", "trail", "timeline", "format", "token", "dom"].map((name) => import(join(folder, "page", `${name}.js`))));
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const linesOf = ({ lines }) => lines.map((line) => `${line.level}:${line.row?.id ?? line.id ?? ""}:${line.key}:${line.rank}:${line.count ?? ""}`);
@@ -65,21 +65,38 @@ it("the lines kept by what changed are those that sorting all of them anew gives
   }
 });
 
-it("a group rolls up what its tasks are, whatever came and went", () => {
+const WEIGHTS = [0, 1, 1, 1, 2, 3, 1e-9, 1e300, 1e308];
+
+it("a group rolls up what its tasks are and were, whatever came and went", () => {
   for (let seed = 1; seed <= 30; seed += 1) {
     const roll = dice(seed);
     const model = new Model();
+    // What ended and went while others of its group stayed, by group and id.
+    const former = new Map();
     for (let turn = 0; turn < 200; turn += 1) {
       const id = `t${roll(12)}`;
-      if (roll(7) === 0) model.change(id, undefined);
-      else model.change(id, task(id, { status: ["queued", "running", "failed"][roll(3)], root_id: `t${roll(3)}`, weight: roll(4), ...(roll(4) ? { progress: roll(101) } : {}) }));
+      if (roll(7) === 0) {
+        const row = model.rows.get(id);
+        const group = row?.group;
+        model.change(id, undefined);
+        if (row?.task.status === "failed" && group.size > 0 && group.key !== id) former.set(group, (former.get(group) ?? new Map()).set(id, row.counted));
+      } else {
+        model.change(id, task(id, { status: ["queued", "running", "failed"][roll(3)], root_id: `t${roll(3)}`, weight: WEIGHTS[roll(9)], ...(roll(4) ? { progress: roll(101) } : {}) }));
+        for (const [group, gone] of former) {
+          const counted = gone.get(id);
+          // Known again elsewhere: what it was stays with the group that it left.
+          if (gone.delete(id) && model.rows.get(id).group !== group) gone.set(Symbol(id), counted);
+        }
+      }
       for (const group of model.groups.values()) {
         const rows = [...group.children];
-        const weights = rows.reduce((sum, { counted }) => sum + counted.weight, 0);
-        const sum = rows.reduce((total, { counted }) => total + counted.weight * (counted.percent ?? 0), 0);
-        const expected = weights > 0 && rows.some(({ counted }) => counted.percent !== null) ? sum / weights : null;
-        if (expected === null) assert.equal(group.mean, null);
-        else assert.ok(Math.abs(group.mean - expected) < 1e-6, `${group.mean} is not ${expected}`);
+        const gone = [...(former.get(group)?.values() ?? [])];
+        const shares = [...rows.map(({ counted }) => counted), ...gone];
+        const weights = shares.reduce((sum, { weight }) => sum + weight, 0);
+        const sum = shares.reduce((total, { weight, percent }) => total + weight * (percent ?? 0), 0);
+        assert.equal(group.former, gone.length);
+        if (weights > 0.5 && shares.some(({ percent }) => percent !== null)) assert.ok(Math.abs(group.mean - sum / weights) < 1e-6, `${group.mean} is not ${sum / weights}`);
+        else assert.ok(group.mean === null || (group.mean >= 0 && group.mean <= 100), `${group.mean}`);
         for (const [status, count] of group.counts) assert.equal(count, rows.filter(({ task }) => task.status === status).length);
       }
       const all = [...model.rows.values()];
@@ -87,6 +104,49 @@ it("a group rolls up what its tasks are, whatever came and went", () => {
       assert.equal(model.active, all.filter(({ task }) => task.status !== "failed").length);
     }
   }
+});
+
+it("a weight beyond all measure harms no bar, and is forgotten when it is taken back", () => {
+  const model = new Model();
+  const say = (id, weight, progress) => model.change(id, task(id, { status: "running", root_id: "w", weight, progress }));
+  for (const [id, progress] of [["a", 10], ["b", 30], ["c", 50]]) say(id, 1, progress);
+  const group = model.groups.get("w");
+  for (const weight of [1e300, 1e308]) {
+    say("c", weight, 50);
+    say("b", weight, 30);
+    assert.ok(group.percent >= 30 && group.percent <= 50, `${group.percent}`);
+  }
+  say("b", 1, 30);
+  say("c", 1, 50);
+  assert.equal(whole(group.percent), "30");
+});
+
+it("the bar of a group stays where it is when the service no longer keeps a task that ended", () => {
+  const model = new Model();
+  for (let index = 0; index < 9; index += 1) model.change(`t${index}`, task(`t${index}`, { status: "succeeded", root_id: "r" }));
+  const last = (fields) => model.change("last", task("last", { status: "running", root_id: "r", progress: 10, ...fields }));
+  last({});
+  const group = model.groups.get("r");
+  assert.equal(group.percent, 91);
+  for (let index = 0; index < 9; index += 1) model.change(`t${index}`, undefined);
+  assert.deepEqual([group.percent, group.isGroup, group.face, wordsOf(group)], [91, true, null, "10 tasks: 1 running, 9 no longer kept"]);
+  model.change("t0", task("t0", { status: "succeeded", root_id: "r" }));
+  assert.deepEqual([group.percent, wordsOf(group)], [91, "10 tasks: 1 running, 1 succeeded, 8 no longer kept"]);
+  // One that had not ended takes its share along.
+  model.change("last", undefined);
+  assert.equal(group.percent, 100);
+  model.change("t0", undefined);
+  assert.equal(model.groups.size, 0);
+});
+
+it("a bar never goes back, whatever is told", () => {
+  const model = new Model();
+  const drawn = [];
+  for (const progress of [30, 50, 20, 60, 10, 70]) {
+    model.change("t", task("t", { status: "running", progress }));
+    drawn.push(model.groups.get("t").percent);
+  }
+  assert.deepEqual(drawn, [30, 50, 50, 60, 60, 70]);
 });
 
 it("a bar of a group is full only when its root, or all without a root, succeeded", () => {
@@ -151,3 +211,110 @@ it("the stations of a task are its dates and what was seen, each once", () => {
   late.note(failed, null);
   assert.deepEqual(stations(failed, late).map(({ words }) => words), ["created", "failed"]);
 });
+
+it("a task that counts without a total keeps its line when it succeeds", () => {
+  const trail = new Trail();
+  const say = (second, percent, fields) => trail.note(task("t", { status: "running", updated_at: at(second), ...fields }), percent);
+  for (const second of [1, 2, 3]) say(second, null, { current: second * 10 });
+  say(4, 100, { status: "succeeded", current: 30 });
+  assert.deepEqual([trail.isCount, trail.points.filter((_, index) => index % 2)], [true, [10, 20, 30, 30]]);
+  // Once there is a total, what was counted before is on another scale.
+  const later = new Trail();
+  later.note(task("t", { status: "running", current: 5, updated_at: at(1) }), null);
+  later.note(task("t", { status: "running", current: 6, total: 10, updated_at: at(2) }), 60);
+  later.note(task("t", { status: "running", current: 1, step: "b", updated_at: at(3) }), null);
+  assert.deepEqual([later.isCount, later.points], [false, [Date.parse(at(2)), 60]]);
+  assert.equal(later.begins, Date.parse(at(1)));
+});
+
+it("groups are open where something is looked for, so that it can be seen", () => {
+  const model = new Model();
+  model.change("p", task("p", { status: "running" }));
+  model.change("c", task("c", { status: "failed", root_id: "p" }));
+  model.change("d", task("d", { status: "running", root_id: "p" }));
+  const view = new View(model, filtersOf(""));
+  const shown = () => view.lines.map(({ row }) => row.id);
+  assert.deepEqual(shown(), ["p"]);
+  view.ask(filtersOf("?status=failed"));
+  assert.deepEqual(shown(), ["p", "c"]);
+  view.toggle(model.groups.get("p"));
+  assert.deepEqual(shown(), ["p"]);
+  view.ask(filtersOf(""));
+  assert.deepEqual(shown(), ["p"]);
+});
+
+it("words and numbers say what is so", () => {
+  for (const status of ["constructor", "__proto__", "toString"]) assert.equal(statusName(status), status);
+  const bar = { secondsLeft: null };
+  assert.deepEqual(numbers(task("t", { status: "running", current: 20, total: 120 }), bar), ["20 of 120"]);
+  assert.deepEqual(numbers(task("t", { status: "succeeded", current: 20, total: 120 }), bar), []);
+  assert.deepEqual(numbers(task("t", { status: "succeeded", current: 20, unit: "pages" }), bar), ["20 pages"]);
+});
+
+it("a token holds where a browser keeps nothing", () => {
+  Object.defineProperty(globalThis, "sessionStorage", { configurable: true, get() { throw new Error("denied"); } });
+  try {
+    token.set(" a.b.c ");
+    assert.equal(token.get(), "a.b.c");
+    token.clear();
+    assert.equal(token.get(), null);
+  } finally {
+    delete globalThis.sessionStorage;
+  }
+});
+
+it("the child that has the focus is never moved, and the others come into their order around it", () => {
+  for (let seed = 1; seed <= 60; seed += 1) {
+    const roll = dice(seed);
+    const moved = [];
+    const list = listOf(moved);
+    let focused = null;
+    globalThis.document = { get activeElement() { return focused; } };
+    try {
+      const nodes = Array.from({ length: 8 }, (_, index) => nodeOf(list, `n${index}`));
+      for (let turn = 0; turn < 20; turn += 1) {
+        const wanted = nodes.filter((node) => node === focused || roll(3));
+        for (let index = wanted.length - 1; index > 0; index -= 1) {
+          const other = roll(index + 1);
+          [wanted[index], wanted[other]] = [wanted[other], wanted[index]];
+        }
+        moved.length = 0;
+        place(list, wanted);
+        assert.deepEqual(list.childNodes.map(({ name }) => name), wanted.map(({ name }) => name));
+        assert.ok(!moved.includes(focused), `seed ${seed}, turn ${turn}`);
+        focused = wanted.length > 0 ? wanted[roll(wanted.length)] : null;
+      }
+    } finally {
+      delete globalThis.document;
+    }
+  }
+});
+
+/** As much of an element as is needed to put children in their order. */
+function listOf(moved) {
+  const list = {
+    childNodes: [],
+    get firstChild() { return this.childNodes[0] ?? null; },
+    contains: (node) => node !== null && node.parentNode === list,
+    append: (node) => list.insertBefore(node, null),
+    insertBefore(node, at) {
+      if (node.parentNode === list) node.remove();
+      moved.push(node);
+      node.parentNode = list;
+      list.childNodes.splice(at === null ? list.childNodes.length : list.childNodes.indexOf(at), 0, node);
+    },
+  };
+  return list;
+}
+
+function nodeOf(list, name) {
+  const node = {
+    name, parentNode: null, contains: (other) => other === node,
+    get nextSibling() { return list.childNodes[list.childNodes.indexOf(node) + 1] ?? null; },
+    remove() {
+      list.childNodes.splice(list.childNodes.indexOf(node), 1);
+      node.parentNode = null;
+    },
+  };
+  return node;
+}

@@ -2,13 +2,14 @@
 // the parts show.
 
 import { TaskcastClient } from "../client.js";
+import { adjust } from "./clock.js";
 import { ConnectionBadge } from "./connection.js";
-import { byId } from "./dom.js";
+import { byId, mark } from "./dom.js";
 import { List } from "./list.js";
 import { Model } from "./model.js";
 import { listAddress, taskOfAddress } from "./route.js";
 import { SignIn } from "./sign-in.js";
-import { drawStates } from "./states.js";
+import { drawStates, drawSummary } from "./states.js";
 import { TaskPage } from "./task-page.js";
 import { token } from "./token.js";
 import { Toolbar } from "./toolbar.js";
@@ -21,11 +22,12 @@ token.adopt();
 // Whatever the token allows: who may see more than their own finds it here.
 const client = new TaskcastClient({ url: "./", watch: "all", getToken: ({ reason }) => token.fetch(reason) });
 const model = new Model();
-const badge = new ConnectionBadge(client);
-const signIn = new SignIn(client);
+const badge = new ConnectionBadge(client, beginAnew);
+const signIn = new SignIn(client, beginAnew);
 const toolbar = new Toolbar(model, (filters) => {
   view.ask(filters);
   hasMoved = true;
+  countedAt = -COUNTS_MS;
   request();
 });
 const view = new View(model, toolbar.filters);
@@ -45,8 +47,14 @@ let hasMoved = false;
 /** All that is on the screen is to be drawn. */
 let isWhole = true;
 let countedAt = -COUNTS_MS;
-/** How far down the list was when somebody left it for a task. */
-let scrolledTo = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let countsLater;
+let hadTasks = false;
+/** Back to where the list was when somebody left it for a task. */
+let comeBack = () => scrollTo(0, 0);
+/** Whose tasks are shown, once that is known. */
+let shownTo;
+let isTimeKnown = false;
 
 function request() {
   if (isRequested) return;
@@ -70,23 +78,49 @@ function frame() {
 
 function drawAround() {
   const { state, reason, userId } = client.connection.current;
-  badge.draw({ hasTasks: model.rows.size > 0 });
-  drawStates({ state, reason, userId, known: model.rows.size, wanted: view.wanted, isAsked: signIn.isAsked });
-  if (taskPage.id === null) document.title = model.active > 0 ? `(${model.active}) taskcast` : "taskcast";
-  const now = performance.now();
-  if (now - countedAt < COUNTS_MS) return;
-  countedAt = now;
+  const [known, { wanted }] = [model.rows.size, view];
+  badge.draw({ hasTasks: known > 0 });
+  drawStates({ state, reason, userId, known, wanted, isAsked: signIn.isAsked });
+  mark(byId("tasks"), "data-has-groups", model.groups.size < known ? "" : null);
+  drawTitle();
+  const remaining = known > 0 === hadTasks ? COUNTS_MS - (performance.now() - countedAt) : 0;
+  if (remaining > 0) return void (countsLater ??= setTimeout(() => {
+    countsLater = undefined;
+    request();
+  }, remaining));
+  countedAt = performance.now();
+  hadTasks = known > 0;
+  // Both at once: they tell of the same tasks.
+  drawSummary({ known, wanted });
   toolbar.draw();
+}
+
+function drawTitle() {
+  if (taskPage.id === null) document.title = model.active > 0 ? `(${model.active}) taskcast` : "taskcast";
+}
+
+/** As somebody else, perhaps: nothing stays of what was told before. */
+function beginAnew() {
+  shownTo = undefined;
+  client.restart();
+  forgetShown();
+}
+
+function forgetShown() {
+  badge.forget();
+  taskPage.forget();
+  isWhole = hasMoved = true;
+  request();
 }
 
 /** Shows what the address says. */
 function follow() {
   const before = token.get();
   token.adopt();
-  if (token.get() !== before) client.restart();
+  if (token.get() !== before) beginAnew();
   const [was, id] = [taskPage.id, taskOfAddress()];
   toolbar.followAddress();
-  if (was === null && id !== null) scrolledTo = scrollY;
+  if (was === null && id !== null) comeBack = list.leave();
   taskPage.open(id);
   byId("list-page").hidden = id !== null;
   byId("task").hidden = id === null;
@@ -94,9 +128,11 @@ function follow() {
   countedAt = -COUNTS_MS;
   frame();
   if (id === was) return;
-  scrollTo(0, id === null ? scrolledTo : 0);
-  if (id !== null) taskPage.focus();
-  else {
+  if (id !== null) {
+    scrollTo(0, 0);
+    taskPage.focus();
+  } else {
+    comeBack();
     list.draw(null, false);
     list.focus();
   }
@@ -106,12 +142,14 @@ function follow() {
 history.scrollRestoration = "manual";
 addEventListener("hashchange", follow);
 addEventListener("popstate", follow);
+byId("tasks").addEventListener("click", () => toolbar.writeAddress(), { capture: true });
 byId("back").addEventListener("click", (event) => {
   event.preventDefault();
   leaveTask();
 });
 
 function leaveTask() {
+  toolbar.writeAddress();
   history.pushState(null, "", listAddress());
   follow();
 }
@@ -127,11 +165,13 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// What is left of the time changes without any event.
+// What is left of the time changes without any event. And where nobody looks there are no frames, but tasks that come and go: what
+// they changed is taken up here, or it would wait without an end.
 setInterval(() => {
-  if (document.visibilityState !== "visible") return;
   isWhole = true;
-  request();
+  if (!isRequested) return request();
+  hasMoved = view.update(model.take()) || hasMoved;
+  drawTitle();
 }, 1_000);
 
 client.watch((id, now) => {
@@ -139,10 +179,18 @@ client.watch((id, now) => {
   request();
 });
 client.connection.on("update", (status) => {
-  if (status.state === "unauthorised") badge.forget();
-  signIn.follow(status);
+  if (status.userId !== undefined) {
+    const isOther = shownTo !== undefined && status.userId !== shownTo;
+    shownTo = status.userId;
+    if (isOther) forgetShown();
+  }
+  if (status.state === "live" && !isTimeKnown) {
+    isTimeKnown = true;
+    adjust().then(request);
+  }
+  signIn.follow(status, model.rows.size > 0);
   request();
 });
 client.connect();
-signIn.follow(client.connection.current);
+signIn.follow(client.connection.current, false);
 follow();

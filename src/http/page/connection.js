@@ -6,6 +6,9 @@ import { NO_USER } from "./sign-in.js";
 
 const NO_USER_WORDS = "The service runs without authentication and has no user: set auth.user (TASKCAST_AUTH_USER).";
 
+/** Why what is shown may be old. */
+const WHY = { degraded: "The service waits for its event log.", unauthorised: "You are no longer signed in." };
+
 /** What to say of it; the second part changes every second, so it is kept from screen readers. */
 export function wordsOf({ state, reason, code, nextTryAt, freshUntil }) {
   const seconds = Math.max(1, Math.ceil((nextTryAt - Date.now()) / 1000));
@@ -33,10 +36,11 @@ export class ConnectionBadge {
   /** When what is shown was last known to hold. */
   #heldAt = NaN;
 
-  constructor(client) {
+  /** @param {() => void} onAnew begins anew what is closed */
+  constructor(client, onAnew) {
     this.#client = client;
     byId("retry").addEventListener("click", () => {
-      if (client.connection.current.state === "closed") client.restart();
+      if (client.connection.current.state === "closed") onAnew();
       else client.retry();
     });
   }
@@ -62,8 +66,7 @@ export class ConnectionBadge {
     const isStale = state !== "live" && hasTasks && Number.isFinite(at);
     notice.hidden = !isStale;
     if (!isStale) return;
-    const why = state === "degraded" ? "The service waits for its event log." : "There is no connection at the moment.";
-    write(notice, `${why} What you see is as of ${time(at)}.`);
+    write(notice, `${WHY[state] ?? "There is no connection at the moment."} What you see is as of ${time(at)}.`);
   }
 
   forget() {

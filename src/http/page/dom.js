@@ -29,12 +29,24 @@ export function mark(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
 }
 
-/** Makes the children of `parent` exactly these. What stays in its order is not touched, so that it keeps focus and selection. */
+/**
+ * Makes the children of `parent` exactly these. What stays in its order is not touched, so that it keeps its selection; what has the
+ * focus never is, since it would lose it: the others move around it.
+ */
 export function place(parent, children) {
   const wanted = new Set(children);
   for (const child of [...parent.childNodes]) if (!wanted.has(child)) child.remove();
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const held = focused && children.find((child) => child.parentNode === parent && child.contains(focused));
   let at = parent.firstChild;
   for (const child of children) {
+    if (child === held) {
+      while (at !== held) {
+        const later = at;
+        at = at.nextSibling;
+        parent.append(later);
+      }
+    }
     if (child === at) at = at.nextSibling;
     else parent.insertBefore(child, at);
   }

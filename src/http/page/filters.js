@@ -34,6 +34,13 @@ export function searchOf({ statuses, type, owner, tag, words, order, areGroupsOp
 export const isFiltering = ({ statuses, type, owner, tag, words }) => statuses.size > 0 || [type, owner, tag, words].some((value) => value.trim() !== "");
 
 /**
+ * Whether groups show their tasks unless somebody closes one. Where something is looked for, the tasks that it was found in are to be
+ * seen. @param {Filters} filters
+ */
+export const opensGroups = ({ areGroupsOpen, statuses, type, tag, words }) =>
+  areGroupsOpen || statuses.size > 0 || [type, tag, words].some((value) => value.trim() !== "");
+
+/**
  * Says of a task whether it is wanted. Each of the words has to be somewhere in it.
  * @param {Filters} filters
  * @returns {(task: import("../client.js").Task) => boolean}

@@ -4,12 +4,12 @@
 export const STATUSES = [
   "running", "retrying", "cancelling", "waiting", "queued", "failed", "timed_out", "lost", "cancelled", "expired", "succeeded",
 ];
-const NAMES = { timed_out: "timed out" };
+const NAMES = new Map([["timed_out", "timed out"]]);
 const PLACES = new Map(STATUSES.map((status, place) => [status, place]));
 
 /** A later version of the service may have others. */
 export const placeOf = (status) => PLACES.get(status) ?? STATUSES.length;
-export const statusName = (status) => NAMES[status] ?? status;
+export const statusName = (status) => NAMES.get(status) ?? status;
 
 export const text = (value) => (typeof value === "string" ? value : "");
 export const titleOf = (task) => text(task.title) || text(task.name) || task.task_id;
@@ -18,11 +18,14 @@ export const titleOf = (task) => text(task.title) || text(task.name) || task.tas
 export const moment = (value) => (typeof value === "string" ? Date.parse(value) : NaN);
 
 const AMOUNTS = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const TIMES = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DATES = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const DAY_MS = 24 * 3_600_000;
 
 export const amount = (value) => AMOUNTS.format(value);
+/** Where there is room for a few characters. */
+export const shortAmount = (value) => SHORT.format(value);
 
 /** The time, with the date where it is not today's. */
 export function time(at) {
@@ -30,8 +33,8 @@ export function time(at) {
   return (Math.abs(Date.now() - at) < DAY_MS / 2 ? TIMES : DATES).format(at);
 }
 
-/** Rounded down: 99.9 is not 100. */
-export const whole = (percent) => String(Math.floor(percent));
+/** Rounded down: 99.9 is not 100. But what a sum of fractions lost is not a percent. */
+export const whole = (percent) => String(Math.floor(percent + 1e-6));
 
 export function span(ms) {
   const seconds = ms / 1000;
@@ -54,7 +57,8 @@ function left(seconds) {
 /** How far a task is, in parts: what was counted, and the time that is left. */
 export function numbers(task, bar) {
   const parts = [];
-  if (Number.isFinite(task.current)) {
+  const isBesideThePoint = task.status === "succeeded" && Number.isFinite(task.total) && task.current !== task.total;
+  if (Number.isFinite(task.current) && !isBesideThePoint) {
     const unit = text(task.unit);
     const total = Number.isFinite(task.total) ? ` of ${amount(task.total)}` : "";
     parts.push(`${amount(task.current)}${total}${unit ? ` ${unit}` : ""}`);
@@ -70,6 +74,12 @@ export function tally(counts) {
 }
 
 export const tasksOf = (count) => `${amount(count)} ${count === 1 ? "task" : "tasks"}`;
+
+/** "3 tasks: 2 running, 1 no longer kept" @param {{children: Set<any>, counts: Map<string, number>, former: number}} group */
+export function wordsOf({ children, counts, former }) {
+  const parts = [tally(counts), former > 0 ? `${amount(former)} no longer kept` : ""].filter(Boolean);
+  return `${tasksOf(children.size + former)}: ${parts.join(", ")}`;
+}
 
 /** The service's words begin small and end without a full stop, as its log does. */
 export function sentence(words) {

@@ -104,10 +104,20 @@ export class List {
 
   /** Somebody reads further down: what comes above does not push it away. */
   #holdStill(top) {
-    const { line, at } = this.#anchor ?? { line: null, at: 0 };
-    if (line === null || top >= 0) return;
-    const now = this.view.indexOf(line);
-    if (now >= 0) scrollBy(0, this.#topOf(now) - at);
+    if (top < 0) scrollBy(0, this.#movedBy(this.#anchor));
+  }
+
+  /** How much further down that line is by now, in pixels. */
+  #movedBy(anchor) {
+    const line = anchor && presentOf(anchor.line);
+    const index = line ? this.view.indexOf(line) : -1;
+    return index < 0 ? 0 : this.#topOf(index) - anchor.at;
+  }
+
+  /** Somebody goes elsewhere, and comes back to the same lines. @returns {() => void} takes them there */
+  leave() {
+    const [anchor, top] = [this.#anchor, scrollY];
+    return () => scrollTo(0, top + this.#movedBy(anchor));
   }
 
   #noteAnchor(above) {
@@ -119,8 +129,9 @@ export class List {
   /** What has the focus stays on the page, or the keyboard would be nowhere. */
   #keepFocused(wanted, first, last) {
     if (!this.#hasFocus || this.#current === null) return;
-    const index = this.view.indexOf(this.#current);
-    if (index >= 0 && (index < first || index >= last)) wanted.push(this.#current);
+    const line = presentOf(this.#current);
+    const index = line ? this.view.indexOf(line) : -1;
+    if (index >= 0 && (index < first || index >= last)) wanted.push(line);
   }
 
   #take(line) {
@@ -210,4 +221,10 @@ export class List {
   focus() {
     this.#shown.get(this.#current)?.link.focus({ preventScroll: true });
   }
+}
+
+/** The line that tells by now of what that one told: some are made anew when they move. */
+function presentOf(line) {
+  if (line.kind === "heading") return line;
+  return line.kind === "child" ? line.row.line : line.group.line;
 }

@@ -6,6 +6,11 @@ import { Bar, hasEnded } from "../client.js";
 import { placeOf } from "./format.js";
 import { Trail } from "./trail.js";
 
+/** A task that weighs more than this weighs this: beside it others are nothing, and sums stay exact enough. */
+const WEIGHT_MAX = 1e6;
+/** Tasks that are no longer kept while their group is: should one be told again, it is not counted twice. */
+const FORMER_MAX = 20_000;
+
 /** The group that a task belongs to: its root, else its parent, else itself. */
 export const groupOf = (task) => task.root_id ?? task.parent_id ?? task.task_id;
 
@@ -52,6 +57,12 @@ class Group {
   children = new Set();
   /** Of the children. */
   counts = new Counts();
+  /** How many children ended and are no longer kept. Their share of the bar stays, or it would fall without anybody's doing. */
+  former = 0;
+  #formerSucceeded = 0;
+  #formerWeights = 0;
+  #formerProgress = 0;
+  #formerKnown = 0;
   #weights = 0;
   #progress = 0;
   #known = 0;
@@ -71,19 +82,21 @@ class Group {
   /** The task to show for all; null where several belong to one that is not known. */
   get face() {
     if (this.root) return this.root;
-    if (this.children.size !== 1) return null;
+    if (this.children.size + this.former !== 1) return null;
     const [only] = this.children;
     return only;
   }
 
   /** Whether it is more than a task alone. */
   get isGroup() {
-    return this.children.size > (this.root ? 0 : 1);
+    return this.children.size + this.former > (this.root ? 0 : 1);
   }
 
   /** The mean of the children by their weights, unknown ones at nothing; null while nothing is known of any. */
   get mean() {
-    return this.#known === 0 || this.#weights <= 0 ? null : Math.min(100, this.#progress / this.#weights);
+    const weights = this.#weights + this.#formerWeights;
+    if (this.#known + this.#formerKnown === 0 || weights <= 0) return null;
+    return Math.min(100, Math.max(0, (this.#progress + this.#formerProgress) / weights));
   }
 
   /** Where the bar of all of it is: full only when all have succeeded, or the root has. */
@@ -92,7 +105,8 @@ class Group {
     if (this.root?.task.status === "succeeded") return 100;
     const { mean } = this;
     if (mean === null) return this.root?.bar.percent ?? null;
-    return (this.counts.get("succeeded") ?? 0) === this.children.size && !this.root ? 100 : Math.min(mean, 99.9);
+    const succeeded = (this.counts.get("succeeded") ?? 0) + this.#formerSucceeded;
+    return succeeded === this.children.size + this.former && !this.root ? 100 : Math.min(mean, 99.9);
   }
 
   /** The root's status; without one, the most pressing of those of the children. */
@@ -110,6 +124,26 @@ class Group {
     // What is left of roundings is no progress.
     if (this.#known === 0) this.#progress = 0;
   }
+
+  /** Adds up what was moved by differences: beside a great weight they lose what the others had. */
+  weighAnew() {
+    this.#weights = this.#progress = 0;
+    for (const { counted: { percent, weight } } of this.children) {
+      this.#weights += weight;
+      this.#progress += weight * (percent ?? 0);
+    }
+  }
+
+  /** A child is no longer kept, or is told again. @param {Row["counted"]} counted @param {1 | -1} sign */
+  remember({ status, percent, weight }, sign) {
+    this.former += sign;
+    if (status === "succeeded") this.#formerSucceeded += sign;
+    if (percent !== null) this.#formerKnown += sign;
+    this.#formerWeights += sign * weight;
+    this.#formerProgress += sign * weight * (percent ?? 0);
+    if (this.#formerKnown === 0) this.#formerProgress = 0;
+    if (this.former === 0) this.#formerWeights = 0;
+  }
 }
 
 export class Model {
@@ -122,6 +156,8 @@ export class Model {
   owners = new Counts();
   tags = new Counts();
   active = 0;
+  /** By their id, with the group that remembers them, the oldest first. @type {Map<string, {group: Group, counted: Row["counted"]}>} */
+  #former = new Map();
   /** Rows and groups since they were last taken. */
   #rows = new Set();
   #groups = new Set();
@@ -169,13 +205,26 @@ export class Model {
     this.#countStatus(row.counted.status, "");
     this.#rows.add(row);
     this.#groups.add(row.group);
+    const { group } = row;
     this.#leave(row);
+    if (hasEnded(row.task) && group.size > 0 && group.root !== row && group.key !== row.id) this.#remember(row, group);
+    if (this.rows.size === 0) this.#former.clear();
+  }
+
+  #remember({ id, counted }, group) {
+    group.remember(counted, 1);
+    this.#former.delete(id);
+    this.#former.set(id, { group, counted });
+    if (this.#former.size > FORMER_MAX) this.#former.delete(this.#former.keys().next().value);
   }
 
   #join(row, key) {
     let group = this.groups.get(key);
     if (!group) this.groups.set(key, (group = new Group(key, row.begun)));
     row.group = group;
+    const former = this.#former.get(row.id);
+    if (former?.group === group) group.remember(former.counted, -1);
+    this.#former.delete(row.id);
     if (row.id === key) {
       group.root = row;
       group.begun = row.begun;
@@ -199,10 +248,12 @@ export class Model {
     const { group, task, bar, counted } = row;
     const isChild = group.root !== row;
     if (isChild) group.weigh(counted, -1);
-    counted.status = task.status;
-    counted.percent = bar.percent;
-    counted.weight = Number.isFinite(task.weight) && task.weight >= 0 ? task.weight : 1;
-    if (isChild) group.weigh(counted, 1);
+    const weight = Number.isFinite(task.weight) && task.weight >= 0 ? Math.min(task.weight, WEIGHT_MAX) : 1;
+    const isOther = counted.status !== "" && weight !== counted.weight;
+    Object.assign(counted, { status: task.status, percent: bar.percent, weight });
+    if (!isChild) return;
+    group.weigh(counted, 1);
+    if (isOther) group.weighAnew();
   }
 
   #count({ task }, by) {

@@ -1,7 +1,7 @@
 // The progress of one task over time, drawn. Refuses to know: where the points come from.
 
 import { draw } from "./dom.js";
-import { amount, statusName, time, whole } from "./format.js";
+import { amount, shortAmount, statusName, time, whole } from "./format.js";
 
 const HEIGHT = 220;
 const LEFT = 44;
@@ -29,7 +29,7 @@ export function plot(trail, until, width) {
   const image = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": wordsOf(trail, from, to) });
   for (const share of [0, 0.5, 1]) {
     const height = y(share * highest);
-    const label = isCount ? amount(share * highest) : `${share * 100} %`;
+    const label = isCount ? shortAmount(share * highest) : `${share * 100} %`;
     image.append(
       draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: height, y2: height }),
       draw("text", { class: "tick", x: LEFT - 6, y: Number(height) + 4, "text-anchor": "end" }, label),

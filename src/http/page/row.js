@@ -3,7 +3,7 @@
 import { hasEnded } from "../client.js";
 import { BarView } from "./bar.js";
 import { make, mark, write } from "./dom.js";
-import { amount, numbers, statusName, tally, tasksOf, text, titleOf, whole } from "./format.js";
+import { numbers, statusName, tasksOf, text, titleOf, whole, wordsOf } from "./format.js";
 import { addressOf } from "./route.js";
 
 export class RowView {
@@ -24,7 +24,7 @@ export class RowView {
     this.expander.type = "button";
     this.expander.tabIndex = this.link.tabIndex = -1;
     const what = make("div", "what", this.link, this.#message);
-    const how = make("div", "how", this.#bar.item, this.#percent, this.#numbers);
+    const how = make("div", "how", this.#bar.item, this.#numbers, this.#percent);
     const status = make("div", "status", make("span", "dot"), this.#status, this.#attempt);
     this.item.append(this.expander, what, how, status, this.#heading);
   }
@@ -62,23 +62,23 @@ export class RowView {
     else this.#showTask(task, line.row.bar);
   }
 
-  #showHeading({ status, count }) {
+  #showHeading({ status }) {
     mark(this.item, "data-task-id", null);
     mark(this.item, "data-group", null);
     mark(this.item, "data-status", status);
-    write(this.#heading, `${statusName(status)} · ${amount(count)}`);
+    write(this.#heading, statusName(status));
   }
 
   #showExpander(group, title, isOpen) {
-    this.expander.hidden = group === null;
-    if (!group) return;
+    this.expander.hidden = group === null || group.children.size === 0;
+    if (this.expander.hidden) return;
     mark(this.expander, "aria-expanded", isOpen);
     mark(this.expander, "aria-label", `${tasksOf(group.children.size)} of ${title}`);
   }
 
   #showGroup(group) {
     this.#message.classList.remove("bad");
-    write(this.#message, `${tasksOf(group.children.size)}: ${tally(group.counts)}`);
+    write(this.#message, wordsOf(group));
     write(this.#numbers, group.root ? text(group.root.task.step) || text(group.root.task.message) : "");
   }
 

@@ -19,18 +19,19 @@ export class SignIn {
   /** The page brought it, and the service has not accepted it yet. */
   #isCookieNew = true;
 
-  constructor(client) {
+  /** @param {() => void} onOther somebody else looks from now on, perhaps */
+  constructor(client, onOther) {
     this.#client = client;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       token.set(tokenOf(byId("token").value));
       byId("token").value = "";
       this.#form.hidden = true;
-      client.restart();
+      onOther();
     });
     this.#out.addEventListener("click", () => {
       token.clear();
-      client.restart();
+      onOther();
     });
   }
 
@@ -38,20 +39,22 @@ export class SignIn {
     return !this.#form.hidden;
   }
 
-  /** @param {import("../client.js").ConnectionStatus} status */
-  follow(status) {
+  /** @param {import("../client.js").ConnectionStatus} status @param {boolean} hasTasks whether any are shown */
+  follow(status, hasTasks) {
     const { state, code } = status;
     if (state === "live") this.#isCookieNew = false;
     if (state === "unauthorised" && code === "INVALID_TOKEN" && token.get() === null && !this.#isCookieNew) return void this.#renewCookie();
     if (state === "unauthorised" && code !== NO_USER) this.#ask(status);
     // Somebody may be typing a token: the form stays until one is accepted, whatever becomes of this connection.
     else if (status.reason === "catching up" || ["live", "degraded", "closed"].includes(state)) this.#form.hidden = true;
-    this.#out.hidden = token.get() === null || state === "unauthorised";
+    // Where a token ended, what it showed is still there, and whoever leaves wants it gone.
+    this.#out.hidden = token.get() === null || (state === "unauthorised" && !hasTasks);
   }
 
   #ask({ code, reason: words }) {
     const reason = REASONS[code] ?? "The service did not accept this connection.";
-    byId("sign-in-reason").textContent = words ? `${reason} ${sentence(words)}` : reason;
+    const said = words ? sentence(words) : reason;
+    byId("sign-in-reason").textContent = said === reason ? reason : `${reason} ${said}`;
     if (this.isAsked) return;
     this.#form.hidden = false;
     byId("token").focus();

@@ -20,6 +20,10 @@ export function drawStates({ state, reason, known, wanted, isAsked, userId }) {
   if (state === "closed") write(byId("closed-reason"), sentence(reason ?? ""));
   byId("toolbar").hidden = known === 0;
   byId("summary").hidden = known === 0;
+}
+
+/** How many tasks there are, and how many of them are shown. */
+export function drawSummary({ known, wanted }) {
   const beyond = known >= TASKS_MAX ? `; the ${amount(TASKS_MAX)} that were heard of last are kept here` : "";
   write(byId("summary"), wanted === known ? `${tasksOf(known)}${beyond}` : `${amount(wanted)} of ${tasksOf(known)}${beyond}`);
 }

@@ -3,8 +3,9 @@
 
 import { hasEnded } from "../client.js";
 import { BarView } from "./bar.js";
+import { now } from "./clock.js";
 import { byId, make, mark, place, write } from "./dom.js";
-import { amount, moment, numbers, span, statusName, tally, tasksOf, text, time, titleOf, whole } from "./format.js";
+import { amount, moment, numbers, span, statusName, text, time, titleOf, whole, wordsOf } from "./format.js";
 import { plot } from "./plot.js";
 import { addressOf } from "./route.js";
 import { stations, timeline } from "./timeline.js";
@@ -12,6 +13,11 @@ import { stations, timeline } from "./timeline.js";
 /** The newest frames of the open task that are kept. */
 const FRAMES_MAX = 50;
 const CHILDREN_MAX = 50;
+/** Where a task's own words stand. */
+const PARTS = [
+  "task-title", "task-id", "task-message", "task-numbers", "children", "children-tally", "plot", "timeline", "details", "messages", "result",
+  "metadata", "error", "error-more", "frames",
+];
 /** How often what is slow to draw is drawn: nobody reads faster. */
 const SLOW_MS = 250;
 
@@ -49,6 +55,7 @@ export class TaskPage {
     this.#row = this.#last = null;
     this.#frames = [];
     this.#drawnAt = -SLOW_MS;
+    this.#wipe();
     this.id = id;
     if (id === null) return void (this.#stop = () => {});
     this.#bar.jump();
@@ -61,9 +68,22 @@ export class TaskPage {
     if (current) this.#keep(current);
   }
 
+  /** Somebody else may be looking from now on: of what was told to whoever looked before, nothing stays. */
+  forget() {
+    const { id } = this;
+    this.open(null);
+    this.open(id);
+  }
+
+  #wipe() {
+    for (const id of PARTS) byId(id).replaceChildren();
+    this.#words.clear();
+    this.#terms.clear();
+  }
+
   #keep(task) {
     this.#last = task;
-    this.#frames.unshift({ at: Date.now(), task });
+    if (this.#frames[0]?.task !== task) this.#frames.unshift({ at: now(), task });
     this.#frames.length = Math.min(this.#frames.length, FRAMES_MAX);
     const row = this.#model.rows.get(this.id);
     if (row && row !== this.#row) {
@@ -92,8 +112,7 @@ export class TaskPage {
     write(byId("task-id"), task && titleOf(task) !== this.id ? this.id : "");
     document.title = `${task ? titleOf(task) : this.id} · taskcast`;
     this.#drawHead(task, isGroup ? group : null);
-    const now = performance.now();
-    if (now - this.#drawnAt >= SLOW_MS) this.#drawSlow();
+    if (performance.now() - this.#drawnAt >= SLOW_MS) this.#drawSlow();
     else this.#later ??= setTimeout(() => {
       this.#later = undefined;
       this.#ask();
@@ -119,11 +138,14 @@ export class TaskPage {
     byId("task").dataset.status = status;
     write(byId("task-status"), status ? statusName(status) : "");
     write(byId("task-attempt"), task?.attempt > 1 ? `attempt ${task.attempt}` : "");
-    const bar = this.#row?.bar;
-    const percent = bar && task ? bar.percent ?? group?.percent ?? null : group?.percent ?? null;
+    const bar = task ? this.#row?.bar : undefined;
+    const own = bar?.percent ?? null;
+    // As in the list: a bar of several tasks tells of all of them.
+    const percent = group ? group.percent : own;
     this.#bar.show({ percent, status, label: "Progress" });
-    const counted = task && bar ? numbers(task, bar) : [];
-    if (percent !== null) counted.splice(1, 0, `${whole(percent)} %`);
+    const counted = bar ? numbers(task, bar) : [];
+    const isOther = group !== null && own !== null && whole(own) !== whole(percent);
+    if (percent !== null) counted.splice(1, 0, `${whole(percent)} %`, ...(isOther ? [`${whole(own)} % by its own word`] : []));
     write(byId("task-numbers"), counted.join(" · "));
     write(byId("task-message"), task ? [text(task.step), text(task.message)].filter(Boolean).join(" · ") : "");
   }
@@ -148,7 +170,8 @@ export class TaskPage {
 
   #drawPlot(task, trail) {
     const ended = hasEnded(task) ? moment(task.completed_at) : NaN;
-    const image = plot(trail, Number.isFinite(ended) ? ended : Date.now(), Math.max(byId("plot").clientWidth, 240));
+    const image = plot(trail, Number.isFinite(ended) ? ended : now(), Math.max(byId("plot").clientWidth, 240));
+    byId("plot").closest("section").hidden = image === null && hasEnded(task);
     byId("no-plot").hidden = image !== null;
     place(byId("plot"), image ? [image] : []);
     write(byId("followed"), `Followed on this page since ${time(trail.begins)}; what was before is known by its dates only.`);
@@ -162,7 +185,7 @@ export class TaskPage {
 
   #drawDetails(task) {
     const [created, started, ended, updated] = [task.created_at, task.started_at, task.completed_at, task.updated_at].map(moment);
-    const lasted = (hasEnded(task) ? ended : Date.now()) - (Number.isFinite(started) ? started : created);
+    const lasted = (hasEnded(task) ? ended : now()) - (Number.isFinite(started) ? started : created);
     const group = task.root_id ?? task.parent_id;
     const known = [
       ["Type", text(task.name)], ["Owner", task.user_id === undefined ? "" : String(task.user_id)], ["Worker", text(task.worker)],
@@ -170,14 +193,25 @@ export class TaskPage {
       ["Weight", Number.isFinite(task.weight) ? amount(task.weight) : ""], ["Last heard", time(updated)],
       [hasEnded(task) ? "Took" : "Running for", Number.isFinite(lasted) && lasted >= 0 ? span(lasted) : ""],
     ];
-    const terms = known.filter(([, value]) => value !== "").flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]);
+    const nodes = known.filter(([, value]) => value !== "").flatMap(([name, value]) => this.#term(name, make("span"), value));
     if (group && group !== task.task_id) {
-      const link = make("a", "", group);
-      link.href = addressOf({ task: group });
-      terms.push(make("dt", "", "Part of"), make("dd", "", link));
+      const part = this.#term("Part of", make("a"), group);
+      mark(part[1].firstChild, "href", addressOf({ task: group }));
+      nodes.push(...part);
     }
-    this.#putAnew(byId("details"), terms);
+    place(byId("details"), nodes);
   }
+
+  /** A name and its value stay where they are: one of them may be selected, or have the focus. */
+  #term(name, holder, value) {
+    let term = this.#terms.get(name);
+    if (!term) this.#terms.set(name, (term = [make("dt", "", name), make("dd", "", holder)]));
+    write(term[1].firstChild, value);
+    return term;
+  }
+
+  /** @type {Map<string, HTMLElement[]>} */
+  #terms = new Map();
 
   /** Only where it says something else: what somebody is about to follow or to copy stays. */
   #putAnew(parent, nodes) {
@@ -210,7 +244,7 @@ export class TaskPage {
     byId("children").closest("section").hidden = children.length === 0;
     if (children.length === 0) return;
     const mean = group.mean === null ? "" : `; ${whole(group.mean)} % on average`;
-    write(byId("children-tally"), `${tasksOf(children.length)}: ${tally(group.counts)}${mean}.`);
+    write(byId("children-tally"), `${wordsOf(group)}${mean}.`);
     children.sort((a, b) => (a.begun < b.begun ? -1 : a.begun > b.begun ? 1 : a.id < b.id ? -1 : 1));
     place(byId("children"), children.slice(0, CHILDREN_MAX).map((row) => this.#childNode(row)));
     const beyond = children.length - CHILDREN_MAX;

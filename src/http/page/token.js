@@ -3,6 +3,17 @@
 
 const KEY = "taskcast.token";
 
+/** Where a browser lets the page keep nothing, what was given holds until it is left. */
+let unkept = null;
+
+function stored(action) {
+  try {
+    return action(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
 export const token = {
   /** `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task or group, that stays there. */
   adopt() {
@@ -13,9 +24,15 @@ export const token = {
     history.replaceState(null, "", `${location.pathname}${location.search}${task === null ? "" : `#task=${encodeURIComponent(task)}`}`);
     this.set(held);
   },
-  get: () => sessionStorage.getItem(KEY),
-  set: (text) => sessionStorage.setItem(KEY, text.trim()),
-  clear: () => sessionStorage.removeItem(KEY),
+  get: () => stored((storage) => storage.getItem(KEY)) ?? unkept,
+  set(text) {
+    unkept = text.trim();
+    stored((storage) => storage.setItem(KEY, unkept));
+  },
+  clear() {
+    unkept = null;
+    stored((storage) => storage.removeItem(KEY));
+  },
 
   /** For the client. Without one here it comes by a cookie, if at all, and the page brings that: get the page once more. */
   async fetch(reason) {

@@ -2,7 +2,7 @@
 // which tasks that leaves.
 
 import { byId, make, mark, place, write } from "./dom.js";
-import { filtersOf, isFiltering, searchOf } from "./filters.js";
+import { filtersOf, isFiltering, opensGroups, searchOf } from "./filters.js";
 import { amount, placeOf, statusName } from "./format.js";
 
 /** Choices beyond these are found by searching. */
@@ -46,8 +46,10 @@ export class Toolbar {
 
   /** The address is another one: somebody went back, or followed a link. */
   followAddress() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     const now = filtersOf(location.search);
-    if (searchOf(now) === searchOf(this.filters) || this.#timer !== undefined) return;
+    if (searchOf(now) === searchOf(this.filters)) return;
     this.filters = now;
     this.#show();
     this.#onChange(now);
@@ -56,12 +58,17 @@ export class Toolbar {
   #set(changes) {
     this.filters = { ...this.filters, ...changes };
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      history.replaceState(history.state, "", `${location.pathname}${searchOf(this.filters)}${location.hash}`);
-    }, "words" in changes ? ADDRESS_DELAY_MS : 0);
+    this.#timer = setTimeout(() => this.writeAddress(), "words" in changes ? ADDRESS_DELAY_MS : 0);
     this.#onChange(this.filters);
     this.draw();
+  }
+
+  /** Before another address comes: what is asked for belongs to this one. */
+  writeAddress() {
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    history.replaceState(history.state, "", `${location.pathname}${searchOf(this.filters)}${location.hash}`);
   }
 
   #onChip(chip) {
@@ -95,7 +102,8 @@ export class Toolbar {
     place(byId("statuses"), chips);
     for (const choice of CHOICES) this.#drawChoice(choice);
     const { areGroupsOpen } = this.filters;
-    byId("open-groups").hidden = !areGroupsOpen && this.#model.groups.size === rows.size;
+    const areOpenAnyway = opensGroups({ ...this.filters, areGroupsOpen: false });
+    byId("open-groups").hidden = areOpenAnyway || (!areGroupsOpen && this.#model.groups.size === rows.size);
     mark(byId("open-groups"), "aria-pressed", areGroupsOpen);
     byId("clear").hidden = !isFiltering(this.filters);
   }
@@ -124,8 +132,9 @@ export class Toolbar {
     this.#versions.set(id, known.version);
     const values = [...known.keys()].map(String).slice(0, CHOICES_MAX);
     if (chosen !== "" && !values.includes(chosen)) values.push(chosen);
-    const option = (value, name) => Object.assign(make("option", "", name), { value });
-    select.replaceChildren(option("", all), ...values.sort((a, b) => a.localeCompare(b)).map((value) => option(value, value)));
+    const option = (value, name, disabled = false) => Object.assign(make("option", "", name), { value, disabled });
+    const more = known.size > CHOICES_MAX ? [option("", "…search for more", true)] : [];
+    select.replaceChildren(option("", all), ...values.sort((a, b) => a.localeCompare(b)).map((value) => option(value, value)), ...more);
     select.value = chosen;
   }
 }

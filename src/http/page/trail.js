@@ -2,6 +2,7 @@
 // shows it.
 
 import { hasEnded } from "../client.js";
+import { now } from "./clock.js";
 import { moment, text } from "./format.js";
 
 /** Of each task; and of the one that somebody looks at. Points take two numbers each. */
@@ -19,8 +20,8 @@ export class Trail {
   messages = [];
   /** What was dropped of the messages, so that the page can say so. */
   dropped = 0;
-  /** Since when anybody looked, by this machine's clock. */
-  begins = Date.now();
+  /** Since when all that was told is here: the date of the first that was. */
+  begins = NaN;
   #limits = GLANCE;
   /** Points lie this far apart at least: it doubles each time that there is no more room. */
   #apartMs = 0;
@@ -37,7 +38,8 @@ export class Trail {
   note(task, percent) {
     // A worker's clock may go back; a line that does would say nothing.
     const told = moment(task.updated_at);
-    this.#at = Math.max(this.#at, Number.isFinite(told) ? told : Date.now());
+    this.#at = Math.max(this.#at, Number.isFinite(told) ? told : now());
+    if (Number.isNaN(this.begins)) this.begins = this.#at;
     const last = this.stages.at(-1);
     const attempt = task.attempt ?? 1;
     if (last === undefined || last.status !== task.status || last.attempt !== attempt) {
@@ -57,9 +59,12 @@ export class Trail {
   }
 
   #notePoint(task, percent) {
-    const isCount = percent === null && Number.isFinite(task.current);
+    // With its end each is at 100 %, which says nothing of how far a count came.
+    const isCount = Number.isFinite(task.current) && (percent === null || (this.isCount && hasEnded(task)));
     const value = isCount ? task.current : percent;
     if (value === null) return;
+    // A line of percents stays one, whatever a later step counts.
+    if (isCount && !this.isCount && this.points.length > 0) return;
     if (isCount !== this.isCount) {
       this.points.length = 0;
       this.isCount = isCount;

@@ -1,7 +1,7 @@
 // The lines of the list: which tasks, groups and headings are in it, in which order. Kept by what changed: only another filter or
 // order has all of them sorted anew. Refuses to know: what a line looks like, and where the screen is.
 
-import { matcher } from "./filters.js";
+import { matcher, opensGroups } from "./filters.js";
 import { placeOf } from "./format.js";
 
 /** With more changes than this at a time all lines are sorted anew, which costs less. */
@@ -24,6 +24,8 @@ export class View {
   #matches;
   /** Of the last time that all lines were sorted: what was counted before that is counted no more. */
   #sorting = 0;
+  /** Whether groups are, unless somebody closed one. */
+  #areOpen = false;
   /** Groups that somebody opened or closed, against what holds for all. */
   #toggled = new Set();
 
@@ -34,14 +36,16 @@ export class View {
 
   /** Shows something else from now on. */
   ask(filters) {
-    if (filters.areGroupsOpen !== this.#filters?.areGroupsOpen) this.#toggled.clear();
+    const areOpen = opensGroups(filters);
+    if (areOpen !== this.#areOpen) this.#toggled.clear();
+    this.#areOpen = areOpen;
     this.#filters = filters;
     this.#matches = matcher(filters);
     this.#sortAnew();
   }
 
   isOpen(group) {
-    return this.#filters.areGroupsOpen !== this.#toggled.has(group.key);
+    return this.#areOpen !== this.#toggled.has(group.key);
   }
 
   toggle(group) {
