@@ -35,7 +35,7 @@ use crate::{
 const FOLLOWED_MAX: usize = 8192;
 
 /// How long a delivery is followed. Who reads more slowly than this is not in its span.
-const FOLLOWED_FOR: Duration = Duration::from_secs(2);
+pub const FOLLOWED_FOR: Duration = Duration::from_secs(2);
 
 /// Spans that wait to be exported.
 const WAITING_MAX: usize = 8192;
@@ -125,7 +125,7 @@ impl Traces {
         batch.spans.push(span);
     }
 
-    /// What was taken since is applied, and whoever watches it is about to be told.
+    /// What was taken since is applied, and is marked for whoever watches it.
     pub fn applied(&self, ended: Now) {
         let mut batch = lock(&self.0.batch);
         let spans = std::mem::take(&mut batch.spans);
@@ -195,11 +195,30 @@ impl Traces {
         written.into_iter().map(|(_, sessions)| sessions).collect()
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        lock(&self.0.waiting).len()
+    }
+
     /// The oldest that wait.
     fn batch(&self) -> Vec<Span> {
         let mut waiting = lock(&self.0.waiting);
         let count = waiting.len().min(BATCH_MAX);
         waiting.drain(..count).collect()
+    }
+
+    /// A batch that was not exported, once the export ends: it waits before all others, room or not.
+    fn put_back(&self, batch: Vec<Span>) {
+        let mut waiting = lock(&self.0.waiting);
+        for span in batch.into_iter().rev() {
+            waiting.push_front(span);
+        }
+    }
+
+    /// Lets go of all that wait, and says how many they were.
+    fn forget(&self) -> usize {
+        std::mem::take(&mut *lock(&self.0.waiting)).len()
     }
 }
 
