@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    FOLLOWED_FOR,
+    followed::FOLLOWED_FOR,
     span::{Kind, Span, Value},
 };
 use crate::clock::Now;
@@ -87,9 +87,9 @@ impl Delivery {
     }
 }
 
-/// Deliveries that some written frames are part of; never empty.
+/// Deliveries that some written frames are part of; never empty. One pointer, as every connection has room for it.
 #[derive(Clone)]
-pub struct Traced(Vec<Arc<Delivery>>);
+pub struct Traced(Arc<Vec<Arc<Delivery>>>);
 
 /// Shows how many.
 impl std::fmt::Debug for Traced {
@@ -99,9 +99,9 @@ impl std::fmt::Debug for Traced {
 }
 
 impl Traced {
-    pub(super) fn of(deliveries: impl Iterator<Item = Arc<Delivery>>) -> Option<Box<Self>> {
+    pub(super) fn of(deliveries: impl Iterator<Item = Arc<Delivery>>) -> Option<Self> {
         let deliveries: Vec<_> = deliveries.collect();
-        (!deliveries.is_empty()).then(|| Box::new(Self(deliveries)))
+        (!deliveries.is_empty()).then(|| Self(deliveries.into()))
     }
 
     /// The frames were written to one session.
