@@ -28,7 +28,7 @@ use crate::support::{self, brokers::free_port};
 pub const SECRET: &str = "a-secret-of-the-tests-32-bytes-long-or-more";
 
 /// Nothing that is awaited here takes longer unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running `taskcast serve`, killed on drop.
 pub struct Service {

@@ -136,6 +136,15 @@ export class TaskcastClient {
     return handle;
   }
 
+  /**
+   * Every change of every task that is known here, one at a time, as it comes. Does not connect by itself.
+   * @param {(id: string, now: import("../types/index.js").Task | undefined, before: import("../types/index.js").Task | undefined) => void} listener
+   * @returns {() => void} stops it
+   */
+  watch(listener) {
+    return this.store.watch(listener);
+  }
+
   // ---- who uses it ----
 
   /** @param {any} handle somebody listens to it from now on */

@@ -33,9 +33,9 @@ export const PONG_TIMEOUT_MS = 10_000;
 export const PROBE_TIMEOUT_MS = 5_000;
 /** A timer that is later than this was held up itself: timers of hidden tabs are, and sleeping machines'. */
 const LATE_MS = 2_000;
-/** Attempts of a transport that never opened before the next transport has its turn. */
+/** Attempts of a transport that never brought a message before the next transport has its turn. */
 const ATTEMPTS_PER_TRANSPORT = 2;
-/** How long server-sent events stand before it is tried whether a WebSocket opens by now; twice as long each time. */
+/** How long server-sent events stand before it is tried whether a WebSocket works by now; twice as long each time. */
 export const TRIAL_MIN_MS = 10_000;
 const TRIAL_MAX_MS = 640_000;
 /** Requests that wait for their answers; and with how many of them a further subscription waits its turn. */
@@ -67,7 +67,7 @@ export class Connection {
   /** @type {Channel | null} */
   #channel = null;
   /** Each attempt has its own; what comes late from an earlier one is nobody's. */
-  #attempt = { hasTried: false };
+  #attempt = { hasTried: false, isMove: false };
   #isStarted = false;
   #isSuspended = false;
   /** Ended for good, until somebody starts anew. */
@@ -93,12 +93,11 @@ export class Connection {
   #userId = undefined;
 
   #transport = 0;
-  /** Attempts in a row of this transport that did not open. */
-  #unopened = 0;
-  /** It has opened before: what is wrong now is not wrong with it. */
+  /** Attempts in a row of this transport that brought nothing. */
+  #unheard = 0;
+  /** It has brought a message before: what is wrong now is not wrong with it. That it opens proves nothing. */
   #isProven = false;
-  #isOpen = false;
-  /** Whether the first transport opens by now is tried after this long; and what tries it. */
+  /** Whether the first transport works by now is tried after this long; and what tries it. */
   #trialMs = TRIAL_MIN_MS;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #trialTimer;
@@ -260,7 +259,7 @@ export class Connection {
   }
 
   #startWithFirstTransport() {
-    this.#transport = this.#unopened = 0;
+    this.#transport = this.#unheard = 0;
     this.#isProven = false;
   }
 
@@ -271,7 +270,7 @@ export class Connection {
 
   /** Lets go of the channel without hearing of its end. */
   #drop() {
-    this.#attempt = { hasTried: false };
+    this.#attempt = { hasTried: false, isMove: false };
     for (const timer of [this.#retry, this.#watchdog, this.#tokenless, this.#pause]) clearTimeout(timer);
     this.#retry = this.#watchdog = this.#tokenless = this.#pause = undefined;
     this.#endTrial();
@@ -279,7 +278,7 @@ export class Connection {
     this.#channel = null;
     channel?.close();
     this.#liveSince = 0;
-    this.#isOpen = this.#isCaughtUp = this.#isReplacing = this.#hasMorePages = false;
+    this.#isCaughtUp = this.#isReplacing = this.#hasMorePages = false;
     this.#degraded = undefined;
     this.#drainsAt = null;
     this.#refusal = null;
@@ -305,13 +304,15 @@ export class Connection {
 
   // ---- an attempt ----
 
-  async #begin() {
+  /** A move to another transport that was just seen to work is shown only when it takes long. */
+  async #begin(isMove = false) {
     this.#drop();
     const attempt = this.#attempt;
     const isMine = () => this.#attempt === attempt;
+    attempt.isMove = isMove;
     this.#attemptedAt = Date.now();
-    this.#show({ state: "connecting", reason: "connecting" });
-    this.#watch(OPEN_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no answer" }));
+    if (!isMove) this.#show({ state: "connecting", reason: "connecting" });
+    this.#watch(isMove ? PROBE_TIMEOUT_MS : OPEN_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no answer" }));
     if (this.#token !== undefined && Date.now() >= this.#tokenExpiresAt) this.#forgetToken("EXPIRED_TOKEN");
     if (this.#token === undefined) {
       let token;
@@ -353,8 +354,6 @@ export class Connection {
   }
 
   #open(isMine) {
-    const query = new URLSearchParams(this.#options.query);
-    if (this.#cursor !== null) query.set("cursor", this.#cursor);
     /** @type {Ears} */
     const ears = {
       onOpen: () => isMine() && this.#opened(),
@@ -363,19 +362,23 @@ export class Connection {
       onClose: (end) => isMine() && this.#closed(end),
     };
     this.#attempt.hasTried = true;
-    const open = this.#options.transports[this.#transport % this.#options.transports.length];
     try {
-      this.#channel = open(this.#options.base, { path: this.#options.path, query, token: this.#token ?? null }, ears);
+      this.#channel = this.#dial(this.#transport, ears);
     } catch (error) {
       this.#closed({ code: 1006, reason: `${textOf(error)}` });
     }
   }
 
+  #dial(/** @type {number} */ transport, /** @type {Ears} */ ears) {
+    const { transports, base, path, query: asked } = this.#options;
+    const query = new URLSearchParams(asked);
+    if (this.#cursor !== null) query.set("cursor", this.#cursor);
+    return transports[transport % transports.length](base, { path, query, token: this.#token ?? null }, ears);
+  }
+
   #opened() {
-    this.#isOpen = this.#isProven = true;
-    this.#unopened = 0;
     this.#heardAt = Date.now();
-    this.#watch(GREETING_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no greeting" }));
+    if (!this.#attempt.isMove) this.#watch(GREETING_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no greeting" }));
     if (this.#token !== null) return;
     // The connection stays: should there be a cookie that takes long to check, the greeting still counts.
     const attempt = this.#attempt;
@@ -394,28 +397,34 @@ export class Connection {
 
   // ---- the first transport again ----
 
-  /** That it did not open may have been the service's fault, or that of a network which is another one by now. */
+  /** That it did not work may have been the service's fault, or that of a network which is another one by now. */
   #tryFirstTransportLater() {
     this.#endTrial();
-    const { transports, names, base, path, query } = this.#options;
+    const { transports, names } = this.#options;
     if (this.#transport % transports.length === 0 || names[0] !== "websocket") return;
     this.#trialTimer = setTimeout(() => {
       this.#trialMs = Math.min(2 * this.#trialMs, TRIAL_MAX_MS);
       this.#trialTimer = setTimeout(() => this.#tryFirstTransportLater(), OPEN_TIMEOUT_MS);
-      // Without a token it gets no further than the handshake; what is shown goes on beside it.
       try {
-        this.#trial = transports[0](base, { path, query: new URLSearchParams(query), token: null }, {
-          onOpen: () => {
-            this.#startWithFirstTransport();
-            this.#begin();
-          },
-          onMessage: () => {},
+        this.#trial = this.#dial(0, {
+          // Some proxies let the handshake through and nothing else.
+          onOpen: () => {},
+          onMessage: (message) => message?.type === "connection_established" && this.#moveToFirstTransport(),
           onClose: () => this.#tryFirstTransportLater(),
         });
       } catch {
         // As when it does not open: the timer goes on.
       }
     }, this.#trialMs * (1 + Math.random() / 2));
+  }
+
+  /** By a connection of its own: the trial's would tell again what was told beside it. */
+  #moveToFirstTransport() {
+    this.#startWithFirstTransport();
+    // Should it bring nothing after all, what worked before is next.
+    this.#unheard = ATTEMPTS_PER_TRANSPORT - 1;
+    this.#backoff.reset();
+    this.#begin(true);
   }
 
   #endTrial() {
@@ -468,6 +477,7 @@ export class Connection {
 
   #receive(message) {
     this.#heardAt = Date.now();
+    this.#isProven = true;
     switch (message?.type) {
       case "connection_established":
         return this.#greeted(message);
@@ -667,7 +677,7 @@ export class Connection {
     const refusal = this.#refusal ?? (errorCode ? { error_code: errorCode, message: reason } : null);
     const drainsAt = this.#drainsAt;
     const hadLasted = this.#hasLasted;
-    const { hasTried } = this.#attempt, hadOpened = this.#isOpen;
+    const { hasTried } = this.#attempt;
     this.#drop();
     if (hadLasted) {
       this.#backoff.reset();
@@ -680,14 +690,14 @@ export class Connection {
       return this.#show({ state: "closed", reason: reason || final, code });
     }
     // Without a token it was not even tried.
-    if (hasTried && !hadOpened && !this.#isProven) this.#tryAnotherTransport();
+    if (hasTried && !this.#isProven) this.#tryAnotherTransport();
     this.#retryIn(this.#delay({ code, drainsAt, hadLasted, retryAfterMs }), reason || (code === 1012 ? "the service restarts" : "the connection was lost"));
   }
 
   #tryAnotherTransport() {
-    this.#unopened += 1;
-    if (this.#unopened < ATTEMPTS_PER_TRANSPORT || this.#options.transports.length < 2) return;
-    this.#unopened = 0;
+    this.#unheard += 1;
+    if (this.#unheard < ATTEMPTS_PER_TRANSPORT || this.#options.transports.length < 2) return;
+    this.#unheard = 0;
     this.#transport += 1;
   }
 

@@ -1,5 +1,6 @@
 // The tasks as the service told them. Knows nothing of how they came.
 
+import { reportError } from "./observable.js";
 import { hasEnded } from "./progress.js";
 
 /** Tasks that are kept. Beyond that those go first that ended, in the order in which they were last heard of. */
@@ -34,14 +35,26 @@ export class Store {
     return this.tasks.get(id) ?? (this.#absent.has(id) ? null : undefined);
   }
 
-  /** @param {(id: string, now: Task | undefined, before: Task | undefined) => void} listener */
+  /**
+   * @param {(id: string, now: Task | undefined, before: Task | undefined) => void} listener
+   * @returns {() => void} stops it
+   */
   watch(listener) {
-    this.#listeners.add(listener);
+    const entry = { listener };
+    this.#listeners.add(entry);
+    return () => void this.#listeners.delete(entry);
   }
 
   #tell(id, now, before) {
     this.version += 1;
-    for (const listener of this.#listeners) listener(id, now, before);
+    for (const { listener } of this.#listeners) {
+      try {
+        listener(id, now, before);
+      } catch (error) {
+        // What one listener gets wrong must not keep the next frame from anybody.
+        reportError(error);
+      }
+    }
   }
 
   /** @param {Record<string, unknown>} state a frame, or a task of a page */

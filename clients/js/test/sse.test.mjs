@@ -6,7 +6,7 @@ import { beforeEach, describe, it } from "node:test";
 import { TaskcastClient } from "../src/index.js";
 import { TRIAL_MIN_MS } from "../src/connection.js";
 import { parser } from "../src/sse.js";
-import { browse, frame, last, pass, settle, sockets, task } from "./support.mjs";
+import { browse, frame, last, open, pass, settle, sockets, task } from "./support.mjs";
 
 /** Each request with what it was answered. */
 let requests;
@@ -63,6 +63,24 @@ async function failing() {
     await pass(4_000);
     await real();
   }
+}
+
+const quiet = { heartbeat_interval_ms: 10_000_000 };
+
+/** Over server-sent events, as no WebSocket opened, until the first attempt beside them. */
+async function tryingAgain(options = {}) {
+  const client = await listening({ transports: ["websocket", "sse"], getToken: () => "t", ...options });
+  for (let turn = 0; turn < 2; turn += 1) {
+    last().end(1006);
+    await pass(2_000);
+    await real();
+  }
+  await requests[0].greet({ tasks: [task("t1", { progress: 1 })], ...quiet });
+  const states = [];
+  client.connection.on("update", ({ state, transport }) => states.push(`${state} ${transport}`));
+  await pass(TRIAL_MIN_MS + 100);
+  assert.deepEqual([sockets.length, requests.length], [3, 1]);
+  return { client, states };
 }
 
 const refusal = (status, problem, headers = {}) => new Response(status === 204 ? null : JSON.stringify(problem), { status, headers: { "content-type": "application/problem+json", ...headers } });
@@ -251,40 +269,85 @@ describe("server-sent events", () => {
     assert.deepEqual([sockets.length, requests.length], [2, 2]);
   });
 
-  it("give way to a WebSocket once one opens, and go on beside every attempt until then", async () => {
-    const client = await listening({ transports: ["websocket", "sse"], getToken: () => "t" });
-    for (let turn = 0; turn < 2; turn += 1) {
-      last().end(1006);
-      await pass(2_000);
-      await real();
-    }
-    const quiet = { heartbeat_interval_ms: 10_000_000 };
-    await requests[0].greet({ tasks: [task("t1", { progress: 1 })], ...quiet });
-    await pass(TRIAL_MIN_MS - 100);
-    assert.equal(sockets.length, 2);
-    await pass(200);
-    // No more than a handshake: nobody's token, no cursor.
-    assert.deepEqual([sockets.length, last().token, last().url.search, client.connection.current.state], [3, null, "", "live"]);
-    last().end(1006);
-    await requests[0].tell(frame("t1", { progress: 2 }));
-    assert.deepEqual([client.task("t1").current.progress, client.connection.current.transport], [2, "sse"]);
-    await pass(2 * TRIAL_MIN_MS - 100);
-    assert.equal(sockets.length, 3);
-    await pass(200);
-    // One that neither opens nor fails is given up.
-    const stuck = last();
-    await pass(15_100);
-    assert.deepEqual([sockets.length, stuck.closedWith], [4, 1000]);
-    await pass(4 * TRIAL_MIN_MS);
-    assert.deepEqual([sockets.length, requests.length], [5, 1]);
+  it("give way to a WebSocket once one greets, without a moment that is not live", async () => {
+    const { client, states } = await tryingAgain();
+    assert.deepEqual([last().token, last().url.search], ["t", "?cursor=c1"]);
     last().open();
+    await requests[0].tell(frame("t1", { progress: 2, cursor: "c2" }));
+    const trial = last();
+    trial.greet({ resumed: true });
     await settle();
     await real();
-    assert.deepEqual([sockets.length, sockets[4].closedWith, last().token, last().url.search], [6, 1000, "t", "?cursor=c1"]);
+    assert.deepEqual([sockets.length, trial.closedWith, requests[0].signal.aborted, last().url.search], [4, 1000, true, "?cursor=c2"]);
     last().greet({ resumed: true, ...quiet });
-    assert.deepEqual([client.connection.current.state, client.connection.current.transport], ["live", "websocket"]);
+    assert.deepEqual(states, ["live websocket"]);
     await pass(100 * TRIAL_MIN_MS);
-    assert.equal(sockets.filter(({ readyState }) => readyState < 2).length, 1);
+    assert.deepEqual([open().length, requests.length, client.task("t1").current.progress], [1, 1, 2]);
+  });
+
+  it("stay where the handshake of a WebSocket comes through and nothing else does, which is tried ever more rarely", async () => {
+    const { client, states } = await tryingAgain();
+    for (let turn = 1; turn <= 4; turn += 1) {
+      const trial = last();
+      trial.open();
+      await requests[0].tell(frame("t1", { progress: turn }));
+      assert.equal(client.task("t1").current.progress, turn);
+      await pass(15_000);
+      assert.deepEqual([trial.closedWith, sockets.length], [1000, 2 + turn]);
+      await pass(2 ** turn * TRIAL_MIN_MS - 200);
+      assert.equal(sockets.length, 2 + turn);
+      await pass(200);
+      assert.equal(sockets.length, 3 + turn);
+    }
+    assert.deepEqual([states, requests.length, requests[0].signal.aborted], [[], 1, false]);
+    // It works by now.
+    last().greet();
+    await settle();
+    last().greet({ resumed: true });
+    assert.deepEqual(states, ["live websocket"]);
+  });
+
+  it("stay beside a WebSocket that never opens, fails, or brings nothing but an error", async () => {
+    const { states } = await tryingAgain();
+    const unopened = last();
+    await pass(15_100 + 2 * TRIAL_MIN_MS);
+    assert.deepEqual([sockets.length, unopened.closedWith], [4, 1000]);
+    last().end(1006);
+    await pass(4 * TRIAL_MIN_MS + 200);
+    assert.equal(sockets.length, 5);
+    last().open();
+    last().tell({ type: "error", error_code: "UNAVAILABLE", message: "no token can be checked" });
+    last().end(1013);
+    await pass(8 * TRIAL_MIN_MS + 200);
+    assert.deepEqual([sockets.length, states, requests.length], [6, [], 1]);
+  });
+
+  it("are back at once when the WebSocket that greeted beside them does not do so in their place", async () => {
+    const { client, states } = await tryingAgain();
+    last().greet();
+    await settle();
+    last().open();
+    await pass(4_900);
+    assert.deepEqual([states, sockets.length], [[], 4]);
+    await pass(200);
+    // What failed before server-sent events stood is long past.
+    assert.equal(client.connection.current.attempt, 1);
+    await pass(1_000);
+    await real();
+    await requests[1].greet({ resumed: true });
+    assert.deepEqual(states.map((state) => state.split(" ")[0]), ["reconnecting", "connecting", "live"]);
+    assert.deepEqual([sockets.length, requests.length, client.connection.current.transport], [4, 2, "sse"]);
+  });
+
+  it("take over from a WebSocket that opens twice and never says a word", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    for (let turn = 0; turn < 2; turn += 1) {
+      last().open();
+      await pass(62_000);
+      await real();
+    }
+    await requests[0].greet();
+    assert.deepEqual([sockets.length, client.connection.current.transport], [2, "sse"]);
   });
 
   it("leave no attempt behind when they end", async () => {
@@ -335,7 +398,7 @@ describe("server-sent events", () => {
     assert.equal(requests.length, 1);
   });
 
-  it("do not take over from a WebSocket that opened", async () => {
+  it("do not take over from a WebSocket that greeted", async () => {
     await listening({ transports: ["websocket", "sse"] });
     for (let turn = 0; turn < 10; turn += 1) {
       last().greet({ resumed: turn > 0 });

@@ -48,6 +48,24 @@ describe("messages", () => {
     assert.ok(type && timestamp);
   });
 
+  it("are told one at a time to who watches all of them, whatever another listener does", async () => {
+    const client = await connected({}, { tasks: [task("t1")] });
+    const [reported, told] = [[], []];
+    globalThis.reportError = (error) => reported.push(error.message);
+    client.watch(() => { throw new Error("broken"); });
+    const stop = client.watch((id, now, before) => told.push([id, now?.progress, before?.progress]));
+    last().tell(frame("t1", { progress: 1 }));
+    last().tell(frame("t1", { progress: 1 }));
+    last().tell(frame("t2", { progress: 5 }));
+    last().tell({ type: "task_removed", task_id: "t1", cursor: "c2" });
+    assert.deepEqual(told, [["t1", 1, undefined], ["t2", 5, undefined], ["t1", undefined, 1]]);
+    assert.deepEqual([reported, client.tasks().current.length], [["broken", "broken", "broken"], 1]);
+    stop();
+    last().tell(frame("t2", { progress: 6 }));
+    assert.equal(told.length, 3);
+    delete globalThis.reportError;
+  });
+
   it("that tell nothing new change nothing", async () => {
     const client = await connected({}, { tasks: [task("t1", { metadata: { a: [1, { b: 2 }] } })] });
     let updates = 0;

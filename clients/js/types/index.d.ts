@@ -131,6 +131,13 @@ export class TaskcastClient {
   readonly isClosed: boolean;
   task(id: string): TaskHandle;
   tasks(query?: TasksQuery): TasksHandle;
+  /**
+   * Calls the listener with each change of each task that is known here, as it comes: what a view of thousands of tasks follows
+   * without going through a list. `now` is undefined when the task is not known or not shown any more, `before` when it was not
+   * before. What is known already is not told again (`tasks().current` has it), and nothing connects for it: see `connect()`.
+   * Returns what stops it.
+   */
+  watch(listener: (id: string, now: Task | undefined, before: Task | undefined) => void): () => void;
   /** Connects, whether anything is listened to or not, until the function that it returns is called. */
   connect(): () => void;
   /** Tries soon what would be tried later. */

@@ -134,7 +134,7 @@ setInterval(() => {
   request();
 }, 1_000);
 
-client.store.watch((id, now) => {
+client.watch((id, now) => {
   model.change(id, now);
   request();
 });
