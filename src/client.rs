@@ -11,7 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, Response, body::Incoming, header};
+use hyper::{
+    HeaderMap, Request, Response,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
@@ -49,6 +53,8 @@ pub struct Answer {
     pub status: u16,
     /// `Cache-Control: max-age`; zero for `no-store` and `no-cache`.
     pub max_age: Option<Duration>,
+    /// `Retry-After`, if it is in seconds.
+    pub retry_after: Option<Duration>,
     pub body: Bytes,
 }
 
@@ -65,6 +71,27 @@ impl std::fmt::Display for Failure {
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Other(why) => f.write_str(why),
         }
+    }
+}
+
+/// Sent with each of several requests. Their values may be secret: whatever shows a request hides them.
+#[derive(Clone, Debug)]
+pub struct Headers(HeaderMap);
+
+impl Headers {
+    /// Later ones win.
+    ///
+    /// # Errors
+    /// One that is no header; its value is not shown.
+    pub fn new(given: &[(String, String)]) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+            let (known, mut value) = parsed.ok_or_else(|| format!("{name:?} with its value is no header"))?;
+            value.set_sensitive(true);
+            headers.insert(known, value);
+        }
+        Ok(Self(headers))
     }
 }
 
@@ -107,31 +134,30 @@ impl Client {
         let asked = async {
             let response = self.pool.request(request).await.map_err(|error| Failure::Other(chain(&error)))?;
             let (status, max_age) = (response.status().as_u16(), max_age(&response));
+            let retry_after = retry_after(&response);
             let body = Limited::new(response.into_body(), body_max_bytes).collect().await;
             let body = body.map_err(|error| Failure::Other(format!("the answer cannot be read: {error}")))?.to_bytes();
-            Ok(Answer { status, max_age, body })
+            Ok(Answer { status, max_age, retry_after, body })
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(Failure::TimedOut))
     }
 }
 
 impl Client {
-    /// Tells something, and reads the answer. Headers whose values may be secret are not shown by whatever logs a request.
+    /// Tells something, and reads the answer.
     ///
     /// # Errors
-    /// As [`Client::ask`]; an address or a header that is none.
+    /// As [`Client::ask`]; an address that is none.
     pub async fn post(
         &self,
         address: &str,
-        headers: &[(String, String)],
+        headers: &Headers,
         body: Vec<u8>,
         answer_max_bytes: usize,
     ) -> Result<Answer, Failure> {
-        let mut request = Request::post(address);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(Full::new(body.into())).map_err(|error| Failure::Other(error.to_string()))?;
+        let request = Request::post(address).body(Full::new(body.into()));
+        let mut request = request.map_err(|error| Failure::Other(error.to_string()))?;
+        *request.headers_mut() = headers.0.clone();
         self.ask(request, answer_max_bytes).await
     }
 }
@@ -158,8 +184,38 @@ fn max_age(response: &Response<Incoming>) -> Option<Duration> {
     found
 }
 
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
 /// An error with what is behind it, where the reason usually is.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(given: &[(&str, &str)]) -> Result<Headers, String> {
+        let given: Vec<_> = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Headers::new(&given)
+    }
+
+    #[test]
+    fn values_of_headers_are_not_shown_and_later_ones_win() {
+        let headers = headers(&[("X-Key", "first"), ("x-key", "hunter2")]).unwrap();
+        assert_eq!(headers.0.get_all("x-key").iter().collect::<Vec<_>>(), ["hunter2"]);
+        assert!(!format!("{headers:?}").contains("hunter2"), "{headers:?}");
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused_without_its_value() {
+        for (name, value) in [("", "hunter2"), ("a b", "hunter2"), ("a", "hunter2\r\nb: c")] {
+            let why = headers(&[(name, value)]).unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ const QUIET: &str = "lapin=off";
 /// How often the file of the log level is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A longer file holds no filter, and may have no end.
+/// A longer file is refused, and no more of it is read: it may have no end.
 const FILE_MAX_BYTES: u64 = 4096;
 
 /// Which lines are logged. It may be replaced at any time.
@@ -119,7 +119,10 @@ impl LogLevel {
 /// `None` without a file.
 fn read(path: &Path) -> Result<Option<String>, String> {
     let mut text = String::new();
-    match File::open(path).and_then(|file| file.take(FILE_MAX_BYTES).read_to_string(&mut text)) {
+    match File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)) {
+        Ok(_) if text.len() as u64 > FILE_MAX_BYTES => {
+            Err(format!("{} is longer than {FILE_MAX_BYTES} bytes", path.display()))
+        }
         Ok(_) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
@@ -147,5 +150,13 @@ mod tests {
         std::fs::write(&path, " info,taskcast=debug\n").unwrap();
         assert_eq!(read(&path), Ok(Some("info,taskcast=debug".to_owned())));
         assert!(read(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log-level");
+        std::fs::write(&path, format!("info{}", " ".repeat(5000))).unwrap();
+        assert!(read(&path).unwrap_err().contains("longer than 4096 bytes"));
     }
 }

@@ -707,25 +707,63 @@ fn the_default_file_lists_every_key_and_means_the_defaults() {
 
 #[test]
 fn spans_go_where_the_variables_of_opentelemetry_say_unless_something_else_is_said() {
-    let endpoint = |given: Given| given.config().traces.map(|traces| (traces.endpoint, traces.service_name));
+    let address = |given: Given| given.config().traces.map(|traces| (traces.address, traces.service_name));
     let standard = || Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
-    let told = |endpoint: &str, name: &str| Some((endpoint.to_owned(), name.to_owned()));
-    assert_eq!(endpoint(Given::valid()), None);
-    assert_eq!(endpoint(standard()), told("http://standard:4318", "taskcast"));
-    assert_eq!(endpoint(standard().variable("OTEL_SERVICE_NAME", "shop")), told("http://standard:4318", "shop"));
-    let own = standard().variable("TASKCAST_TELEMETRY_OTLP_ENDPOINT", "https://own");
-    assert_eq!(endpoint(own), told("https://own", "taskcast"));
+    let told = |before: &str, name: &str| Some((format!("{before}/v1/traces"), name.to_owned()));
+    assert_eq!(address(Given::valid()), None);
+    assert_eq!(address(standard()), told("http://standard:4318", "taskcast"));
+    assert_eq!(address(standard().variable("OTEL_SERVICE_NAME", "shop")), told("http://standard:4318", "shop"));
+    let own = standard().variable("TASKCAST_TELEMETRY_OTLP_ENDPOINT", "https://own/");
+    assert_eq!(address(own), told("https://own", "taskcast"));
     assert_eq!(
-        endpoint(standard().file("[telemetry]\notlp_endpoint = \"http://file\"")),
+        address(standard().file("[telemetry]\notlp_endpoint = \"http://file\"")),
         told("http://file", "taskcast")
     );
-    for (name, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")] {
-        assert_eq!(endpoint(standard().variable(name, value)), None, "{name}");
+    // The one for traces alone is the whole address.
+    let whole = standard().variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://whole/spans");
+    assert_eq!(address(whole), Some(("http://whole/spans".to_owned(), "taskcast".to_owned())));
+    for (name, value) in [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+    ] {
+        assert_eq!(address(standard().variable(name, value)), None, "{name}");
     }
+    assert_eq!(address(standard().variable("OTEL_TRACES_EXPORTER", "otlp")), told("http://standard:4318", "taskcast"));
+}
+
+#[test]
+fn headers_of_the_collector_are_checked_and_not_shown() {
+    let standard = || Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
     let headers = |text: &str| standard().variable("TASKCAST_TELEMETRY_OTLP_HEADERS", text).load();
     assert_eq!(headers("a=b%20c").unwrap().config.traces.unwrap().headers, [("a".to_owned(), "b c".to_owned())]);
-    let mistakes = headers("Bearer hunter2").unwrap_err().to_string();
-    assert!(mistakes.contains("telemetry.otlp_headers") && !mistakes.contains("hunter2"), "{mistakes}");
+    for bad in ["Bearer hunter2", "content-length=hunter2"] {
+        let mistakes = headers(bad).unwrap_err().to_string();
+        assert!(mistakes.contains("telemetry.otlp_headers") && !mistakes.contains("hunter2"), "{mistakes}");
+    }
+    let of_traces = standard().variable("OTEL_EXPORTER_OTLP_HEADERS", "a=b");
+    let of_traces = of_traces.variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "c=d").config().traces.unwrap();
+    assert_eq!(of_traces.headers, [("c".to_owned(), "d".to_owned())]);
+}
+
+#[test]
+fn what_opentelemetrys_variables_say_to_others_stops_no_start() {
+    let warned = |given: Given| {
+        let loaded = given.load().unwrap();
+        let warnings: Vec<_> = loaded.warnings.into_iter().filter(|warning| warning.contains("OTEL_")).collect();
+        assert!(!warnings.concat().contains("hunter2"), "{warnings:?}");
+        (loaded.config.traces.map(|traces| traces.address), warnings.len())
+    };
+    let grpc = || Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
+    assert_eq!(warned(grpc()), (None, 1));
+    // Whoever said something here is not told about it.
+    let own = grpc().variable("TASKCAST_TELEMETRY_OTLP_ENDPOINT", "http://own");
+    assert_eq!(warned(own), (Some("http://own/v1/traces".to_owned()), 0));
+    let headers = |given: Given| given.variable("OTEL_EXPORTER_OTLP_HEADERS", "hunter2");
+    assert_eq!(warned(headers(Given::valid())), (None, 0));
+    let standard = Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+    assert_eq!(warned(headers(standard)), (Some("http://standard:4318/v1/traces".to_owned()), 1));
 }
 
 #[test]

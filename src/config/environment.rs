@@ -1,10 +1,11 @@
 //! The environment: `TASKCAST_…` variables, and those that Kubernetes puts there for services of such a name.
 
 use super::{
-    keys::{self, KEYS},
+    keys::{self, KEYS, Key},
     layers::Layers,
     mistake::{self, EXAMPLE_OF_NOTHING_KNOWN, Mistake, Source},
-    value::Raw,
+    telemetry,
+    value::{self, Raw},
 };
 
 pub(super) const PREFIX: &str = "TASKCAST_";
@@ -12,27 +13,54 @@ pub(super) const PREFIX: &str = "TASKCAST_";
 /// Names the file, so it is not in it.
 pub(super) const CONFIG: &str = "TASKCAST_CONFIG";
 
-/// What OpenTelemetry has everybody call them; they count where nothing else is said.
-const OF_OPENTELEMETRY: [(&str, &str); 3] = [
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-    ("OTEL_EXPORTER_OTLP_HEADERS", "telemetry.otlp_headers"),
+/// What OpenTelemetry has everybody call them; they count where nothing else is said, and of two the first.
+const OF_OPENTELEMETRY: [(&str, &str); 5] = [
+    (OF_TRACES_ALONE, ENDPOINT),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", HEADERS),
+    ("OTEL_EXPORTER_OTLP_HEADERS", HEADERS),
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
-/// Takes the variables of OpenTelemetry, unless they switch it off or speak of a protocol that is not spoken here.
+/// The whole address, where the others say what is before `/v1/traces`.
+pub(super) const OF_TRACES_ALONE: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
+const ENDPOINT: &str = "telemetry.otlp_endpoint";
+const HEADERS: &str = "telemetry.otlp_headers";
+
+/// Takes the variables of OpenTelemetry, unless they switch it off or speak of a protocol that is not spoken here. They may be
+/// meant for others: what cannot be used is left out, and is no mistake.
 fn read_opentelemetry(layers: &mut Layers<'_>) {
+    let sources = layers.sources;
     let variable = |name: &str| {
-        let found = layers.sources.environment.iter().find(|(given, _)| given.to_str() == Some(name));
+        let found = sources.environment.iter().find(|(given, _)| given.to_str() == Some(name));
         found.and_then(|(_, value)| value.to_str()).map(str::trim).filter(|value| !value.is_empty())
     };
-    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    if is_off || variable("OTEL_EXPORTER_OTLP_PROTOCOL").is_some_and(|protocol| protocol != "http/protobuf") {
+    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|names| names.split(',').all(|name| name.trim() != "otlp"));
+    let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    if is_off || protocol.is_some_and(|protocol| protocol != "http/protobuf") {
         return;
     }
-    let given = OF_OPENTELEMETRY.map(|(name, path)| (name, path, variable(name).map(str::to_owned)));
-    for (name, path, value) in given {
-        if let (Some(key), Some(value)) = (keys::find(path), value.filter(|_| !layers.is_given(path))) {
-            layers.take(key, &Raw::Untyped(value), Source::Variable(name.to_owned()));
+    let is_said = |layers: &Layers<'_>, key: &Key| {
+        let is_in_flags = sources.flags.iter().any(|flag| flag.key == key.path);
+        layers.is_given(key.path) || is_in_flags || variable(&key.variable()).is_some()
+    };
+    for (name, path) in OF_OPENTELEMETRY {
+        let (Some(key), Some(value)) = (keys::find(path), variable(name)) else { continue };
+        // Nobody is told anything where there is nobody to tell.
+        let is_idle = path == HEADERS && !keys::find(ENDPOINT).is_some_and(|endpoint| is_said(layers, endpoint));
+        if is_idle || is_said(layers, key) {
+            continue;
+        }
+        let raw = Raw::Untyped(value.to_owned());
+        let fits = value::parse(key.kind, &raw).map(|_| ()).and_then(|()| match path {
+            HEADERS => telemetry::check_headers(value),
+            _ => Ok(()),
+        });
+        match fits {
+            Ok(()) => layers.take(key, &raw, Source::Variable(name.to_owned())),
+            Err(expected) => layers.warnings.push(format!("{name} has no effect here: expected {expected}")),
         }
     }
 }

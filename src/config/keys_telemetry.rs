@@ -8,14 +8,14 @@ pub(super) static TELEMETRY: &[Key] = &[
         Kind::HttpUrl,
         "http://collector:4318",
         "A collector that takes OTLP over HTTP. Spans of events that carry a sampled traceparent go to /v1/traces below it. Unset: \
-         OTEL_EXPORTER_OTLP_ENDPOINT, else there are none.",
+         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (as it is) or OTEL_EXPORTER_OTLP_ENDPOINT, else there are none.",
     ),
     unset(
         "telemetry.otlp_headers",
         Kind::Secret,
         "authorization=Bearer%20…,x-tenant=shop",
         "Sent with each request to the collector: name=value, with commas between them and what is special percent-encoded. \
-         Unset: OTEL_EXPORTER_OTLP_HEADERS.",
+         Unset: OTEL_EXPORTER_OTLP_TRACES_HEADERS or OTEL_EXPORTER_OTLP_HEADERS.",
     ),
     number("telemetry.otlp_timeout_ms", 1, "10000", 60_000, "How long the collector may take to answer a request."),
     unset(

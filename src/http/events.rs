@@ -78,8 +78,8 @@ where
         }
     })?;
     let mut events = decode(layout, &body, context.settings.events_per_request_max, &context.metrics)?;
-    trace(head, &mut events);
     allowed(&right, &events, &context.hub, &context.metrics)?;
+    trace(head, &mut events);
     if events.is_empty() {
         return Ok(accepted(&[]));
     }
@@ -90,14 +90,21 @@ where
     }
 }
 
+/// The trace that a request says it is within. Of several lines, a `tracestate` is one list, and a `traceparent` is none.
+fn trace_context(head: &Head) -> Option<TraceContext> {
+    let mut parents = head.headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let context = TraceContext::parse(parent.to_str().ok()?)?;
+    let states: Result<Vec<_>, _> = head.headers.get_all("tracestate").iter().map(HeaderValue::to_str).collect();
+    Some(match states {
+        Ok(states) if !states.is_empty() => context.with_state(&states.join(",")),
+        _ => context,
+    })
+}
+
 /// A request within a trace publishes within it, but for events that say another one themselves, or that have no room for it.
 fn trace(head: &Head, events: &mut [Event]) {
-    let text = |name| head.headers.get(name)?.to_str().ok();
-    let Some(context) = text("traceparent").and_then(TraceContext::parse) else { return };
-    let context = match text("tracestate") {
-        Some(state) => context.with_state(state),
-        None => context,
-    };
+    let Some(context) = trace_context(head) else { return };
     for event in events.iter_mut().filter(|event| event.trace.is_none()) {
         event.trace = Some(Box::new(context.clone()));
         if event.fits_the_log().is_err() {

@@ -135,3 +135,13 @@ fn a_failed_append_says_how_many_events_are_in_the_log() {
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key(header::RETRY_AFTER));
 }
+
+#[test]
+fn several_lines_of_a_trace_state_are_one_and_several_parents_are_none() {
+    let parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let state = |headers: &[(&'static str, &str)]| trace_context(&head("", headers)).map(|context| context.state);
+    let joined = state(&[parent, ("tracestate", "a=b"), ("tracestate", "c=d")]).unwrap();
+    assert_eq!(joined.as_deref(), Some("a=b,c=d"));
+    assert_eq!(state(&[parent]), Some(None));
+    assert_eq!(state(&[parent, parent]), None);
+}

@@ -34,7 +34,7 @@ pub struct Run {
     oldest_ms: u64,
     conflated: u64,
     /// Those of the frames that are followed until they are written.
-    traced: Option<Box<Traced>>,
+    traced: Option<Traced>,
 }
 
 /// From where on, and how, a session wants frames.
@@ -119,7 +119,7 @@ impl Run {
     /// Those of the frames that a trace follows.
     #[must_use]
     pub fn traced(&self) -> Option<&Traced> {
-        self.traced.as_deref()
+        self.traced.as_ref()
     }
 
     /// All that is due of `slot` to somebody who can see it, and wants this; `None` where more than frames is to be told.

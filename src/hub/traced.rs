@@ -23,7 +23,7 @@ impl Hub {
 
     /// Of these frames, those that are followed until they are written; nearly always none.
     #[must_use]
-    pub fn traced(&self, frames: &[Arc<TaskFrame>]) -> Option<Box<Traced>> {
+    pub fn traced(&self, frames: &[Arc<TaskFrame>]) -> Option<Traced> {
         self.0.traces.get()?.among(frames.iter().map(|frame| frame.position()))
     }
 }

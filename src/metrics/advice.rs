@@ -81,7 +81,7 @@ pub(super) const ADVICE: &[(&str, &str)] = &[
     ("taskcast_revocations_total", "For an audit."),
     ("taskcast_sessions_revoked_total", "For an audit."),
     ("taskcast_snapshot_tasks", "Large: pages watch more than they show; let them watch single tasks or groups."),
-    ("taskcast_spans_dropped_total", "`full`: the collector is away or slow, or workers sample too much. `refused`: it does not want them; the log says why."),
+    ("taskcast_spans_dropped_total", "`full`: the collector is away or slow, or workers sample too much. `refused`: it does not want them; the log says why. `shutdown`: the service ended before it took them."),
     ("taskcast_spans_exported_total", "0 beside traced events: see the log; workers must record the trace (flag 01 of `traceparent`)."),
     ("taskcast_tasks", "Live ones that never fall: workers that do not say that they ended; give them `heartbeat_timeout_ms`."),
     ("taskcast_tasks_bytes", "Near `tasks.max_bytes`: raise it, or shorten the retention."),

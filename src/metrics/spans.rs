@@ -14,15 +14,18 @@ pub enum SpanDrop {
     Full,
     /// The collector does not want it.
     Refused,
+    /// The service ended before the collector took it.
+    Shutdown,
 }
 
 impl SpanDrop {
-    const ALL: [Self; 2] = [Self::Full, Self::Refused];
+    const ALL: [Self; 3] = [Self::Full, Self::Refused, Self::Shutdown];
 
     fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Refused => "refused",
+            Self::Shutdown => "shutdown",
         }
     }
 }

@@ -16,6 +16,9 @@ const TRACEPARENT_BYTES: usize = 55;
 
 const SAMPLED: u8 = 1;
 
+/// What may stand around the members of a `tracestate`: no other white space, which a header could not carry on.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// Where an event was published, as far as tracing goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -51,7 +54,7 @@ impl TraceContext {
     /// With its `tracestate`, if that can be read.
     #[must_use]
     pub fn with_state(mut self, tracestate: &str) -> Self {
-        self.state = is_state(tracestate).then(|| tracestate.trim().into());
+        self.state = is_state(tracestate).then(|| tracestate.trim_matches(BLANKS).into());
         self
     }
 
@@ -107,7 +110,7 @@ fn is_state(text: &str) -> bool {
             !key.is_empty() && !value.is_empty() && key.bytes().all(is_of_a_key) && value.bytes().all(is_of_a_value)
         })
     };
-    let members = || text.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let members = || text.split(',').map(|member| member.trim_matches(BLANKS)).filter(|member| !member.is_empty());
     text.len() <= TRACESTATE_MAX_BYTES && (1..=MEMBERS_MAX).contains(&members().count()) && members().all(is_member)
 }
 
@@ -159,10 +162,14 @@ mod tests {
     #[test]
     fn a_state_that_cannot_be_read_is_left_out_and_the_context_stays() {
         let state = |text: &str| TraceContext::parse(PARENT).unwrap().with_state(text).state;
-        for good in ["congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61", "a@b=1, c=d"] {
+        for good in ["congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61", "a@b=1, c=d", "a=b,\t,c=d"] {
             assert_eq!(state(good).as_deref(), Some(good));
         }
         let many = (0..33).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
+        assert_eq!(state("\ta=b ").as_deref(), Some("a=b"));
+        for bad in ["a=b,\r\nc=d", "a=b\n", "a=b,\u{2003}c=d", "a=b,\u{a0},c=d", "a=b,\u{b}c=d"] {
+            assert_eq!(state(bad), None, "{bad:?}");
+        }
         for bad in ["", ",", "novalue", "=v", "k=", "K=v", "k=a=b", "k=\u{e4}", "k=\u{7}", &many, &"k=v,".repeat(200)] {
             assert_eq!(state(bad), None, "{bad}");
         }

@@ -51,7 +51,7 @@ struct State<S> {
     task_frames: u64,
     oldest_ms: Option<u64>,
     /// Those among them that a trace follows.
-    traced: Option<Box<Traced>>,
+    traced: Option<Traced>,
     session: Session,
 }
 
@@ -281,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> State<S> {
             }
             self.session.shared.metrics.pulled(run.frames(), run.conflated());
             (self.task_frames, self.oldest_ms) = (run.frames() as u64, Some(run.oldest_ms()));
-            self.traced = run.traced().cloned().map(Box::new);
+            self.traced = run.traced().cloned();
             return false;
         }
         // A long step is its task's, which others can run beside.

@@ -43,7 +43,7 @@ pub(super) struct Output {
     /// How many of them carry a task, when the oldest of those was applied, and which of them a trace follows.
     pub(super) task_frames: u64,
     pub(super) oldest_ms: Option<u64>,
-    pub(super) traced: Option<Box<crate::traces::Traced>>,
+    pub(super) traced: Option<crate::traces::Traced>,
 }
 
 /// A request to cancel a task: the event to append, and how to answer.

@@ -3,8 +3,9 @@
 //!
 //! Refuses to know: sessions, and what the bytes mean.
 
+#[cfg(target_os = "linux")]
+use std::any::Any;
 use std::{
-    any::Any,
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
@@ -14,11 +15,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+#[cfg(target_os = "linux")]
 use rustix::net::SendFlags;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(target_os = "linux")]
+use tokio::net::TcpStream;
 
 use super::websocket::{Inbound, Reader, Violation};
 use crate::{clock, hub::Run};
@@ -129,11 +130,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Pump<S> {
 
     /// A write that nobody waits for. TCP is asked without detours: what the runtime keeps about a socket lies elsewhere in
     /// memory and is for those who wait, and the C library's `send` is a point at which a thread may be cancelled.
+    #[cfg(target_os = "linux")]
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match (&self.socket as &dyn Any).downcast_ref::<TcpStream>() {
             Some(socket) => Poll::Ready(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(Into::into)),
             None => Pin::new(&mut self.socket).poll_write(cx, bytes),
         }
+    }
+
+    /// A write that nobody waits for.
+    #[cfg(not(target_os = "linux"))]
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     /// Writes what waits, then reads. Cancel safe.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::span::{Kind, Span, Value};
+use super::{
+    followed::FOLLOWED_FOR,
+    span::{Kind, Span, Value},
+};
 use crate::clock::Now;
 
 /// A moment on both clocks, so that what comes behind it has a date as exact as the monotonic clock.
@@ -53,9 +56,13 @@ impl Delivery {
         Self { span, begun, sessions, first_ns: AtomicU64::new(u64::MAX), last_ns }
     }
 
-    /// Its frame was written to one more session.
+    /// Its frame was written to one more session. Too late is not counted, whenever the sweep comes.
     fn written(&self, now: Instant) {
-        let since = nanoseconds(now.saturating_duration_since(self.begun.instant));
+        let since = self.age(now);
+        if since > FOLLOWED_FOR {
+            return;
+        }
+        let since = nanoseconds(since);
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.first_ns.fetch_min(since, Ordering::Relaxed);
         self.last_ns.fetch_max(since, Ordering::Relaxed);
@@ -80,9 +87,9 @@ impl Delivery {
     }
 }
 
-/// Deliveries that some written frames are part of; never empty.
+/// Deliveries that some written frames are part of; never empty. One pointer, as every connection has room for it.
 #[derive(Clone)]
-pub struct Traced(Vec<Arc<Delivery>>);
+pub struct Traced(Arc<Vec<Arc<Delivery>>>);
 
 /// Shows how many.
 impl std::fmt::Debug for Traced {
@@ -92,9 +99,9 @@ impl std::fmt::Debug for Traced {
 }
 
 impl Traced {
-    pub(super) fn of(deliveries: impl Iterator<Item = Arc<Delivery>>) -> Option<Box<Self>> {
+    pub(super) fn of(deliveries: impl Iterator<Item = Arc<Delivery>>) -> Option<Self> {
         let deliveries: Vec<_> = deliveries.collect();
-        (!deliveries.is_empty()).then(|| Box::new(Self(deliveries)))
+        (!deliveries.is_empty()).then(|| Self(deliveries.into()))
     }
 
     /// The frames were written to one session.

@@ -5,37 +5,31 @@
 
 mod delivery;
 mod export;
+mod followed;
 mod otlp;
 mod span;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use self::{
     delivery::Begun,
+    followed::Followed,
     span::{Kind, Span, Value},
 };
 pub use self::{
     delivery::{Delivery, Traced},
     export::{TraceSettings, export},
+    followed::FOLLOWED_FOR,
 };
 use crate::{
     clock::Now,
     metrics::{Metrics, Outcome, SpanDrop},
     proto::{Cursor, Position, TraceContext},
 };
-
-/// Events whose deliveries are followed at a time.
-const FOLLOWED_MAX: usize = 8192;
-
-/// How long a delivery is followed. Who reads more slowly than this is not in its span.
-const FOLLOWED_FOR: Duration = Duration::from_secs(2);
 
 /// Spans that wait to be exported.
 const WAITING_MAX: usize = 8192;
@@ -54,9 +48,7 @@ struct Shared {
     destination: String,
     metrics: Arc<Metrics>,
     batch: Mutex<Batch>,
-    /// How many are in `followed`, so that nobody takes its lock for nothing.
-    following: AtomicUsize,
-    followed: Mutex<HashMap<Position, Arc<Delivery>>>,
+    followed: Followed,
     waiting: Mutex<VecDeque<Span>>,
     /// There is a batch of them.
     filled: tokio::sync::Notify,
@@ -90,8 +82,7 @@ impl Traces {
             destination,
             metrics,
             batch: Mutex::default(),
-            following: AtomicUsize::new(0),
-            followed: Mutex::default(),
+            followed: Followed::new(),
             waiting: Mutex::default(),
             filled: tokio::sync::Notify::new(),
         }))
@@ -120,12 +111,15 @@ impl Traces {
             span.set("taskcast.outcome.reason", Value::Word(reason));
         }
         if outcome == Outcome::Applied {
-            self.follow(cursor.position, Delivery::new(&span, task_id, Begun::at(began)));
+            let delivery = Delivery::new(&span, task_id, Begun::at(began));
+            if !self.0.followed.follow(cursor.position, delivery) {
+                self.0.metrics.spans_dropped(SpanDrop::Full, 1);
+            }
         }
         batch.spans.push(span);
     }
 
-    /// What was taken since is applied, and whoever watches it is about to be told.
+    /// What was taken since is applied, and is marked for whoever watches it.
     pub fn applied(&self, ended: Now) {
         let mut batch = lock(&self.0.batch);
         let spans = std::mem::take(&mut batch.spans);
@@ -138,38 +132,14 @@ impl Traces {
 
     /// Of the events at these places, those whose delivery is followed. Nearly always there are none, and this is one look.
     #[must_use]
-    pub fn among(&self, positions: impl Iterator<Item = Position>) -> Option<Box<Traced>> {
-        if self.0.following.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let followed = lock(&self.0.followed);
-        Traced::of(positions.filter_map(|position| followed.get(&position).cloned()))
-    }
-
-    fn follow(&self, position: Position, delivery: Delivery) {
-        let mut followed = lock(&self.0.followed);
-        if followed.len() >= FOLLOWED_MAX {
-            self.0.metrics.spans_dropped(SpanDrop::Full, 1);
-            return;
-        }
-        followed.insert(position, Arc::new(delivery));
-        self.0.following.store(followed.len(), Ordering::Relaxed);
+    pub fn among(&self, positions: impl Iterator<Item = Position>) -> Option<Traced> {
+        self.0.followed.among(positions)
     }
 
     /// Ends what was followed for long enough, or everything. Whom nobody watched has no delivery.
     fn sweep(&self, now: Instant, all: bool) {
-        let mut ended = Vec::new();
-        {
-            let mut followed = lock(&self.0.followed);
-            followed.retain(|_, delivery| {
-                let is_over = all || delivery.age(now) >= FOLLOWED_FOR;
-                if is_over {
-                    ended.extend(delivery.span());
-                }
-                !is_over
-            });
-            self.0.following.store(followed.len(), Ordering::Relaxed);
-        }
+        // Their spans are made beside the lock, which those who deliver wait for.
+        let ended: Vec<_> = self.0.followed.sweep(now, all).iter().filter_map(|delivery| delivery.span()).collect();
         self.add(ended.into_iter());
     }
 
@@ -189,10 +159,13 @@ impl Traces {
     /// To how many sessions each of the followed was written, in the order of the log.
     #[cfg(test)]
     pub(crate) fn written(&self) -> Vec<u64> {
-        let followed = lock(&self.0.followed);
-        let mut written: Vec<_> = followed.iter().map(|(position, one)| (*position, one.sessions())).collect();
-        written.sort_unstable();
-        written.into_iter().map(|(_, sessions)| sessions).collect()
+        self.0.followed.written()
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        lock(&self.0.waiting).len()
     }
 
     /// The oldest that wait.
@@ -200,6 +173,19 @@ impl Traces {
         let mut waiting = lock(&self.0.waiting);
         let count = waiting.len().min(BATCH_MAX);
         waiting.drain(..count).collect()
+    }
+
+    /// A batch that was not exported, once the export ends: it waits before all others, room or not.
+    fn put_back(&self, batch: Vec<Span>) {
+        let mut waiting = lock(&self.0.waiting);
+        for span in batch.into_iter().rev() {
+            waiting.push_front(span);
+        }
+    }
+
+    /// Lets go of all that wait, and says how many they were.
+    fn forget(&self) -> usize {
+        std::mem::take(&mut *lock(&self.0.waiting)).len()
     }
 }
 

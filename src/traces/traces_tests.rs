@@ -1,8 +1,11 @@
 //! What becomes of a traced event, as a collector would see it. Refuses to know: HTTP.
 
+use std::time::Duration;
+
 use prost::Message as _;
 
 use super::{
+    followed::FOLLOWED_MAX,
     otlp::{ExportTraceServiceRequest, OneValue, WireSpan},
     *,
 };

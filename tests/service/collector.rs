@@ -1,7 +1,10 @@
 //! A collector as a service meets one: takes OTLP over HTTP, and takes it apart by the numbers of the specification, not by the
 //! types that it was written with.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -131,6 +134,8 @@ struct Seen {
     heads: Vec<String>,
     /// Statuses to answer with before the usual 200.
     answers: Vec<u16>,
+    /// How long it takes over each answer.
+    delay: Duration,
 }
 
 #[derive(Clone)]
@@ -159,6 +164,11 @@ impl Collector {
     /// The next requests are answered so, and not taken.
     pub fn refuse(&self, statuses: &[u16]) {
         self.seen.lock().unwrap().answers.extend(statuses);
+    }
+
+    /// From now on it takes so long over each answer.
+    pub fn delay(&self, delay: Duration) {
+        self.seen.lock().unwrap().delay = delay;
     }
 
     pub fn spans(&self) -> Vec<Span> {
@@ -190,6 +200,8 @@ impl Collector {
             }
             let body: Vec<u8> = bytes.drain(..end + length).skip(end).collect();
             let status = self.answer(head, &body);
+            let delay = self.seen.lock().unwrap().delay;
+            tokio::time::sleep(delay).await;
             let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
