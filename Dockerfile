@@ -2,8 +2,8 @@
 # Run: `docker run --rm -p 6161:6161 taskcast demo --listen 0.0.0.0:6161`.
 #
 # Nothing here names a processor: the build stage makes a binary for the one that it runs on, so an image for several is
-# `docker buildx build --platform linux/amd64,linux/arm64 .` The same sources give the same binary, byte for byte; with
-# `--build-arg SOURCE_DATE_EPOCH=…` (BuildKit) or `--timestamp …` (podman) the same image, too.
+# `docker buildx build --platform linux/amd64,linux/arm64 .` Times and paths of the machine are kept out of binary
+# and image, with `--build-arg SOURCE_DATE_EPOCH=…` (BuildKit) or `--timestamp …` (podman); `tests/image --again` compares two builds.
 
 FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
