@@ -45,13 +45,17 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "{what}");
 }
 
+fn exporting_to(collector: &TcpListener) -> (Traces, CancellationToken, tokio::task::JoinHandle<()>) {
+    let (traces, stop) = (traces(), CancellationToken::new());
+    let exporting = export(traces.clone(), settings(collector.local_addr().unwrap().port()), stop.clone()).unwrap();
+    (traces, stop, tokio::spawn(exporting))
+}
+
 #[tokio::test]
 async fn deliveries_end_while_a_collector_is_silent() {
-    let (traces, stop) = (traces(), CancellationToken::new());
     // It takes connections and answers nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let exporting = export(traces.clone(), settings(silent.local_addr().unwrap().port()), stop.clone()).unwrap();
-    let exporting = tokio::spawn(exporting);
+    let (traces, stop, exporting) = exporting_to(&silent);
     deliver(&traces, 1);
     until("the export hangs", || traces.waiting() == 0).await;
     deliver(&traces, 2);
@@ -63,10 +67,8 @@ async fn deliveries_end_while_a_collector_is_silent() {
 
 #[tokio::test]
 async fn what_could_not_be_exported_before_the_end_is_counted() {
-    let (traces, stop) = (traces(), CancellationToken::new());
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let exporting = export(traces.clone(), settings(silent.local_addr().unwrap().port()), stop.clone()).unwrap();
-    let exporting = tokio::spawn(exporting);
+    let (traces, stop, exporting) = exporting_to(&silent);
     deliver(&traces, 1);
     until("the batch is on its way", || traces.waiting() == 0).await;
     stop.cancel();

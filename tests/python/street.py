@@ -220,9 +220,10 @@ def walk(broker, binary):
     assert second[1][1]["tasks"] == [], f"{broker.__name__}: u2 was shown {second[1][1]}"
 
 
-def main():
+def over_brokers(walk, description, done):
+    """A program that walks over each broker that it is given, and says that it is `done`."""
     brokers = {"redis": redis, "rabbitmq": rabbitmq}
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description=description.splitlines()[0])
     arguments.add_argument("--binary", default=str(ROOT / "target/debug/taskcast"))
     arguments.add_argument("broker", nargs="*", help="redis, rabbitmq; both by default")
     given = arguments.parse_args()
@@ -231,8 +232,8 @@ def main():
     for name in given.broker or brokers:
         started = time.monotonic()
         walk(brokers[name], given.binary)
-        print(f"street: over {name}, each user saw the own task and nothing else ({time.monotonic() - started:.1f} s)", flush=True)
+        print(f"over {name}, {done} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    over_brokers(walk, __doc__, "each user saw the own task and nothing else")

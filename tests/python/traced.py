@@ -7,12 +7,9 @@ the service has exported a span below the worker's and one of the delivery, whic
 and has no unknown fields in. Exit 0: all is well.
 """
 
-import argparse
 import contextlib
 import http.server
 import json
-import signal
-import sys
 import tempfile
 import threading
 import time
@@ -101,18 +98,5 @@ def walk(broker, binary):
         assert named["service.name"] == "shop" and named["service.instance.id"], named
 
 
-def main():
-    brokers = {"redis": street.redis, "rabbitmq": street.rabbitmq}
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--binary", default=str(street.ROOT / "target/debug/taskcast"))
-    arguments.add_argument("broker", nargs="*", help="redis, rabbitmq; both by default")
-    given = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    for name in given.broker or brokers:
-        started = time.monotonic()
-        walk(brokers[name], given.binary)
-        print(f"traced: over {name}, from the worker's span to the watcher's frame ({time.monotonic() - started:.1f} s)", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    street.over_brokers(walk, __doc__, "from the worker's span to the watcher's frame")
