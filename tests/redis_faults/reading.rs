@@ -56,6 +56,17 @@ async fn a_paused_redis_is_noticed_and_read_on_without_a_gap() {
 }
 
 #[tokio::test]
+async fn a_redis_that_turns_everybody_away_is_quoted() {
+    let server = RedisServer::start().await;
+    let held = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    // The command's own connection is the second one, and ends with it.
+    server.cli(&["CONFIG", "SET", "maxclients", "1"]).await;
+    let watcher = Watcher::of(&settings(&server.url()));
+    watcher.until("the reason", |seen| seen.health().detail.contains("raise its maxclients")).await;
+    drop(held);
+}
+
+#[tokio::test]
 async fn a_redis_that_comes_back_empty_is_another_log_within_seconds() {
     let mut server = RedisServer::start().await;
     let settings = settings(&server.url());

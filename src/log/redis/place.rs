@@ -9,6 +9,7 @@ use redis::{
     aio::MultiplexedConnection,
 };
 use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::{TcpStream, lookup_host},
     task::JoinHandle,
     time::{interval, sleep, timeout},
@@ -33,6 +34,10 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
 /// How often the sentinels are asked whether the primary is still the same: what is appended to one that has been
 /// replaced meanwhile is lost.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// How long somebody is listened to who may have something to say unasked, and how much of it, in bytes.
+const UNASKED_TIMEOUT: Duration = Duration::from_millis(500);
+const UNASKED_MAX: u64 = 1_024;
 
 /// Whether the configuration may have this address of a single Redis.
 ///
@@ -93,6 +98,23 @@ impl Node {
         let connecting = MultiplexedConnection::new_with_config(info.redis_settings(), tap, configuration());
         let (connection, driver) = connecting.await?;
         Ok((connection, Some(Tapped { harvest, driver: tokio::spawn(driver) })))
+    }
+
+    /// Why a connection broke at its beginning, if Redis says it. One that turns everybody away says why before it is asked
+    /// anything, and closes: whoever is just asking meets the end instead of the words.
+    async fn turned_away(&self, error: &RedisError) -> Option<Trouble> {
+        if !error.is_io_error() || error.is_connection_refusal() {
+            return None;
+        }
+        let ConnectionAddr::Tcp(host, port) = self.client.get_connection_info().addr() else { return None };
+        let listening = async {
+            let stream = connect_any(lookup_host((host.as_str(), *port)).await?).await?;
+            let mut words = String::new();
+            BufReader::new(stream.take(UNASKED_MAX)).read_line(&mut words).await?;
+            io::Result::Ok(words)
+        };
+        let words = timeout(UNASKED_TIMEOUT, listening).await.ok()?.ok()?;
+        words::turned_away(&self.address, &words)
     }
 }
 
@@ -238,7 +260,10 @@ async fn open(node: &Node, key: &str, purpose: Purpose) -> Result<Connected, Tro
         Purpose::Read => node.connect_to_read().await,
         Purpose::Other => node.connect().await.map(|connection| (connection, None)),
     };
-    let (mut connection, tapped) = connected.map_err(|error| trouble(&error))?;
+    let (mut connection, tapped) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return Err(node.turned_away(&error).await.unwrap_or_else(|| trouble(&error))),
+    };
     let asked = redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await;
     match asked {
         Ok(info) if info.contains("cluster_enabled:1") => Err(words::cluster(&node.address)),

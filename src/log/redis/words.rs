@@ -88,8 +88,22 @@ pub(super) fn trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
         "NOREPLICAS" => {
             lost("has fewer replicas in reach than its min-replicas-to-write asks for, and takes no events")
         }
-        _ => Trouble::Lost(format!("{at}: {error}")),
+        _ => turned_away(address, &error.to_string()).unwrap_or_else(|| Trouble::Lost(format!("{at}: {error}"))),
     }
+}
+
+/// What it means that Redis said `words` to somebody who had asked nothing yet; `None` for other words.
+pub(super) fn turned_away(address: &str, words: &str) -> Option<Trouble> {
+    let at = format!("Redis at {address}");
+    if words.contains("DENIED") {
+        return Some(Trouble::Misfit(format!(
+            "{at} is in protected mode, and speaks to its own machine only: give it a password (requirepass, and in the log's \
+             URL), or an address that only trusted machines reach (bind, then protected-mode no)"
+        )));
+    }
+    let is_full = words.contains("max number of clients");
+    is_full
+        .then(|| Trouble::Lost(format!("{at} has no room for another connection: raise its maxclients, or close some")))
 }
 
 fn refused(error: &RedisError) -> String {
@@ -113,4 +127,23 @@ pub(super) fn passes(error: &RedisError) -> bool {
 /// Redis has answered: it has executed nothing of what it was sent.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     !error.is_io_error() && error.kind() != ErrorKind::Parse && error.kind() != ErrorKind::UnexpectedReturnType
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_says_unasked_is_told_with_what_to_do() {
+        let told = |words| turned_away("log:6379", words).map(|trouble| trouble.words().to_owned());
+        let denied = told("-DENIED Redis is running in protected mode because protected mode is enabled").unwrap();
+        assert!(
+            denied.contains("Redis at log:6379 is in protected mode") && denied.contains("requirepass"),
+            "{denied}"
+        );
+        let full = told("-ERR max number of clients reached").unwrap();
+        assert!(full.contains("maxclients"), "{full}");
+        assert_eq!(told("+OK"), None);
+        assert_eq!(told(""), None);
+    }
 }
