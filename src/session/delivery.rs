@@ -24,12 +24,13 @@ impl Sessions {
         loop {
             worker.due().await;
             while worker.take(PIECE, &mut due) {
+                turn.now = clock::now();
                 for few in due.chunks(CLOCK_EVERY) {
-                    turn.now = clock::now();
                     worker.deliver(few, &mut turn);
                     let now = clock::now();
                     turn.tally.written_by(now.unix_ms);
                     turn.traced.drain(..).for_each(|traced| traced.written(now.instant));
+                    turn.now = now;
                 }
                 due.clear();
                 turn.tally.hand_over();

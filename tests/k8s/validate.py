@@ -205,6 +205,11 @@ def check_rollout_and_rights(manifests):
                 yield f"{key} is not false"
 
 
+def quantity(text):
+    """A number as Kubernetes writes it, as far as it is used here."""
+    return int(str(text).replace("k", "000"))
+
+
 def check_production(manifests):
     """Scaling is slow where it disconnects clients, nothing is sticky, and only who must may reach the pods."""
     deployments = [deployment["spec"] for deployment in own(manifests, "Deployment")]
@@ -219,7 +224,7 @@ def check_production(manifests):
         if down.get("stabilizationWindowSeconds", 300) < 600 or [(policy["type"], policy["value"]) for policy in policies] != [("Pods", 1)]:
             yield f"the autoscaler takes pods away too fast: {down}"
         wanted = {metric["pods"]["metric"]["name"]: metric["pods"]["target"] for metric in spec["metrics"] if metric["type"] == "Pods"}
-        if int(wanted.get("taskcast_connections", {}).get("averageValue", CONNECTIONS_MAX)) * 2 > CONNECTIONS_MAX:
+        if quantity(wanted.get("taskcast_connections", {}).get("averageValue", CONNECTIONS_MAX)) * 2 > CONNECTIONS_MAX:
             yield f"when a replica is lost, its connections find no room in the others: {wanted}"
     for budget in of_kind(manifests, "PodDisruptionBudget"):
         if budget["spec"].get("maxUnavailable") != 1:
@@ -341,7 +346,7 @@ def breakages():
         "replicas beside an autoscaler": lambda m: of_kind(m, "Deployment")[0]["spec"].update(replicas=2),
         "an autoscaler of something else": lambda m: of_kind(m, "HorizontalPodAutoscaler")[0]["spec"]["scaleTargetRef"].update(name="other"),
         "an autoscaler that is quick to take pods away": lambda m: of_kind(m, "HorizontalPodAutoscaler")[0]["spec"]["behavior"].pop("scaleDown"),
-        "replicas that are full": lambda m: of_kind(m, "HorizontalPodAutoscaler")[0]["spec"]["metrics"][0]["pods"]["target"].update(averageValue="15000"),
+        "replicas that are full": lambda m: of_kind(m, "HorizontalPodAutoscaler")[0]["spec"]["metrics"][0]["pods"]["target"].update(averageValue="15k"),
         "an ingress with a short timeout": lambda m: ingress(m)["metadata"]["annotations"].pop("nginx.ingress.kubernetes.io/proxy-read-timeout"),
         "a sticky ingress": lambda m: ingress(m)["metadata"]["annotations"].update({"nginx.ingress.kubernetes.io/affinity": "cookie"}),
         "an ingress to the operators' port": lambda m: ingress(m)["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(port={"number": 6162}),

@@ -21,6 +21,7 @@ mod long_polls;
 mod overload;
 mod providers;
 mod publishing;
+mod refusals;
 mod rest;
 mod resuming;
 mod secrets;

@@ -35,8 +35,8 @@ const READ_FIRST: u16 = 8;
 /// Reads are halved beyond this many bytes of events, and doubled below a quarter of it.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events that come faster than one in this time are let gather, so that a question, an answer and all that they set in
-/// motion are not paid for each of them. Timers are no finer than this.
-const GATHER: Duration = Duration::from_millis(1);
+/// motion are not paid for each of them.
+const GATHER: Duration = Duration::from_millis(2);
 /// An answer that is due for longer means that the log does not serve now. With [`BLOCK_MS`] it is noticed within 2 s,
 /// and a Redis that is held up for a second by a long command is left in peace.
 const STALL: Duration = Duration::from_millis(1_250);

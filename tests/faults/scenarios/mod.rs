@@ -9,6 +9,7 @@ mod load;
 mod partition;
 mod rolling;
 mod rollout;
+mod rollout_fails;
 mod soak;
 mod volume;
 
@@ -42,7 +43,7 @@ impl Settings {
 }
 
 /// Every scenario, in the order of the table.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     "checker",
     "flaps",
     "kill",
@@ -52,6 +53,7 @@ pub const ALL: [&str; 13] = [
     "broker-away-rabbitmq",
     "rolling",
     "rollout",
+    "rollout-checker",
     "drain",
     "partition",
     "volume",
@@ -76,6 +78,7 @@ pub async fn run(name: &str, settings: Settings) -> Row {
             "broker-away-rabbitmq" => brokers::away(settings, Kind::Rabbit).await,
             "rolling" => rolling::run(settings).await,
             "rollout" => rollout::run(settings).await,
+            "rollout-checker" => rollout_fails::run(settings).await,
             "drain" => drain::run(settings).await,
             "partition" => partition::run(settings).await,
             "volume" => volume::run(settings).await,

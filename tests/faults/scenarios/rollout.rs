@@ -23,7 +23,7 @@ use crate::{
 const PROXY_HEARS_AFTER: Duration = Duration::from_millis(3_300);
 
 /// The small size takes this much less time to drain and for a new pod to count; what races with the proxy is as long as ever.
-const SMALL_IS_FASTER: u32 = 5;
+pub(super) const SMALL_IS_FASTER: u32 = 5;
 
 /// From the start of a process to its first good answer, generously.
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
@@ -39,11 +39,25 @@ const SLOT: Duration = Duration::from_secs(1);
 pub async fn run(settings: Settings) -> Row {
     let mut rollout = Rollout::read().await;
     quicken(&mut rollout, settings.pick(SMALL_IS_FASTER, 1));
+    // In the small size a tenth of each.
+    let (clients, events_per_second) = settings.pick((200, 50), (2_000, 500));
+    let load = async |shape: Shape, over: Duration| {
+        let crowd = Crowd { clients, events: events_per_second * over.as_secs() as usize, all_every: 200 };
+        Load::begin_sized(settings, &shape, over, crowd).await
+    };
+    rehearse(settings, &rollout, load).await
+}
+
+/// With this load, which is told what to run on and for how long to publish.
+pub(super) async fn rehearse(
+    settings: Settings,
+    rollout: &Rollout,
+    begin: impl AsyncFnOnce(Shape, Duration) -> Load,
+) -> Row {
     let times = rollout.times.clone();
     let leaves_within = times.pre_stop + times.drain + STARTS_WITHIN;
     let over = CALM + rollout.replicas as u32 * (times.min_ready + STARTS_WITHIN) + leaves_within;
     let over = over + settings.pick(Duration::ZERO, SLACK);
-    let crowd = crowd(settings, over);
     let shape = Shape {
         replicas: rollout.replicas,
         places: 2 * rollout.replicas,
@@ -51,12 +65,12 @@ pub async fn run(settings: Settings) -> Row {
         members: Members::Told,
         ..shape(Kind::Redis)
     };
-    let mut load = Load::begin_sized(settings, &shape, over, crowd).await;
+    let mut load = begin(shape, over).await;
     until("all clients are in", async || load.strangers() == 0).await;
     let refused_before = load.total(|account| account.refusals);
     sleep(CALM).await;
     let began = clock::now().instant;
-    let (exits, complaints) = replace_all(&mut load, &rollout).await;
+    let Replaced { exits, complaints, fewest } = replace_all(&mut load, rollout).await;
     let took = clock::now().instant - began;
     let is_published = load.is_published();
     let (mut row, load) = load.end().await;
@@ -71,20 +85,25 @@ pub async fn run(settings: Settings) -> Row {
     for complaint in complaints {
         row.promise(false, || complaint);
     }
+    row.promise(fewest >= rollout.replicas, || {
+        format!("only {fewest} of {} pods were there to take clients at one time", rollout.replicas)
+    });
     check_exits(&mut row, &exits, &times);
     check_resumes(&mut row, &load, refused_before);
     check_spread(&mut row, &load, &exits, &times);
     row
 }
 
-/// 500 events a second to 2,000 clients; or a tenth of each.
-fn crowd(settings: Settings, over: Duration) -> Crowd {
-    let (clients, events_per_second) = settings.pick((200, 50), (2_000, 500));
-    Crowd { clients, events: events_per_second * over.as_secs() as usize, all_every: 200 }
+/// How it went.
+struct Replaced {
+    exits: Vec<Exit>,
+    complaints: Vec<String>,
+    /// Pods that were available and not leaving, at the worst moment.
+    fewest: usize,
 }
 
 /// Leaves what the grace period has beyond the drain as it is.
-fn quicken(rollout: &mut Rollout, faster: u32) {
+pub(super) fn quicken(rollout: &mut Rollout, faster: u32) {
     let times = &mut rollout.times;
     let shorter = times.drain / faster;
     times.grace = times.grace.saturating_sub(times.drain.saturating_sub(shorter));
@@ -99,7 +118,7 @@ fn quicken(rollout: &mut Rollout, faster: u32) {
 
 /// What the Deployment's controller does: new pods as far as the surge allows, and for each that is available an old one
 /// is deleted. Pods that are leaving are not counted, so their drains overlap.
-async fn replace_all(load: &mut Load, rollout: &Rollout) -> (Vec<Exit>, Vec<String>) {
+async fn replace_all(load: &mut Load, rollout: &Rollout) -> Replaced {
     let times = &rollout.times;
     let wanted = rollout.replicas;
     let watch = |load: &Load, place: usize| {
@@ -113,7 +132,8 @@ async fn replace_all(load: &mut Load, rollout: &Rollout) -> (Vec<Exit>, Vec<Stri
     let mut complaints: Vec<_> = old.iter().map(Pod::complaints).collect();
     let (mut starting, mut new, mut created) = (FuturesUnordered::new(), Vec::new(), 0);
     let mut leaving: Vec<JoinHandle<Exit>> = Vec::new();
-    while !old.is_empty() {
+    let mut fewest = wanted;
+    while !old.is_empty() || new.len() < wanted {
         while created < wanted && old.len() + created < wanted + rollout.max_surge {
             load.world.launch(wanted + created);
             let mut pod = watch(load, wanted + created);
@@ -125,8 +145,9 @@ async fn replace_all(load: &mut Load, rollout: &Rollout) -> (Vec<Exit>, Vec<Stri
             });
             created += 1;
         }
-        if old.len() + new.len() + rollout.max_unavailable > wanted {
-            let pod = old.pop().expect("there is one");
+        let may_go = old.len() + new.len() + rollout.max_unavailable > wanted;
+        if let Some(pod) = old.pop_if(|_| may_go) {
+            fewest = fewest.min(old.len() + new.len());
             let child = load.world.places[pod.place].child.take().expect("it runs");
             let (times, proxy) = (times.clone(), load.world.proxy.clone());
             leaving.push(tokio::spawn(async move { pod.leave(child, &times, proxy, PROXY_HEARS_AFTER).await }));
@@ -141,7 +162,7 @@ async fn replace_all(load: &mut Load, rollout: &Rollout) -> (Vec<Exit>, Vec<Stri
         );
     }
     let found = |list: &std::sync::Mutex<Vec<String>>| list.lock().expect("no panic under the lock").clone();
-    (exits, complaints.iter().flat_map(|list| found(list)).collect())
+    Replaced { exits, complaints: complaints.iter().flat_map(|list| found(list)).collect(), fewest }
 }
 
 fn check_exits(row: &mut Row, exits: &[Exit], times: &PodTimes) {
