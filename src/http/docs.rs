@@ -10,15 +10,15 @@ use warp::{
 
 use super::{
     head::Head,
-    page::{self, Asset},
+    page::{self, Asset, embedded},
     problem::HttpError,
 };
 
-pub(super) const PAGE: Asset = Asset::html(include_str!("page/docs.html"));
-pub(super) const SCRIPT: Asset = Asset::script(include_str!("page/docs.js"));
-pub(super) const STYLE: Asset = Asset::style(include_str!("page/docs.css"));
-pub(super) const OPENAPI: Asset = Asset::json(include_str!("../../proto/openapi.json"));
-pub(super) const ASYNCAPI: Asset = Asset::json(include_str!("../../proto/asyncapi.json"));
+pub(super) const PAGE: Asset = embedded!(html "page" "docs.html");
+pub(super) const SCRIPT: Asset = embedded!(script "page" "docs.js");
+pub(super) const STYLE: Asset = embedded!(style "page" "docs.css");
+pub(super) const OPENAPI: Asset = embedded!(json "../../proto" "openapi.json");
+pub(super) const ASYNCAPI: Asset = embedded!(json "../../proto" "asyncapi.json");
 
 /// The page. Its own addresses are relative, so that it works below any prefix of a proxy; for that it has to be asked for
 /// with a slash at the end, and whoever forgets that is told.
@@ -50,6 +50,19 @@ mod tests {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         assert!(response.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+    }
+
+    #[test]
+    fn the_page_and_its_documents_are_compressed_for_those_who_take_it() {
+        for (asset, content) in
+            [(&PAGE, "page"), (&SCRIPT, "script"), (&STYLE, "style"), (&OPENAPI, "openapi"), (&ASYNCAPI, "asyncapi")]
+        {
+            let zipped = page::asset(&tests::head("", &[("accept-encoding", "gzip")]), asset).unwrap();
+            assert_eq!(zipped.headers()[header::CONTENT_ENCODING], "gzip", "{content}");
+            let plain = page::asset(&tests::head("", &[]), asset).unwrap();
+            assert!(!plain.headers().contains_key(header::CONTENT_ENCODING), "{content}");
+            assert_ne!(zipped.headers()[header::ETAG], plain.headers()[header::ETAG], "{content}");
+        }
     }
 
     #[test]

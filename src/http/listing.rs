@@ -67,17 +67,17 @@ pub(super) async fn tasks(context: &Context, head: &Head) -> Result<Response, Ht
     let wanted = |frame: &TaskFrame| filter.admits(frame) && identity.may_watch(&frame.task);
     let newest = context.hub.newest(&filter.topics(identity), filter.skipped(), filter.limit, wanted);
     let body = filter.render(&newest, |frame| payload(&frame.bytes(Encoding::Json)));
-    Ok(respond(StatusCode::OK, "application/json", Bytes::from_owner(Held { body, _places: places })))
+    Ok(respond(StatusCode::OK, "application/json", held(body, places)))
 }
 
 /// The reader's places among lists that are not read yet: by address, and by user.
-struct Places {
+pub(super) struct Places {
     _by_address: Option<Place>,
     _by_user: Option<Place>,
 }
 
 impl Places {
-    fn take(context: &Context, head: &Head, identity: &Identity) -> Result<Self, Refusal> {
+    pub(super) fn take(context: &Context, head: &Head, identity: &Identity) -> Result<Self, Refusal> {
         let limits = &context.limits;
         let by_address = head.client.map_or(Ok(None), |client| limits.list_for(&client.caller))?;
         let by_user = match &identity.user {
@@ -95,6 +95,11 @@ impl Places {
 struct Held {
     body: Vec<u8>,
     _places: Places,
+}
+
+/// The bytes of an answer that owns its reader's places.
+pub(super) fn held(body: Vec<u8>, places: Places) -> Bytes {
+    Bytes::from_owner(Held { body, _places: places })
 }
 
 impl AsRef<[u8]> for Held {
@@ -199,4 +204,4 @@ fn number(head: &Head, name: &'static str, default: usize, max: usize) -> Result
 
 #[cfg(test)]
 #[path = "listing_tests.rs"]
-mod tests;
+pub(super) mod tests;

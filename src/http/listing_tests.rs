@@ -38,7 +38,7 @@ fn frame(id: &str, status: Status, tags: &[&str]) -> Arc<TaskFrame> {
 }
 
 /// At this place of the log.
-fn at(place: u64, id: &str) -> Arc<TaskFrame> {
+pub(in super::super) fn at(place: u64, id: &str) -> Arc<TaskFrame> {
     let position = Position { major: place, minor: 0 };
     let task = frame(id, Status::Running, &[]).task.clone();
     Arc::new(TaskFrame::new(task, Cursor { position, proof: 0 }, true, 0))

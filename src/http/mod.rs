@@ -43,6 +43,7 @@ mod forwarded;
 mod handshake;
 mod head;
 mod hints;
+mod history;
 mod lent;
 mod listing;
 mod long_poll;

@@ -34,6 +34,8 @@ macro_rules! embedded {
     };
 }
 
+pub(super) use embedded;
+
 pub(super) const INDEX: Asset = embedded!(html "page" "index.html");
 /// The browser client, as `clients/js` builds it.
 pub(super) const CLIENT: Asset = embedded!(script "../../clients/js/dist" "client.js");
@@ -49,7 +51,9 @@ const FILES: &[(&str, Asset)] = &[
     ("dom.js", embedded!(script "page" "dom.js")),
     ("filters.js", embedded!(script "page" "filters.js")),
     ("format.js", embedded!(script "page" "format.js")),
+    ("history.js", embedded!(script "page" "history.js")),
     ("list.js", embedded!(script "page" "list.js")),
+    ("loading.js", embedded!(script "page" "loading.js")),
     ("model.js", embedded!(script "page" "model.js")),
     ("plot.js", embedded!(script "page" "plot.js")),
     ("route.js", embedded!(script "page" "route.js")),
@@ -84,7 +88,7 @@ impl Asset {
         Self { content_type: "application/json", content, compressed: &[] }
     }
 
-    const fn or_compressed(self, compressed: &'static [u8]) -> Self {
+    pub const fn or_compressed(self, compressed: &'static [u8]) -> Self {
         Self { compressed, ..self }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     event_stream::{self, Lending},
     events,
     head::Head,
-    listing, long_poll,
+    history, listing, long_poll,
     operations::{self, Access},
     origin, page,
     problem::HttpError,
@@ -39,7 +39,8 @@ const POST_METHODS: &str = "POST, OPTIONS";
 
 /// Everything on the public listener. `tracker` counts the sessions of upgraded connections.
 pub(super) fn public(context: &Context, tracker: &TaskTracker) -> Routes {
-    let api = publish(context).or(revoke(context)).unify().or(tasks(context)).unify().or(task(context)).unify().boxed();
+    let api = publish(context).or(revoke(context)).unify().or(tasks(context)).unify();
+    let api = api.or(task(context)).unify().or(frames(context)).unify().boxed();
     let sessions = websockets(context, tracker).or(event_streams(context, tracker)).unify();
     let routes = sessions.or(api).unify().or(pages(context)).unify().boxed();
     finish(&if context.settings.local_hosts_only { foreign_hosts().or(routes).unify().boxed() } else { routes })
@@ -194,6 +195,20 @@ fn task(context: &Context) -> Routes {
             async move {
                 let asked = long_poll::task(&context, &head, &segment, lending);
                 get("/api/v1/tasks/{task_id}", &context, &head, asked).await
+            }
+        })
+        .boxed()
+}
+
+fn frames(context: &Context) -> Routes {
+    let context = context.clone();
+    warp::path!("api" / "v1" / "tasks" / String / "frames")
+        .and(head())
+        .then(move |segment: String, head: Head| {
+            let context = context.clone();
+            async move {
+                let asked = history::frames(&context, &head, &segment);
+                get("/api/v1/tasks/{task_id}/frames", &context, &head, asked).await
             }
         })
         .boxed()

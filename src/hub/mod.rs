@@ -20,6 +20,7 @@ mod checkpoint;
 mod deadlines;
 mod deliveries;
 mod departures;
+mod history;
 mod image;
 mod limits;
 mod listings;
@@ -62,6 +63,7 @@ use self::{
 };
 pub use self::{
     deliveries::{Turn, Worker},
+    history::History,
     image::{Image, ImageReader, Restored},
     mailbox::{Attendant, Mailbox},
     run::{Grant, Run, Runs, Wanted},

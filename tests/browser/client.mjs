@@ -275,6 +275,14 @@ async function walk(browser, step) {
   await tab.waitForFunction(() => window.client.task("streamed").current?.progress === 4, null, PATIENCE);
   assert.equal(await tab.evaluate(() => window.mostOpen), 1);
   assert.deepEqual([await tab.evaluate(() => window.tokens), await tab.evaluate(() => window.back), complaints], [["initial"], [], []]);
+
+  step("where a WebSocket opens and nothing comes of it, server-sent events take over within seconds");
+  await tab.close();
+  net.swallowWebSockets();
+  const { page: behind, seen: { complaints: said } } = await open();
+  await behind.waitForFunction(() => window.client.connection.current.transport === "sse" && window.client.task("streamed").current?.progress === 4, null, PATIENCE);
+  // Of two patiences of a minute there is no trace: the one WebSocket is still the first.
+  assert.deepEqual([await behind.evaluate(() => window.madeAt.length), said], [1, []]);
   await context.close();
   await world.close();
 }

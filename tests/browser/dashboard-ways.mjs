@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 
-import { PATIENCE, publish, tokenFor, watch } from "./watched.mjs";
+import { PATIENCE, publish, show, tokenFor, watch } from "./watched.mjs";
 
 const ROW = "#tasks .row[data-task-id]";
 const idsOf = (page) => page.$$eval(ROW, (rows) => rows.map((row) => row.dataset.taskId));
@@ -136,5 +136,87 @@ export async function leaving(browser, own, port, worker, step) {
   await page.evaluate((token) => { location.hash = `token=${token}&task=secret`; }, tokenFor("--user", "stranger"));
   await page.waitForFunction(() => /no such task/.test(document.querySelector("#task-absent").textContent), null, PATIENCE);
   assert.equal(await holds(), false);
+  await context.close();
+}
+
+/** A second apart, and as long ago as they are many: a task that ended a moment ago. */
+const dated = (events) => events.map((event, index) => ({ ...event, timestamp: new Date(Date.now() - (events.length - index) * 1_000).toISOString() }));
+
+export async function before(browser, own, port, worker, step) {
+  step("a task that ran before the page was opened shows how it came to its end, as far as the service keeps it");
+  const steps = Array.from({ length: 20 }, (_, index) => ({ status: "running", progress: 5 * index, message: `Step ${index + 1}` }));
+  const way = [{ status: "queued", title: "Before you came" }, ...steps, { status: "failed", error: { message: "The tape is torn" } }];
+  await publish(port, worker, dated(way).map((event) => ({ task_id: "before", user_id: "past", ...event })));
+  await publish(port, worker, dated([{ status: "queued" }, { status: "running", progress: 40, message: "All of it" }]).map((event) => ({ task_id: "brief", user_id: "past", ...event })));
+  const { page, context, seen } = await watch(browser, own);
+  await page.goto(`${own}/#token=${tokenFor("--user", "past")}&task=before`);
+  await page.waitForFunction(() => /newest 16 states of a task.+ may be missing/.test(document.querySelector("#followed").textContent), null, PATIENCE);
+  await page.waitForSelector("#plot svg .line", { state: "attached", ...PATIENCE });
+  const points = await page.$eval("#plot svg .line", (line) => line.getAttribute("d").match(/[\d.]+ [\d.]+/g).map((pair) => pair.split(" ").map(Number)));
+  assert.ok(points.length >= 14 && points.every(([x, y], index) => index === 0 || (x > points[index - 1][0] && y <= points[index - 1][1])), `${points}`);
+  assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Progress from 0 % at .+ to 95 % at /);
+  const names = await page.$$eval("#timeline .station-name", (nodes) => nodes.map(({ textContent }) => textContent));
+  assert.deepEqual(names, ["created", "queued", "started", "failed"].filter((name) => names.includes(name)), `${names}`);
+  assert.ok(["queued", "failed"].every((name) => names.includes(name)), `${names}`);
+  const messages = await page.$$eval("#messages .words", (nodes) => nodes.map(({ textContent }) => textContent));
+  assert.deepEqual(messages.slice(0, 3), ["The tape is torn", "Step 20", "Step 19"]);
+  assert.ok(messages.length >= 14 && messages.includes("Step 8") && messages.at(-1) === "Step 1", `${messages}`);
+  await page.click("#task details summary");
+  await page.waitForFunction(() => document.querySelectorAll("#frames li").length === 16, null, PATIENCE);
+  await show(page, "task-before");
+
+  step("of one that is young all is shown, from the list too, and what it does next goes on from there");
+  await page.click("#back");
+  await page.click(`${rowOf("brief")} .task-title`);
+  await page.waitForFunction(() => document.querySelector("#followed").textContent === "Shown from its first event on.", null, PATIENCE);
+  await publish(port, worker, [{ task_id: "brief", user_id: "past", progress: 80, message: "Nearly" }]);
+  await page.waitForFunction(() => document.querySelectorAll("#messages .words").length === 2, null, PATIENCE);
+  assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Progress from 40 % at .+ to 80 % at /);
+  assert.deepEqual(seen.complaints, []);
+  await context.close();
+}
+
+export async function lent(browser, own, port, worker, step) {
+  step("a link to share that is opened by somebody who is signed in counts for its task alone");
+  await publish(port, worker, [
+    { task_id: "mine", user_id: "lender", title: "My own", progress: 10 }, { task_id: "theirs", user_id: "other", title: "Of somebody else", progress: 20 },
+  ]);
+  const link = `${own}/#token=${tokenFor("--task", "theirs", "--read-only", "--expires", "1h")}`;
+  const { page, context, seen } = await watch(browser, own);
+  const isOwn = async () => {
+    await listed(page, ["mine"]);
+    assert.equal(await page.isVisible("#lent"), false);
+  };
+  const isTheirs = async () => {
+    await page.waitForFunction(() => document.querySelector("#task-title").textContent === "Of somebody else", null, PATIENCE);
+    await page.waitForSelector("#lent", { state: "visible", ...PATIENCE });
+    assert.equal(await page.evaluate(() => location.hash), "#task=theirs");
+  };
+  await page.goto(`${own}/#token=${tokenFor("--user", "lender")}`);
+  await isOwn();
+  await page.goto(link);
+  await isTheirs();
+  await show(page, "task-lent");
+  await page.click("#back");
+  await isOwn();
+  await page.goBack();
+  await isTheirs();
+  await page.reload();
+  await isTheirs();
+  await page.keyboard.press("Escape");
+  await isOwn();
+  await page.reload();
+  await isOwn();
+  // As by a click in a mail: the page is loaded anew.
+  await page.goto("about:blank");
+  await page.goto(link);
+  await isTheirs();
+  await page.click("#sign-out");
+  await page.waitForSelector("#sign-in:not([hidden])", PATIENCE);
+  assert.doesNotMatch(await page.textContent("body"), /Of somebody else/);
+  await page.click("#back");
+  await page.waitForSelector("#list-page:not([hidden])", PATIENCE);
+  await page.waitForSelector("#sign-in:not([hidden])", PATIENCE);
+  assert.deepEqual(seen.complaints, []);
   await context.close();
 }

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 
-import { leaving, listed, many, otherTime, rowOf, unseen } from "./dashboard-ways.mjs";
+import { before, leaving, lent, listed, many, otherTime, rowOf, unseen } from "./dashboard-ways.mjs";
 import { freePorts, judge, kill, screenshots, start, startRedis } from "./support.mjs";
 import { DESK, LIVE, PATIENCE, PHONE, publish, SECRET, show, signed, tokenFor, watch } from "./watched.mjs";
 
@@ -279,6 +279,8 @@ async function walk(browser, step) {
   await many(browser, own, port, worker, step);
   await otherTime(browser, own, port, worker, step);
   await leaving(browser, own, port, worker, step);
+  await before(browser, own, port, worker, step);
+  await lent(browser, own, port, worker, step);
   assert.equal(seen.sockets.filter((socket) => !socket.isClosed()).length, 1);
   assert.deepEqual(seen.complaints, []);
   assert.deepEqual(await page.evaluate(() => window.violations), []);

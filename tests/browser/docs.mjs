@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { freePorts, judge, modules, screenshots, start } from "./support.mjs";
+import { AXE_OPTIONS, freePorts, judge, modules, screenshots, start } from "./support.mjs";
 
 const axe = readFileSync(createRequire(join(modules, "taskcast.js")).resolve("axe-core/axe.min.js"), "utf8");
 const RENDERED = "[data-rendered]";
@@ -69,7 +69,7 @@ async function walk(browser, step) {
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
     await page.evaluate(`${axe}; undefined`);
-    const { violations } = await page.evaluate(() => axe.run());
+    const { violations } = await page.evaluate((options) => axe.run(options), AXE_OPTIONS);
     const told = violations.map(({ id, nodes }) => `${id}: ${nodes.length}, first ${nodes[0].html.slice(0, 200)}`);
     if (told.length > 0) throw new Error(`${colorScheme}: ${told.join(" | ")}`);
   }

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
 import { bundle } from "./bundle.mjs";
+import { startCelery } from "./old/celery.mjs";
 import { judge, kill, screenshots, stop } from "./support.mjs";
 import { PATIENCE, jwt, newWorld, until } from "./world.mjs";
 
@@ -65,6 +66,26 @@ async function walk(browser, step) {
   await page.evaluate(() => { window.hook.askFor("export"); window.hook.cancel("export"); window.hook.sendRaw("{no JSON"); });
   await holds(() => document.querySelector("[role=alert]")?.textContent.length > 0);
   assert.equal(await page.getAttribute("#app main", "data-connected"), "true");
+
+  step("a Celery worker whose tasks know nothing of taskcast: its progress moves the bar to the end, its failures are told");
+  const worker = await startCelery(world);
+  await worker.call('worker.export_data.apply_async((20,), {"user_id": "u1"}, task_id="celery-1")');
+  await appears("celery-1");
+  await bar("celery-1", "STARTED", 0);
+  for (const rows of [0, 5, 10, 15]) {
+    await worker.go();
+    await holds((rows) => document.getElementById("celery-1").textContent.includes(`export_data  Reading rows ${rows}/20`), rows);
+  }
+  await bar("celery-1", "PROGRESS", 75);
+  await page.screenshot({ path: join(screenshots, "old-celery.png") });
+  await worker.go();
+  await bar("celery-1", "SUCCESS", 100);
+  await holds(() => [...document.querySelectorAll(".toast")].some(({ textContent }) => textContent === 'celery-1 SUCCESS {"rows":20}'));
+  await worker.call('worker.import_data.apply_async((), {"user_id": "u1"}, task_id="celery-2")');
+  await holds(() => [...document.querySelectorAll(".toast")].some(({ textContent }) => textContent === "celery-2 FAILURE the disk is full"));
+  const failed = (await world.tasks(jwt("u1", 3600))).find(({ task_id }) => task_id === "celery-2");
+  assert.deepEqual([failed.attempt, failed.error.type], [2, "OSError"]);
+  await worker.end();
 
   step("restarts and drops: it comes back by itself, and is told of what ended meanwhile");
   for (const [turn, end] of [kill, stop, null].entries()) {

@@ -15,6 +15,8 @@ import { join } from "node:path";
 import { freePorts, judge, kill, screenshots, start } from "./support.mjs";
 
 const BARS_MIN = 5;
+/** What may come over the line, heads included, before the page is live. */
+const TRANSFER_MAX_BYTES = 100_000;
 const LIVE_MS = 30_000; // longer than the longest pause between two attempts to reconnect
 
 // The demo has its own settings, and takes none from the environment.
@@ -39,9 +41,34 @@ async function walk(browser, step) {
   page.on("pageerror", (error) => complaints.push(error.message));
   page.on("websocket", (socket) => sockets.push(socket));
 
-  step("the plain address shows a live page");
-  await page.goto(`http://127.0.0.1:${port}/`);
+  step("the plain address shows a live page, for less than 100 KB over the line");
+  const debug = await page.context().newCDPSession(page);
+  await debug.send("Network.enable");
+  await debug.send("Network.setCacheDisabled", { cacheDisabled: true });
+  const loaded = [];
+  debug.on("Network.loadingFinished", ({ encodedDataLength }) => loaded.push(encodedDataLength));
+  await page.goto(`http://127.0.0.1:${port}/`, { waitUntil: "networkidle" });
   await page.waitForSelector(LIVE, { state: "attached", timeout: LIVE_MS });
+  const painted = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint").length);
+  const bytes = loaded.reduce((sum, length) => sum + length, 0);
+  // All files that the page names; until it is live, which is later than its first paint.
+  if (painted !== 1 || loaded.length < 20 || bytes >= TRANSFER_MAX_BYTES) throw new Error(`${bytes} bytes in ${loaded.length} files, ${painted} first paints`);
+  console.log(`browser: ${loaded.length} files, ${bytes} bytes over the line`);
+  await debug.detach();
+
+  step("a page of which a part did not come loads itself anew, and says so meanwhile");
+  for (const part of ["page/trail.js", "list.css", "client.js"]) {
+    const other = await browser.newPage();
+    let failed = 0;
+    const lose = (route) => (failed++ < 2 ? route.abort("connectionreset") : route.continue());
+    await other.route(`**/${part}`, lose);
+    await other.goto(`http://127.0.0.1:${port}/`);
+    if (part.endsWith(".js")) await other.waitForFunction(() => /did not load/.test(document.querySelector("#connection-text").textContent), null, { timeout: LIVE_MS });
+    await other.waitForSelector(LIVE, { state: "attached", timeout: LIVE_MS });
+    await other.waitForFunction(() => sessionStorage.getItem("taskcast.loads") === null, null, { timeout: LIVE_MS });
+    if (failed < 3) throw new Error(`${part} was asked for ${failed} times`);
+    await other.close();
+  }
 
   step(`at least ${BARS_MIN} bars are there, each task with a status`);
   await page.waitForFunction(

@@ -7,12 +7,15 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
+export const root = fileURLToPath(new URL("../..", import.meta.url));
 export const modules = process.env.TESTS_NODE_MODULES ?? join(root, "target/tests/node_modules");
 const { chromium } = createRequire(join(modules, "taskcast.js"))("playwright-core");
 
 export const binary = process.argv[2] ?? join(root, "target/debug/taskcast");
 export const screenshots = join(root, "target/screenshots");
+
+/** What axe-core leaves out unless asked, and Lighthouse asks for: what is touched has room. */
+export const AXE_OPTIONS = { rules: { "target-size": { enabled: true } } };
 
 const START_MS = 20_000;
 
@@ -83,6 +86,16 @@ export async function startRedis(port, folder) {
     child.stdout.on("data", (text) => { said += text; if (said.includes("Ready to accept connections")) resolve(); });
   });
   return { child, ended };
+}
+
+/** Starts a program that lives until it is killed, or this script ends; `said` tells what it printed. */
+export function startProgram(program, words, options) {
+  const child = spawn(program, words, { stdio: ["ignore", "pipe", "pipe"], ...options });
+  children.add(child);
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said = (said + text).slice(-20_000)));
+  child.on("error", (error) => (said += error.message));
+  return { child, said: () => said, ended: new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code))) };
 }
 
 /** What a command prints, without the end of its line. */

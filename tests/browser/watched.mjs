@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { modules, run, screenshots } from "./support.mjs";
+import { AXE_OPTIONS, modules, run, screenshots } from "./support.mjs";
 
 const axe = readFileSync(createRequire(join(modules, "taskcast.js")).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -55,7 +55,7 @@ export async function show(page, name) {
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
     await page.evaluate(`${axe}; undefined`);
-    const { violations } = await page.evaluate(() => axe.run());
+    const { violations } = await page.evaluate((options) => axe.run(options), AXE_OPTIONS);
     told.push(...violations.map(({ id, nodes }) => `${name} ${colorScheme} ${id}: ${nodes.length}, first ${nodes[0].html.slice(0, 200)} ${nodes[0].failureSummary}`));
     await page.screenshot({ path: join(screenshots, `dashboard-${name}-${colorScheme}.png`) });
   }

@@ -20,13 +20,17 @@ async function network(port, target) {
   const pairs = new Set();
   let isSilent = false;
   let lacksWebSockets = false;
+  let swallowsWebSockets = false;
   const proxy = createProxy((inside) => {
     const outside = createConnection(target, "127.0.0.1");
     const pair = [inside, outside];
     pairs.add(pair);
+    let isWebSocket = false;
     for (const [from, to] of [pair, [...pair].reverse()]) {
       from.on("data", (bytes) => {
-        if (lacksWebSockets && bytes.toString("latin1").startsWith("GET /ws/")) return inside.destroy();
+        isWebSocket ||= bytes.toString("latin1").startsWith("GET /ws/");
+        if (lacksWebSockets && isWebSocket) return inside.destroy();
+        if (swallowsWebSockets && isWebSocket && from === outside) return to.write(handshakeOf(bytes));
         return isSilent || to.write(bytes);
       });
       from.on("error", () => {});
@@ -43,8 +47,15 @@ async function network(port, target) {
     heal() { cut(); isSilent = false; },
     /** As behind a proxy that knows nothing of them. */
     refuseWebSockets(refuses = true) { lacksWebSockets = refuses; },
+    /** As behind one that lets their handshake through, and nothing else. */
+    swallowWebSockets(swallows = true) { swallowsWebSockets = swallows; },
     close: () => { cut(); proxy.close(); },
   };
+}
+
+function handshakeOf(bytes) {
+  const text = bytes.toString("latin1");
+  return text.startsWith("HTTP/1.1 101") ? bytes.subarray(0, text.indexOf("\r\n\r\n") + 4) : "";
 }
 
 /** What the browser tells comes a moment after it happened. */

@@ -28,6 +28,7 @@ mod secrets;
 mod storms;
 mod strangers;
 mod stream_client;
+mod subscribed_lists;
 mod tls;
 mod tls_handshakes;
 mod tokens;

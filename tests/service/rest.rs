@@ -17,6 +17,7 @@ use crate::{
 const EVENTS: &str = "/api/v1/events";
 const TASKS: &str = "/api/v1/tasks";
 const TASK: &str = "/api/v1/tasks/{task_id}";
+const FRAMES: &str = "/api/v1/tasks/{task_id}/frames";
 const REVOCATIONS: &str = "/api/v1/revocations";
 const OPERATIONS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const OPERATIONS_TOKEN: &str = "a-token-of-operators";
@@ -183,11 +184,12 @@ const STREAMS: [(&str, &str); 3] = [
 ];
 
 /// Every operation of the API, as anybody would ask for it.
-fn api<'a>() -> [(&'static str, Request<'a>); 4] {
+fn api<'a>() -> [(&'static str, Request<'a>); 5] {
     [
         (EVENTS, Request::post(EVENTS, r#"{"task_id":"t1"}"#)),
         (TASKS, Request::get(TASKS)),
         (TASK, Request::get("/api/v1/tasks/t1")),
+        (FRAMES, Request::get("/api/v1/tasks/t1/frames")),
         (REVOCATIONS, Request::post(REVOCATIONS, r#"{"jti":"x"}"#)),
     ]
 }
@@ -247,6 +249,9 @@ async fn readers_are_answered(openapi: &mut OpenApi, service: &Service) {
         (200, TASK, "/api/v1/tasks/t3"),
         (404, TASK, "/api/v1/tasks/unknown"),
         (400, TASK, "/api/v1/tasks/%FF"),
+        (200, FRAMES, "/api/v1/tasks/t3/frames"),
+        (404, FRAMES, "/api/v1/tasks/unknown/frames"),
+        (400, FRAMES, "/api/v1/tasks/%FF/frames"),
     ] {
         assert_eq!(openapi.ask(service, operation, &Request::get(path).by(&user)).await, status, "{path}");
         let head = Request { method: "HEAD", ..Request::get(path).by(&user) };

@@ -35,6 +35,8 @@ export const PROBE_TIMEOUT_MS = 5_000;
 const LATE_MS = 2_000;
 /** Attempts of a transport that never brought a message before the next transport has its turn. */
 const ATTEMPTS_PER_TRANSPORT = 2;
+/** How long the first attempts may bring nothing before the next transport is tried beside them. */
+export const SILENT_MS = 5_000;
 /** How long server-sent events stand before it is tried whether a WebSocket works by now; twice as long each time. */
 export const TRIAL_MIN_MS = 10_000;
 const TRIAL_MAX_MS = 640_000;
@@ -254,7 +256,7 @@ export class Connection {
   online() {
     this.#trialMs = TRIAL_MIN_MS;
     if (this.#retry !== undefined) this.#startWithFirstTransport();
-    else if (this.#trialTimer !== undefined) this.#tryFirstTransportLater();
+    else if (this.#isCaughtUp && this.#trialTimer !== undefined) this.#tryFirstTransportLater();
     this.wake();
   }
 
@@ -364,6 +366,7 @@ export class Connection {
     this.#attempt.hasTried = true;
     try {
       this.#channel = this.#dial(this.#transport, ears);
+      this.#tryNextTransportBeside();
     } catch (error) {
       this.#closed({ code: 1006, reason: `${textOf(error)}` });
     }
@@ -395,7 +398,28 @@ export class Connection {
     }, TOKENLESS_MS);
   }
 
-  // ---- the first transport again ----
+  // ---- another transport ----
+
+  /**
+   * Some proxies let the handshake through and nothing else. But a service may be slow, so what waits for it goes on waiting: whichever
+   * greets first is kept.
+   */
+  #tryNextTransportBeside() {
+    if (this.#isProven || this.#attempt.isMove || this.#options.transports.length < 2) return;
+    this.#trialTimer = setTimeout(() => {
+      const next = this.#transport + 1;
+      try {
+        this.#trial = this.#dial(next, {
+          onOpen: () => {},
+          onMessage: (message) => message?.type === "connection_established" && this.#moveTo(next),
+          // What else it says is no answer to whether this one works.
+          onClose: () => {},
+        });
+      } catch {
+        // As when it does not open.
+      }
+    }, SILENT_MS);
+  }
 
   /** That it did not work may have been the service's fault, or that of a network which is another one by now. */
   #tryFirstTransportLater() {
@@ -407,9 +431,8 @@ export class Connection {
       this.#trialTimer = setTimeout(() => this.#tryFirstTransportLater(), OPEN_TIMEOUT_MS);
       try {
         this.#trial = this.#dial(0, {
-          // Some proxies let the handshake through and nothing else.
           onOpen: () => {},
-          onMessage: (message) => message?.type === "connection_established" && this.#moveToFirstTransport(),
+          onMessage: (message) => message?.type === "connection_established" && this.#moveTo(0),
           onClose: () => this.#tryFirstTransportLater(),
         });
       } catch {
@@ -419,9 +442,10 @@ export class Connection {
   }
 
   /** By a connection of its own: the trial's would tell again what was told beside it. */
-  #moveToFirstTransport() {
+  #moveTo(/** @type {number} */ transport) {
     this.#startWithFirstTransport();
-    // Should it bring nothing after all, what worked before is next.
+    this.#transport = transport;
+    // Should it bring nothing after all, the one after it is next: what worked before, where there are two.
     this.#unheard = ATTEMPTS_PER_TRANSPORT - 1;
     this.#backoff.reset();
     this.#begin(true);
@@ -477,6 +501,7 @@ export class Connection {
 
   #receive(message) {
     this.#heardAt = Date.now();
+    if (!this.#isProven) this.#endTrial();
     this.#isProven = true;
     switch (message?.type) {
       case "connection_established":

@@ -14,8 +14,8 @@ after(() => rmSync(folder, { recursive: true }));
 cpSync(join(root, "src/http/page"), join(folder, "page"), { recursive: true });
 writeFileSync(join(folder, "package.json"), '{"type": "module"}');
 writeFileSync(join(folder, "client.js"), `export * from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};`);
-const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }, { numbers, statusName, whole, wordsOf }, { token }, { place }] = await Promise.all(
-  ["model", "view", "filters", "trail", "timeline", "format", "token", "dom"].map((name) => import(join(folder, "page", `${name}.js`))));
+const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }, { numbers, statusName, whole, wordsOf }, { token }, { place }, { wordsOfHistory }] = await Promise.all(
+  ["model", "view", "filters", "trail", "timeline", "format", "token", "dom", "history"].map((name) => import(join(folder, "page", `${name}.js`))));
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const linesOf = ({ lines }) => lines.map((line) => `${line.level}:${line.row?.id ?? line.id ?? ""}:${line.key}:${line.rank}:${line.count ?? ""}`);
@@ -227,6 +227,67 @@ it("a task that counts without a total keeps its line when it succeeds", () => {
   assert.equal(later.begins, Date.parse(at(1)));
 });
 
+/** A task's way: states with the status, progress, message and attempt of each second. */
+const WAY = [
+  ["queued", undefined, ""], ["running", 0, "Begun"], ["running", 10, "Begun"], ["running", 30, "Third"], ["failed", 30, ""], ["retrying", undefined, "Again", 2],
+  ["running", 5, "Again", 2], ["running", 40, "Almost", 2], ["succeeded", 100, "Done", 2],
+].map(([status, progress, message, attempt = 1], second) => task("t", { status, progress, message, attempt, updated_at: at(second) }));
+
+function followed(frames) {
+  const model = new Model();
+  for (const frame of frames) model.change("t", frame);
+  const { trail } = model.rows.get("t");
+  trail.study(true);
+  return trail;
+}
+
+const wayOf = ({ points, stages, messages, isCount }) => ({ points, stages, messages: messages.map(({ at, text }) => [at, text]), isCount });
+
+it("what was told before anybody looked goes where it belongs, whatever of it was seen", () => {
+  const whole = wayOf(followed(WAY));
+  assert.deepEqual(whole.stages.map(({ status }) => status), ["queued", "running", "failed", "retrying", "running", "succeeded"]);
+  for (let seen = 1; seen < 2 ** WAY.length; seen += 1) {
+    const frames = WAY.filter((_, index) => seen & (1 << index));
+    const trail = followed(frames);
+    const last = WAY.indexOf(frames.at(-1));
+    trail.recall(WAY);
+    trail.recall(WAY);
+    // The rest is on its way by itself.
+    const model = followed(WAY.slice(0, last + 1));
+    assert.deepEqual(wayOf(trail), wayOf(model), `seen ${seen.toString(2)}`);
+  }
+});
+
+it("what was seen before that which is still kept stays", () => {
+  const trail = followed(WAY.slice(0, 8));
+  trail.recall(WAY.slice(4));
+  assert.deepEqual(wayOf(trail), wayOf(followed(WAY.slice(0, 8))));
+});
+
+it("a line of percents stays one when counts of before are told", () => {
+  const counts = [1, 2].map((current) => task("t", { status: "running", current, updated_at: at(current) }));
+  const percents = [50, 60].map((progress, index) => task("t", { status: "running", progress, updated_at: at(10 + index) }));
+  const line = [Date.parse(at(10)), 50, Date.parse(at(11)), 60];
+  const trail = followed(percents);
+  trail.recall([...counts, ...percents]);
+  assert.deepEqual([trail.isCount, trail.points], [false, line]);
+  trail.recall(counts);
+  assert.deepEqual([trail.isCount, trail.points], [false, line]);
+  const counting = followed(counts.slice(1));
+  counting.recall(counts);
+  assert.deepEqual([counting.isCount, counting.points.filter((_, index) => index % 2)], [true, [1, 2]]);
+});
+
+it("the page says how far back it goes, and that something may be missing", () => {
+  const trail = { begins: Date.parse(at(5)) };
+  const told = (frames, from_start) => wordsOfHistory(trail, { frames, from_start, frames_max: 16 });
+  assert.match(wordsOfHistory(trail, null), /^Shown from [^;.]+ on\.$/);
+  assert.equal(told(WAY, true), "Shown from its first event on.");
+  const some = [...WAY, ...WAY].slice(0, 16);
+  for (const words of [told(some, true), told(WAY, false)]) assert.match(words, /^Shown from .+ the newest 16 states of a task, .+ may be missing/);
+  assert.match(wordsOfHistory(trail, { error: "HTTP 429" }), /could not be asked for \(HTTP 429\)/);
+});
+
 it("groups are open where something is looked for, so that it can be seen", () => {
   const model = new Model();
   model.change("p", task("p", { status: "running" }));
@@ -249,6 +310,59 @@ it("words and numbers say what is so", () => {
   assert.deepEqual(numbers(task("t", { status: "running", current: 20, total: 120 }), bar), ["20 of 120"]);
   assert.deepEqual(numbers(task("t", { status: "succeeded", current: 20, total: 120 }), bar), []);
   assert.deepEqual(numbers(task("t", { status: "succeeded", current: 20, unit: "pages" }), bar), ["20 pages"]);
+});
+
+/** A tab that opens an address, and remembers the addresses that it was given instead. */
+function tab() {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key) };
+  const location = { pathname: "/", search: "", hash: "" };
+  const globals = { sessionStorage: storage, location, history: { replaceState: (_state, _title, address) => { location.hash = address.slice(1); } } };
+  for (const [name, value] of Object.entries(globals)) Object.defineProperty(globalThis, name, { value, configurable: true });
+  return {
+    open(hash) {
+      location.hash = hash;
+      token.adopt();
+      return token.get();
+    },
+    close: () => Object.keys(globals).forEach((name) => delete globalThis[name]),
+  };
+}
+
+const tokenFor = (watch) => `x.${Buffer.from(JSON.stringify({ taskcast: { watch } })).toString("base64url")}.x`;
+
+it("a link to share is for its own pages where somebody is signed in, and for all where nobody is", () => {
+  const [own, link, group] = [tokenFor(["own"]), tokenFor(["task:a"]), tokenFor(["root:g"])];
+  const { open, close } = tab();
+  try {
+    assert.equal(open(`#token=${link}`), link);
+    assert.deepEqual([location.hash, token.isLent, open("")], ["#task=a", false, link]);
+    token.clear();
+    assert.equal(open(`#token=${own}&task=b`), own);
+    assert.equal(open(`#token=${link}`), link);
+    assert.deepEqual([location.hash, token.isLent], ["#task=a", true]);
+    for (const [hash, held] of [["#task=b", own], ["", own], ["#task=a", link], ["", own]]) assert.equal(open(hash), held, hash);
+
+    assert.equal(open(`#token=${group}`), group);
+    for (let index = 0; index < 300; index += 1) token.visit(`part-${index}`, "g");
+    token.visit("stranger", "another");
+    const held = ["g", "part-299", "part-250", "part-0", "stranger", "a", ""].map((id) => open(id && `#task=${id}`) === group);
+    assert.deepEqual(held, [true, true, true, false, false, false, false]);
+
+    open("#task=g");
+    token.set("another.sign-in");
+    assert.deepEqual([token.get(), token.isLent], ["another.sign-in", false]);
+    open(`#token=${group}`);
+    token.clear();
+    assert.deepEqual([open("#task=g"), open("")], [null, null]);
+    // By a cookie, which nobody can read.
+    token.accepted();
+    assert.equal(open(`#token=${link}`), link);
+    assert.equal(open(""), null);
+  } finally {
+    token.clear();
+    close();
+  }
 });
 
 it("a token holds where a browser keeps nothing", () => {

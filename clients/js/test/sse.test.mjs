@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 
 import { TaskcastClient } from "../src/index.js";
-import { TRIAL_MIN_MS } from "../src/connection.js";
+import { SILENT_MS, TRIAL_MIN_MS } from "../src/connection.js";
 import { parser } from "../src/sse.js";
 import { browse, frame, last, open, pass, settle, sockets, task } from "./support.mjs";
 
@@ -339,15 +339,52 @@ describe("server-sent events", () => {
     assert.deepEqual([sockets.length, requests.length, client.connection.current.transport], [4, 2, "sse"]);
   });
 
-  it("take over from a WebSocket that opens twice and never says a word", async () => {
+  it("take over within seconds from a WebSocket that opens and never says a word", async () => {
     const client = await listening({ transports: ["websocket", "sse"] });
-    for (let turn = 0; turn < 2; turn += 1) {
+    last().open();
+    await pass(SILENT_MS - 100);
+    assert.deepEqual([requests.length, open().length], [0, 1]);
+    await pass(100);
+    await real();
+    assert.deepEqual([requests.length, open().length], [1, 1]);
+    await requests[0].greet({ resumed: true });
+    assert.deepEqual([requests.length, sockets.length, last().closedWith, requests[0].signal.aborted], [2, 1, 1000, true]);
+    await requests[1].greet({ tasks: [task("t1")] });
+    assert.deepEqual([client.connection.current.state, client.connection.current.transport], ["live", "sse"]);
+    await pass(TRIAL_MIN_MS - 100);
+    assert.equal(sockets.length, 1);
+  });
+
+  it("are let go of when a service that is slow greets over its WebSocket after all", async () => {
+    for (const answer of [undefined, new Response("{}", { status: 401 }), new Error("refused")]) {
+      const client = await listening({ transports: ["websocket", "sse"] });
+      if (answer) answers.push(answer);
+      const [made, asked] = [sockets.length, requests.length];
       last().open();
-      await pass(62_000);
+      await pass(40_000);
       await real();
+      assert.deepEqual([requests.length - asked, client.connection.current.state], [1, "connecting"]);
+      // A long snapshot need not be whole.
+      last().tell({ type: "connection_established", user_id: "u1", resumed: false, heartbeat_interval_ms: 25_000 });
+      assert.equal(requests.at(-1).signal.aborted, true);
+      last().tell({ type: "active_tasks", tasks: [], cursor: "c0", more: false });
+      await requests.at(-1).greet?.().catch(() => {});
+      await pass(TRIAL_MIN_MS);
+      const { state, transport } = client.connection.current;
+      assert.deepEqual([state, transport, sockets.length, requests.length - asked], ["live", "websocket", made, 1]);
+      client.close();
     }
-    await requests[0].greet();
-    assert.deepEqual([sockets.length, client.connection.current.transport], [2, "sse"]);
+  });
+
+  it("are not tried beside a WebSocket that worked before and is slow to come back", async () => {
+    await listening({ transports: ["websocket", "sse"] });
+    last().greet();
+    last().end(1006);
+    await pass(1_000);
+    last().open();
+    await pass(50_000);
+    await real();
+    assert.deepEqual([sockets.length, requests.length], [2, 0]);
   });
 
   it("leave no attempt behind when they end", async () => {
@@ -381,10 +418,9 @@ describe("server-sent events", () => {
     client.close();
     let failures = 0;
     await listening({ transports: ["websocket", "sse"], getToken: () => { if ((failures += 1) < 5) throw new Error("502"); return "t"; } });
-    for (let turn = 0; turn < 5; turn += 1) {
-      await pass(31_000);
+    for (let turn = 0; turn < 200 && failures < 5; turn += 1) {
+      await pass(1_000);
       await real();
-      if (failures >= 5) break;
     }
     assert.deepEqual([requests.length, last().token], [0, "t"]);
   });

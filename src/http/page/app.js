@@ -6,7 +6,7 @@ import { adjust } from "./clock.js";
 import { ConnectionBadge } from "./connection.js";
 import { byId, mark } from "./dom.js";
 import { List } from "./list.js";
-import { Model } from "./model.js";
+import { groupOf, Model } from "./model.js";
 import { listAddress, taskOfAddress } from "./route.js";
 import { SignIn } from "./sign-in.js";
 import { drawStates, drawSummary } from "./states.js";
@@ -54,6 +54,9 @@ let hadTasks = false;
 let comeBack = () => scrollTo(0, 0);
 /** Whose tasks are shown, once that is known. */
 let shownTo;
+/** With which token. */
+let inUse = token.get();
+let wasLent = false;
 let isTimeKnown = false;
 
 function request() {
@@ -102,8 +105,15 @@ function drawTitle() {
 /** As somebody else, perhaps: nothing stays of what was told before. */
 function beginAnew() {
   shownTo = undefined;
+  inUse = token.get();
+  drawLent();
   client.restart();
   forgetShown();
+}
+
+function drawLent() {
+  wasLent = token.isLent;
+  byId("lent").hidden = !wasLent;
 }
 
 function forgetShown() {
@@ -115,10 +125,12 @@ function forgetShown() {
 
 /** Shows what the address says. */
 function follow() {
-  const before = token.get();
   token.adopt();
-  if (token.get() !== before) beginAnew();
   const [was, id] = [taskPage.id, taskOfAddress()];
+  const target = model.rows.get(id);
+  if (target && wasLent) token.visit(id, groupOf(target.task));
+  if (token.get() !== inUse) beginAnew();
+  else drawLent();
   toolbar.followAddress();
   if (was === null && id !== null) comeBack = list.leave();
   taskPage.open(id);
@@ -184,6 +196,7 @@ client.connection.on("update", (status) => {
     shownTo = status.userId;
     if (isOther) forgetShown();
   }
+  if (status.state === "live") token.accepted();
   if (status.state === "live" && !isTimeKnown) {
     isTimeKnown = true;
     adjust().then(request);

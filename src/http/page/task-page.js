@@ -6,6 +6,7 @@ import { BarView } from "./bar.js";
 import { now } from "./clock.js";
 import { byId, make, mark, place, write } from "./dom.js";
 import { amount, moment, numbers, span, statusName, text, time, titleOf, whole, wordsOf } from "./format.js";
+import { askHistory, wordsOfHistory } from "./history.js";
 import { plot } from "./plot.js";
 import { addressOf } from "./route.js";
 import { stations, timeline } from "./timeline.js";
@@ -38,6 +39,9 @@ export class TaskPage {
   #last = null;
   /** @type {any} */
   #row = null;
+  /** What the service keeps of the time before, and which question for it is the one that counts: one each time that the connection is there. */
+  #history = null;
+  #asked = null;
 
   constructor(client, model, onChange) {
     this.#client = client;
@@ -52,7 +56,7 @@ export class TaskPage {
     if (id === this.id) return;
     this.#stop();
     this.#row?.trail.study(false);
-    this.#row = this.#last = null;
+    this.#row = this.#last = this.#history = this.#asked = null;
     this.#frames = [];
     this.#drawnAt = -SLOW_MS;
     this.#wipe();
@@ -93,6 +97,32 @@ export class TaskPage {
     }
   }
 
+  /** What came before this page, or while it was not connected. */
+  #recall() {
+    if (this.#client.connection.current.state !== "live") return void (this.#asked = null);
+    if (this.#row === null || this.#asked !== null) return;
+    const asked = (this.#asked = {});
+    const take = (history) => {
+      if (this.#asked !== asked) return;
+      this.#history = history;
+      this.#drawnAt = -SLOW_MS;
+      this.#ask();
+    };
+    askHistory(this.id).then((history) => {
+      if (this.#asked === asked) this.#keepPast(history.frames);
+      take(history);
+    }).catch((error) => take({ error: error.message }));
+  }
+
+  #keepPast(frames) {
+    this.#row.trail.recall(frames);
+    const known = new Set(this.#frames.map(({ task }) => fieldsOf(task)));
+    const past = frames.map(taskOf).filter((task) => !known.has(fieldsOf(task)));
+    const all = [...this.#frames, ...past.map((task) => ({ at: moment(task.updated_at), task })).reverse()];
+    const changedAt = ({ at, task }) => moment(task.updated_at) || at;
+    this.#frames = all.sort((one, other) => changedAt(other) - changedAt(one)).slice(0, FRAMES_MAX);
+  }
+
   /** Like a heading that somebody went to. */
   focus() {
     byId("task-title").focus({ preventScroll: true });
@@ -105,6 +135,7 @@ export class TaskPage {
     const isGroup = group?.isGroup === true || (group !== undefined && group.root === null);
     // Read when they are drawn at the latest: the row may be there only after the handle was told.
     if (current && this.#row === null) this.#keep(current);
+    this.#recall();
     const task = current ?? this.#last;
     this.#drawAbsence(current, error, task, isGroup);
     byId("task-known").hidden = !task && !isGroup;
@@ -174,7 +205,7 @@ export class TaskPage {
     byId("plot").closest("section").hidden = image === null && hasEnded(task);
     byId("no-plot").hidden = image !== null;
     place(byId("plot"), image ? [image] : []);
-    write(byId("followed"), `Followed on this page since ${time(trail.begins)}; what was before is known by its dates only.`);
+    write(byId("followed"), wordsOfHistory(trail, this.#history));
   }
 
   #drawMessages({ messages, dropped }) {
@@ -281,6 +312,14 @@ export class TaskPage {
     return node;
   }
 }
+
+/** A frame without what it says beside the state of its task. */
+function taskOf({ type, timestamp, cursor, ...task }) {
+  return task;
+}
+
+/** The same for the same state, in whichever order it was told. */
+const fieldsOf = (task) => JSON.stringify(Object.keys(task).sort().map((name) => [name, task[name]]));
 
 function messageNode({ at, step, text: words, isFailure }) {
   const item = make("li", isFailure ? "bad" : "", make("time", "", time(at)));

@@ -1,10 +1,20 @@
-// The token that was pasted or came with the address. It stays in this tab. Refuses to know: what it allows, but for what a link
-// to share is about.
+// The token that was pasted or came with the address, and the one of a link to share that somebody followed who is signed in already.
+// They stay in this tab. Refuses to know: what they allow, but for what a link to share is about.
+
+import { taskOfAddress } from "./route.js";
 
 const KEY = "taskcast.token";
+/** `{token, root, pages}` of a link to share: it counts for these tasks' pages only. */
+const LENT_KEY = "taskcast.lent";
+/** Whether a cookie let somebody in. */
+const COOKIE_KEY = "taskcast.cookie";
+/** Tasks of a group that are remembered as pages of its link. */
+const PAGES_MAX = 100;
 
 /** Where a browser lets the page keep nothing, what was given holds until it is left. */
 let unkept = null;
+/** @type {{token: string, root: string, pages: string[]} | null} */
+let lent = readLent();
 
 function stored(action) {
   try {
@@ -14,24 +24,62 @@ function stored(action) {
   }
 }
 
+function readLent() {
+  try {
+    const { token, root, pages } = JSON.parse(sessionStorage.getItem(LENT_KEY));
+    return typeof token === "string" && Array.isArray(pages) ? { token, root, pages } : null;
+  } catch {
+    return null;
+  }
+}
+
+function lend(link) {
+  lent = link;
+  stored((storage) => (link === null ? storage.removeItem(LENT_KEY) : storage.setItem(LENT_KEY, JSON.stringify(link))));
+}
+
+const own = () => stored((storage) => storage.getItem(KEY)) ?? unkept;
+const isCookieGood = () => stored((storage) => storage.getItem(COOKIE_KEY)) !== null;
+
 export const token = {
-  /** `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task or group, that stays there. */
+  /**
+   * `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task or group, that stays there; and whoever
+   * is signed in stays so on all other pages.
+   */
   adopt() {
     const given = new URLSearchParams(location.hash.slice(1));
     const held = given.get("token");
     if (held === null) return;
-    const task = given.get("task") ?? taskToShare(held);
+    const shared = taskToShare(held);
+    const task = given.get("task") ?? shared;
     history.replaceState(null, "", `${location.pathname}${location.search}${task === null ? "" : `#task=${encodeURIComponent(task)}`}`);
-    this.set(held);
+    if (shared === null || (own() ?? held) === held && !isCookieGood()) this.set(held);
+    else lend({ token: held.trim(), root: shared, pages: [shared, task] });
   },
-  get: () => stored((storage) => storage.getItem(KEY)) ?? unkept,
+  get: () => (token.isLent ? lent.token : own()),
   set(text) {
+    lend(null);
     unkept = text.trim();
     stored((storage) => storage.setItem(KEY, unkept));
   },
   clear() {
+    lend(null);
     unkept = null;
-    stored((storage) => storage.removeItem(KEY));
+    for (const key of [KEY, COOKIE_KEY]) stored((storage) => storage.removeItem(key));
+  },
+
+  /** What the page shows is what a link shows, and whoever looks has a sign-in of their own. */
+  get isLent() {
+    return lent !== null && lent.pages.includes(taskOfAddress());
+  },
+  /** Somebody goes from a page of the link to that of another task. @param {string | null} group of that one */
+  visit(id, group) {
+    if (lent === null || id === null || group !== lent.root || lent.pages.includes(id)) return;
+    lend({ ...lent, pages: [...lent.pages.slice(0, 1), ...lent.pages.slice(1).slice(2 - PAGES_MAX), id] });
+  },
+  /** Somebody is let in, by what the page knows or else by a cookie. */
+  accepted() {
+    if (token.get() === null && !isCookieGood()) stored((storage) => storage.setItem(COOKIE_KEY, "1"));
   },
 
   /** For the client. Without one here it comes by a cookie, if at all, and the page brings that: get the page once more. */

@@ -1,13 +1,23 @@
 // What was seen of one task on its way: points of its progress, stages, messages. Never more than fits. Refuses to know: who
 // shows it.
 
-import { hasEnded } from "../client.js";
+import { Bar, hasEnded } from "../client.js";
 import { now } from "./clock.js";
 import { moment, text } from "./format.js";
 
 /** Of each task; and of the one that somebody looks at. Points take two numbers each. */
 const GLANCE = { points: 24, stages: 12, messages: 5 };
 const STUDY = { points: 600, stages: 100, messages: 200 };
+
+function pairsOf(points) {
+  return Array.from({ length: points.length / 2 }, (_, index) => [points[2 * index], points[2 * index + 1]]);
+}
+
+/** In the order of time; of neighbours that say the same the first. */
+function merged(past, own, isSame) {
+  const all = [...past, ...own].sort((one, other) => one.at - other.at);
+  return all.filter((entry, index) => index === 0 || !isSame(entry, all[index - 1]));
+}
 
 export class Trail {
   /** Time and value in turns; a value that is no number is a break, between attempts. */
@@ -49,6 +59,32 @@ export class Trail {
     this.#noteMessage(task);
     this.#notePoint(task, percent);
     this.#trim();
+  }
+
+  /** Puts where they belong frames that were told before anybody looked, or while nobody heard. @param {any[]} frames ascending */
+  recall(frames) {
+    const past = new Trail();
+    past.study(true);
+    const bar = new Bar();
+    // What is newer is on its way here by itself.
+    for (const frame of frames) if (!(moment(frame.updated_at) > this.#at)) past.note(frame, bar.show(frame));
+    if (past.stages.length === 0) return;
+    this.#recallPoints(past);
+    this.stages = merged(past.stages, this.stages, (one, other) => one.status === other.status && one.attempt === other.attempt);
+    this.messages = merged(past.messages, this.messages, (one, other) => one.text === other.text && one.step === other.step);
+    this.#trim();
+  }
+
+  #recallPoints(past) {
+    // A line of percents stays one here, too.
+    if (past.points.length === 0 || (past.isCount && !this.isCount && this.points.length > 0)) return;
+    const own = past.isCount === this.isCount ? pairsOf(this.points) : [];
+    const known = pairsOf(past.points);
+    const told = new Set(known.map(String));
+    // Where an attempt began is known better by who saw all of it.
+    const isNews = ([at, value]) => !told.has(`${at},${value}`) && !(Number.isNaN(value) && at >= past.begins);
+    this.isCount = past.isCount;
+    this.points = [...known, ...own.filter(isNews)].sort(([one], [other]) => one - other).flat();
   }
 
   #noteMessage(task) {
