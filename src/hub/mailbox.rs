@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::{deliveries::Turn, slot::Slot};
+use crate::proto::Position;
 
 /// Marks are compacted when there are this many, then at every doubling.
 const COMPACT_AT_MIN: usize = 64;
@@ -117,6 +118,14 @@ impl Mailbox {
     pub fn state(&self) -> (bool, bool) {
         let marks = self.lock();
         (!marks.slots.is_empty(), marks.urgent)
+    }
+
+    /// Among what is marked is something newer than `position`.
+    #[must_use]
+    pub fn has_beyond(&self, position: Position) -> bool {
+        // A task's lock comes before a mailbox's.
+        let slots = self.lock().slots.clone();
+        slots.iter().any(|slot| slot.current().position() > position)
     }
 
     /// Forgets all marks.

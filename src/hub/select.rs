@@ -139,7 +139,7 @@ impl Hub {
     }
 
     /// Marks the tasks of `under` whose newest frame is beyond `after` in `mailbox`, and returns a walk over the
-    /// others, if there are any: for a watch that begins in the middle of a session.
+    /// others, unless there are none at all: for a watch that begins in the middle of a session.
     #[must_use]
     pub fn catch_up(
         &self,
@@ -149,16 +149,19 @@ impl Hub {
         sees: impl Fn(&Task) -> bool,
     ) -> Option<Walk> {
         let under = under.into();
+        // What this finds is looked for again when it is sent: until then no places are held.
+        let walk = || Walk::new(under.clone(), after);
+        // First, so that a task which moves on in between is found by the other way.
+        let mut is_any = self.peek(&mut walk(), &sees).is_some();
         for slot in self.changed(under.sources(), after) {
             let current = slot.current();
             if under.has(&current.task) && sees(&current.task) {
                 mailbox.mark(&slot, current.task.status.is_terminal());
+                is_any = true;
             }
         }
         mailbox.wake();
-        // What this finds is looked for again when it is sent: until then no places are held.
-        let walk = || Walk::new(under.clone(), after);
-        self.peek(&mut walk(), sees).map(|_| walk())
+        is_any.then(walk)
     }
 
     /// All tasks under `topics`, newest first.

@@ -39,6 +39,11 @@ impl Walk {
         Self { under: under.into(), after: Position::START, through, piece: VecDeque::new() }
     }
 
+    #[must_use]
+    pub fn through(&self) -> Position {
+        self.through
+    }
+
     /// Goes no further.
     pub fn end(&mut self) {
         self.piece = VecDeque::new();

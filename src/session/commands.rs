@@ -3,8 +3,9 @@
 //! Refuses to know: how a command was written.
 
 use super::{
-    machine::{CANCELS_MAX, Cancel, Listing, Session, Stage},
+    machine::{CANCELS_MAX, Cancel, Session, Stage},
     opening::CELERY_LIST_MAX,
+    paging::Listing,
     refresh::Refresh,
 };
 use crate::{
@@ -100,7 +101,7 @@ impl Session {
         let under = self.under(vec![topic.clone()]);
         let known = self.shared.hub.catch_up(under, self.position(), &self.mailbox, |task| self.sees(task));
         if known.is_some() {
-            self.list(Listing { left: known, with_cursor: true, id: None });
+            self.list(Listing::new(known, true, None));
         }
     }
 
@@ -150,7 +151,7 @@ impl Session {
         if self.listings.iter().filter(|listing| !listing.with_cursor).count() >= LISTS_MAX {
             return Err((ErrorCode::LimitReached, format!("{LISTS_MAX} lists are on their way already")));
         }
-        self.list(Listing { left: None, with_cursor: false, id });
+        self.list(Listing::new(None, false, id));
         Ok(())
     }
 

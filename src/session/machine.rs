@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Deliver, Request, Sessions, errands::Waiting, limits::Allowance, term::Term, watches::Watches, websocket::Inbound,
+    Deliver, Request, Sessions, errands::Waiting, limits::Allowance, paging::Listing, term::Term, watches::Watches,
+    websocket::Inbound,
 };
 use crate::{
     auth::Identity,
@@ -49,16 +50,6 @@ pub(super) struct Output {
 /// A request to cancel a task: the event to append, and how to answer.
 pub(super) struct Cancel {
     pub(super) event: Event,
-    pub(super) id: Option<RequestId>,
-}
-
-/// States that go out in pages beside the flow of events.
-pub(super) struct Listing {
-    /// What is left of it; `None`: all live tasks that are watched, up to the session's cursor when its turn comes. Were
-    /// they newer, what follows would take the client back.
-    pub(super) left: Option<Walk>,
-    /// Whether its pages carry the session's cursor.
-    pub(super) with_cursor: bool,
     pub(super) id: Option<RequestId>,
 }
 
@@ -311,17 +302,24 @@ impl Session {
         for topic in std::mem::take(&mut self.late_topics) {
             self.catch_up(&topic);
         }
-        if self.listings.is_empty() {
-            // Asked before the pull: what the log brought until it was back is in it then.
-            let is_fresh = self.shared.hub.progress().stale.is_none();
-            self.pull(&mut output, now);
-            if is_fresh && !self.more && !self.is_held_back {
-                self.tell_recovered(&mut output, now);
-            }
-            self.end_with_what_is_watched();
-        } else {
+        if self.listings.front().is_some_and(|listing| listing.ends_behind.is_none()) {
             self.listing_page(&mut output, now);
+            return output;
         }
+        // Asked before the pull: what the log brought until it was back is in it then.
+        let progress = self.shared.hub.progress();
+        self.pull(&mut output, now);
+        let is_all = !self.more && !self.is_held_back;
+        if !self.listings.is_empty() {
+            if is_all {
+                self.end_listing(progress.marked, &mut output, now);
+            }
+            return output;
+        }
+        if is_all && progress.stale.is_none() {
+            self.tell_recovered(&mut output, now);
+        }
+        self.end_with_what_is_watched();
         output
     }
 
@@ -335,6 +333,10 @@ impl Session {
         let flows = match self.stage {
             _ if self.term.is_over() => false,
             Stage::Waiting { .. } => false,
+            // The end of a listing waits like everything that is pulled.
+            Stage::Live if self.listings.front().is_some_and(|listing| listing.ends_behind.is_some()) => {
+                !self.is_held_back
+            }
             Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
         };
@@ -365,7 +367,7 @@ impl Session {
     pub(super) fn forget_what_is_due(&mut self) {
         self.listings.retain(|listing| !listing.with_cursor);
         for listing in &mut self.listings {
-            listing.left = None;
+            (listing.left, listing.ends_behind) = (None, None);
         }
         (self.more, self.is_held_back) = (false, false);
         self.late_topics.clear();

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     clock::Now,
-    hub::{Hub, Next, Under, Walk},
-    proto::{Cursor, Encoding, Position, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
+    hub::{Hub, Mailbox, Next, Under, Walk},
+    proto::{Cursor, Encoding, Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
 };
 
 /// What a task takes in a page besides its texts, in bytes: for cutting pages, so about right is right enough.
@@ -25,6 +25,26 @@ const MISSED_FRAMES_MAX: usize = if cfg!(test) { 32 } else { 2048 };
 
 /// What is to be sent of what a client missed, and the tasks that it can see no more.
 pub(super) type Missing = (Stage, Vec<TaskId>);
+
+/// States that go out in pages beside the flow of events.
+pub(super) struct Listing {
+    /// What is left of it; `None`: all live tasks that are watched, up to the session's cursor when its turn comes. Were
+    /// they newer, what follows would take the client back.
+    pub(super) left: Option<Walk>,
+    /// Whether its pages carry the session's cursor.
+    pub(super) with_cursor: bool,
+    pub(super) id: Option<RequestId>,
+    pub(super) is_begun: bool,
+    /// It is walked to its end, and what moved on meanwhile was passed over: its last page follows when all is told up to
+    /// here.
+    pub(super) ends_behind: Option<Position>,
+}
+
+impl Listing {
+    pub(super) fn new(left: Option<Walk>, with_cursor: bool, id: Option<RequestId>) -> Self {
+        Self { left, with_cursor, id, is_begun: false, ends_behind: None }
+    }
+}
 
 impl Session {
     /// The first piece of what a client missed.
@@ -100,15 +120,29 @@ impl Session {
             return;
         }
         let (tasks, more) = page(hub, walk, self.shared.settings.page_max_bytes, usize::MAX, wanted);
-        if tasks.is_empty() && more {
+        // Whoever asks something next takes a list under a subscription that has not begun for one that there is not.
+        if tasks.is_empty() && more && (!listing.with_cursor || listing.is_begun) {
             return;
         }
+        listing.is_begun = true;
+        listing.ends_behind = (!more).then(|| untold(hub, &self.mailbox, walk.through())).flatten();
+        let more = more || listing.ends_behind.is_some();
         let cursor = self.cursor.filter(|_| listing.with_cursor);
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id: listing.id.clone() };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
         if !more {
             self.listings.pop_front();
         }
+    }
+
+    /// The last page of what was walked, when what moved on meanwhile has been told too: whatever was in no page and in no
+    /// frame before this one is not there. After a pull that left nothing up to `marked`.
+    pub(super) fn end_listing(&mut self, marked: Position, output: &mut Output, now: Now) {
+        let is_told = |listing: &mut Listing| listing.ends_behind.is_some_and(|end| marked >= end);
+        let Some(Listing { with_cursor, id, .. }) = self.listings.pop_front_if(is_told) else { return };
+        let cursor = self.cursor.filter(|_| with_cursor);
+        let message = ServerMessage::ActiveTasks { tasks: Vec::new(), cursor, more: false, reset: None, id };
+        output.frames.push(message.encode(self.encoding, now.unix_ms));
     }
 
     /// Writes the next page. Its cursor is that of its last task, so a client may drop in the middle and resume.
@@ -123,10 +157,15 @@ impl Session {
         *is_first = false;
         *sent += tasks.len();
         let cursor = if more { tasks.last().map(|frame| frame.cursor) } else { done };
+        let ends_behind = (!more).then(|| untold(&self.shared.hub, &self.mailbox, left.through())).flatten();
         if !more {
             self.shared.metrics.snapshot(*sent);
             self.stage = Stage::Live;
             self.more = true;
+        }
+        let more = more || ends_behind.is_some();
+        if ends_behind.is_some() {
+            self.listings.push_front(Listing { ends_behind, ..Listing::new(None, true, None) });
         }
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset, id: None };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
@@ -138,6 +177,14 @@ impl Session {
         let encoding = self.encoding;
         gone.into_iter().map(move |task_id| ServerMessage::TaskRemoved { task_id }.encode(encoding, now.unix_ms))
     }
+}
+
+/// What moved beyond `through` during a walk to there was passed over; it is marked, or will be. How far must be told before
+/// the walk is whole? `None`: it is.
+fn untold(hub: &Hub, mailbox: &Mailbox, through: Position) -> Option<Position> {
+    let progress = hub.progress();
+    let applied = progress.applied?.position;
+    (applied > through && (progress.marked < applied || mailbox.has_beyond(through))).then_some(applied)
 }
 
 /// Is it in the list that this client got, whatever has happened to it since?

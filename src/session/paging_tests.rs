@@ -1,10 +1,15 @@
-//! Pages that take long to find, and lists that are asked for again and again.
+//! Pages that take long to find, lists that are asked for again and again, and lists of what moves meanwhile.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 
 use crate::{
-    proto::Status,
-    session::test_world::{World, mine, types},
+    proto::{Event, Status, payload},
+    session::{
+        machine::Session,
+        test_world::{World, mine, task_id, types, user},
+    },
 };
 
 /// More than is looked at in one go, none of which the answer holds.
@@ -39,7 +44,7 @@ fn a_page_that_has_to_be_looked_for_comes_whole_and_others_have_their_turn_meanw
     };
     assert!(turns > 1, "it was looked for in one go");
     assert_eq!(output.frames.len(), 1);
-    let answer: serde_json::Value = serde_json::from_slice(&crate::proto::payload(&output.frames[0])).unwrap();
+    let answer: Value = serde_json::from_slice(&payload(&output.frames[0])).unwrap();
     assert_eq!((&answer["id"], &answer["more"]), (&json!(7), &json!(false)));
     assert_eq!((answer["tasks"].as_array().unwrap().len(), &answer["tasks"][0]["task_id"]), (1, &json!("live")));
 }
@@ -61,4 +66,73 @@ fn lists_are_answered_one_after_the_other_and_so_many_wait() {
     // Once they are out it may ask again.
     world.say(&mut session, &json!({"type": "get_active_tasks"}));
     assert_eq!(types(&world.frames(&mut session)), ["active_tasks"]);
+}
+
+const MEMBERS: u32 = 300;
+
+fn member_moves(world: &mut World, number: u32, percent: f64) {
+    let mut event = Event::new(task_id(&format!("m{number}")));
+    (event.user_id, event.root_id, event.progress) = (Some(user("u2")), Some(task_id("many")), Some(percent));
+    world.apply(event);
+}
+
+/// Which tasks a session tells of until a list's last page, while those move on that it has sent and those that it has not;
+/// and in how many pages.
+fn told_until_the_last_page(world: &mut World, session: &mut Session) -> (BTreeSet<String>, usize) {
+    let (mut told, mut pages) = (BTreeSet::new(), 0);
+    for turn in 0..10_000 {
+        for frame in session.output(world.now).frames {
+            let frame: Value = serde_json::from_slice(&payload(&frame)).unwrap();
+            let tasks = frame["tasks"].as_array().into_iter().flatten().chain(Some(&frame));
+            told.extend(tasks.filter_map(|task| task["task_id"].as_str()).map(str::to_owned));
+            pages += usize::from(frame["type"] == "active_tasks");
+            if frame["more"] == false {
+                return (told, pages);
+            }
+        }
+        if turn < MEMBERS / 2 {
+            member_moves(world, turn, f64::from(turn % 100));
+            member_moves(world, MEMBERS - 1 - turn, f64::from(turn % 100));
+        }
+    }
+    panic!("a list without an end");
+}
+
+#[test]
+fn whatever_moves_while_a_list_is_sent_is_told_before_the_last_page_of_it() {
+    let mut world = World::new();
+    (0..MEMBERS).for_each(|number| member_moves(&mut world, number, 0.0));
+    let mut session = world.open("u1", &mine());
+    session.identity.rights.all = true;
+    world.frames(&mut session);
+    for question in [json!({"type": "subscribe", "root_id": "many"}), json!({"type": "get_active_tasks", "id": 1})] {
+        world.say(&mut session, &question);
+        let (told, pages) = told_until_the_last_page(&mut world, &mut session);
+        assert_eq!(told.len(), MEMBERS as usize, "{question}");
+        assert!(pages > 10, "{question}: {pages}");
+        world.frames(&mut session);
+    }
+    let mut another = world.open("u2", &mine());
+    let (told, pages) = told_until_the_last_page(&mut world, &mut another);
+    assert!(told.len() == MEMBERS as usize && pages > 10, "{told:?} in {pages}");
+}
+
+#[test]
+fn a_list_under_a_subscription_begins_before_the_next_answer_though_all_of_it_has_just_moved() {
+    let mut world = World::new();
+    member_moves(&mut world, 0, 0.0);
+    let mut session = world.open("u1", &mine());
+    session.identity.rights.all = true;
+    world.frames(&mut session);
+    member_moves(&mut world, 0, 1.0);
+    world.say(&mut session, &json!({"type": "subscribe", "root_id": "many"}));
+    let first = session.output(world.now).frames.len();
+    world.say(&mut session, &json!({"type": "ping"}));
+    let frames = world.frames(&mut session);
+    assert_eq!(
+        (first, types(&frames)),
+        (2, vec!["pong", "task_progress", "active_tasks"]),
+        "answer and page, then the rest"
+    );
+    assert_eq!(frames[2]["more"], false);
 }
