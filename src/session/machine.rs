@@ -29,7 +29,7 @@ use crate::{
 pub(super) const PULL_FRAMES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Answers that wait for a slow socket before the connection is closed with 1008: a flood must not grow memory.
-const REPLIES_MAX: usize = 256;
+pub(super) const REPLIES_MAX: usize = 256;
 
 /// While answers of so many bytes wait for a slow socket, nothing more is read from it.
 const REPLIES_MAX_BYTES: usize = 64 * 1024;
@@ -209,15 +209,6 @@ impl Session {
         self.reply_bytes > REPLIES_MAX_BYTES
     }
 
-    /// States to send in pages, when the socket can take them.
-    pub(super) fn list(&mut self, listing: Listing) {
-        if self.listings.len() >= REPLIES_MAX {
-            self.close(CloseCode::Policy, "too many requests without reading the answers");
-            return;
-        }
-        self.listings.push_back(listing);
-    }
-
     /// A message arrived.
     pub(super) fn on_inbound(&mut self, inbound: Inbound, now: Now) {
         self.heard_at = now.instant;
@@ -302,7 +293,7 @@ impl Session {
         for topic in std::mem::take(&mut self.late_topics) {
             self.catch_up(&topic);
         }
-        if self.listings.front().is_some_and(|listing| listing.ends_behind.is_none()) {
+        if !self.listings.is_empty() && !self.ends_listing() {
             self.listing_page(&mut output, now);
             return output;
         }

@@ -9,12 +9,14 @@ use bytes::Bytes;
 
 use super::{
     Deliver,
-    machine::{Output, PULL_FRAMES_MAX, Session, Stage},
+    machine::{Output, PULL_FRAMES_MAX, REPLIES_MAX, Session, Stage},
 };
 use crate::{
     clock::Now,
     hub::{Hub, Mailbox, Next, Under, Walk},
-    proto::{Cursor, Encoding, Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic},
+    proto::{
+        CloseCode, Cursor, Encoding, Position, RequestId, ResumeFailure, ServerMessage, Task, TaskFrame, TaskId, Topic,
+    },
 };
 
 /// What a task takes in a page besides its texts, in bytes: for cutting pages, so about right is right enough.
@@ -96,6 +98,20 @@ impl Session {
             self.stage = Stage::Live;
             self.more = true;
         }
+    }
+
+    /// States to send in pages, when the socket can take them.
+    pub(super) fn list(&mut self, listing: Listing) {
+        if self.listings.len() >= REPLIES_MAX {
+            self.close(CloseCode::Policy, "too many requests without reading the answers");
+            return;
+        }
+        self.listings.push_back(listing);
+    }
+
+    /// The first listing is walked, and waits for what it passed over.
+    pub(super) fn ends_listing(&self) -> bool {
+        self.listings.front().is_some_and(|listing| listing.ends_behind.is_some())
     }
 
     /// Writes the next page of the first listing.
