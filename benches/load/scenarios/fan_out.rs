@@ -39,8 +39,8 @@ pub fn run(lab: &mut Lab) -> Outcome<()> {
             });
             report(lab, &results, watchers, kind, floors);
         }
-        if lab.judges() && kind == "each" {
-            judge_growth(lab);
+        if lab.judges() {
+            judge_growth(lab, kind);
         }
     }
     Ok(())
@@ -90,14 +90,14 @@ fn report(lab: &mut Lab, results: &[Results], watchers: usize, kind: &str, floor
     }
 }
 
-fn judge_growth(lab: &mut Lab) {
+fn judge_growth(lab: &mut Lab, kind: &str) {
     let sizes = &lab.size.fan_out_watchers;
     let (Some(&fewest), Some(&most)) = (sizes.iter().min(), sizes.iter().max()) else { return };
-    let cost = |watchers: usize| lab.report.figure(NAME, &case(watchers, "each"), "taskcast", "CPU µs/frame");
+    let cost = |watchers: usize| lab.report.figure(NAME, &case(watchers, kind), "taskcast", "CPU µs/frame");
     if let (Some(few), Some(many)) = (cost(fewest), cost(most))
         && fewest < most
     {
-        let target = format!("CPU per frame with {most} watchers ≤ {GROWTH_MAX} × with {fewest}");
+        let target = format!("{kind}: CPU per frame with {most} watchers ≤ {GROWTH_MAX} × with {fewest}");
         lab.report.at_most(NAME, target, many / few, GROWTH_MAX);
     }
 }
