@@ -39,6 +39,9 @@ impl Hub {
         let Progress { applied, replayed: live, .. } = self.progress();
         let known = applied.map(|cursor| cursor.position);
         let mut changed = Vec::with_capacity(batch.len());
+        if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
+            *lock(&self.0.begun) = last.cursor.position;
+        }
         for arrival in batch {
             if known.is_some_and(|known| arrival.cursor.position <= known) {
                 self.0.metrics.event(Outcome::Duplicate);

@@ -154,6 +154,8 @@ struct Inner {
     trail: Mutex<Trail>,
     departures: Mutex<Departures>,
     progress: watch::Sender<Progress>,
+    /// The last event of the batch that is being applied, or was: some of its effects may be visible before `applied` moves.
+    begun: Mutex<Position>,
     /// Of `progress`; moves before anything is applied under the new one.
     generation: AtomicU64,
     /// Mailboxes to wake once `marked` has moved.
@@ -194,6 +196,7 @@ impl Hub {
             trail,
             departures: Mutex::default(),
             progress: watch::Sender::default(),
+            begun: Mutex::new(Position::START),
             generation: AtomicU64::new(0),
             stragglers: Mutex::default(),
             deliveries: Deliveries::default(),
@@ -206,6 +209,12 @@ impl Hub {
             canary: OnceLock::new(),
             traces: OnceLock::new(),
         }))
+    }
+
+    /// Beyond this no event has had any effect; `marked` gets there.
+    #[must_use]
+    pub fn begun(&self) -> Position {
+        *lock(&self.0.begun)
     }
 
     /// How far the hub is.

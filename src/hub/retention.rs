@@ -140,6 +140,7 @@ impl Hub {
         self.0.listings.clear();
         lock(&self.0.departures).clear();
         *lock(&self.0.trail) = Trail::new(self.0.settings.resume_window);
+        *lock(&self.0.begun) = Position::START;
         self.0.progress.send_modify(|progress| {
             *progress = Progress {
                 generation: self.next_generation(),

@@ -36,6 +36,8 @@ pub struct Pulled {
     pub removed: Vec<TaskId>,
     /// There was more than the limit; pull again.
     pub more: bool,
+    /// A task moves so fast that its ring holds nothing any more that has been announced: it is told of later.
+    pub passed_over: bool,
 }
 
 /// What a client missed.
@@ -152,9 +154,11 @@ impl Hub {
                 pulled.hidden.extend(state.was_seen(options.after, &sees).then(|| slot.id.clone()));
                 continue;
             }
+            let told = pulled.frames.len();
             let collected = state.collect(options.after, marked, options.every, &mut pulled.frames);
             if collected.pending {
                 early = true;
+                pulled.passed_over |= pulled.frames.len() == told;
                 mailbox.mark(&slot, current.task.status.is_terminal());
             }
             // Until what is newer has been announced, the removal is not told either.
@@ -212,7 +216,7 @@ impl Hub {
     }
 
     /// Wakes `mailbox` once `marked` has moved beyond `through`.
-    fn wake_after(&self, through: Position, mailbox: &Arc<Mailbox>) {
+    pub fn wake_after(&self, through: Position, mailbox: &Arc<Mailbox>) {
         let mut stragglers = lock(&self.0.stragglers);
         // Under the lock: either the mover of `marked` has yet to take the list, or it has moved already.
         if self.progress().marked > through {

@@ -299,15 +299,12 @@ impl Session {
         }
         // Asked before the pull: what the log brought until it was back is in it then.
         let progress = self.shared.hub.progress();
-        self.pull(&mut output, now);
-        let is_all = !self.more && !self.is_held_back;
+        let is_whole = self.pull(&mut output, now);
         if !self.listings.is_empty() {
-            if is_all {
-                self.end_listing(progress.marked, &mut output, now);
-            }
+            self.end_listing(is_whole, progress.marked, &mut output, now);
             return output;
         }
-        if is_all && progress.stale.is_none() {
+        if !self.more && !self.is_held_back && progress.stale.is_none() {
             self.tell_recovered(&mut output, now);
         }
         self.end_with_what_is_watched();
@@ -324,11 +321,9 @@ impl Session {
         let flows = match self.stage {
             _ if self.term.is_over() => false,
             Stage::Waiting { .. } => false,
-            // The end of a listing waits like everything that is pulled.
-            Stage::Live if self.listings.front().is_some_and(|listing| listing.ends_behind.is_some()) => {
-                !self.is_held_back
+            Stage::Live => {
+                self.more || !self.late_topics.is_empty() || (!self.listings.is_empty() && !self.ends_listing())
             }
-            Stage::Live => self.more || !self.late_topics.is_empty() || !self.listings.is_empty(),
             _ => true,
         };
         flows || !self.replies.is_empty()
@@ -358,19 +353,21 @@ impl Session {
     pub(super) fn forget_what_is_due(&mut self) {
         self.listings.retain(|listing| !listing.with_cursor);
         for listing in &mut self.listings {
-            (listing.left, listing.ends_behind) = (None, None);
+            (listing.left, listing.end) = (None, None);
         }
         (self.more, self.is_held_back) = (false, false);
         self.late_topics.clear();
     }
 
-    fn pull(&mut self, output: &mut Output, now: Now) {
+    /// What is marked, as far as it may go out; whether every task that was has been told of.
+    fn pull(&mut self, output: &mut Output, now: Now) -> bool {
         let (marked, urgent) = self.mailbox.state();
         self.more = false;
-        let is_throttled = self.throttled_until().is_some_and(|until| until > now.instant);
+        // Pages are not throttled; nor is what their last one waits for.
+        let is_throttled = !self.ends_listing() && self.throttled_until().is_some_and(|until| until > now.instant);
         self.is_held_back = marked && !urgent && is_throttled;
         if !marked || self.is_held_back {
-            return;
+            return !marked;
         }
         let options =
             PullOptions { after: self.position(), every: self.deliver == Deliver::Every, frames_max: PULL_FRAMES_MAX };
@@ -384,6 +381,7 @@ impl Session {
         output.frames.extend(self.removals(pulled.hidden, now));
         self.send(&pulled.frames, output);
         output.frames.extend(self.removals(pulled.removed, now));
+        !pulled.more && !pulled.passed_over
     }
 
     /// Hands out shared frames and moves the cursor along.

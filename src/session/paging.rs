@@ -25,6 +25,9 @@ const TASK_BYTES: usize = 400;
 /// Frames that a resumed client missed and that are held for it at a time.
 const MISSED_FRAMES_MAX: usize = if cfg!(test) { 32 } else { 2048 };
 
+/// Frames that are told before the last page of a list although more move all the time, beside what had moved when it was walked.
+const ENDING_FRAMES_MIN: usize = 4 * PULL_FRAMES_MAX;
+
 /// What is to be sent of what a client missed, and the tasks that it can see no more.
 pub(super) type Missing = (Stage, Vec<TaskId>);
 
@@ -37,14 +40,21 @@ pub(super) struct Listing {
     pub(super) with_cursor: bool,
     pub(super) id: Option<RequestId>,
     pub(super) is_begun: bool,
-    /// It is walked to its end, and what moved on meanwhile was passed over: its last page follows when all is told up to
-    /// here.
-    pub(super) ends_behind: Option<Position>,
+    pub(super) end: Option<End>,
+}
+
+/// What a list waits for that is walked to its end: what moved on meanwhile was passed over.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// All is told when everything up to here is.
+    behind: Position,
+    /// Who reads more slowly than things move would wait for ever: so many frames are told before the last page at most.
+    frames_left: usize,
 }
 
 impl Listing {
     pub(super) fn new(left: Option<Walk>, with_cursor: bool, id: Option<RequestId>) -> Self {
-        Self { left, with_cursor, id, is_begun: false, ends_behind: None }
+        Self { left, with_cursor, id, is_begun: false, end: None }
     }
 }
 
@@ -111,7 +121,7 @@ impl Session {
 
     /// The first listing is walked, and waits for what it passed over.
     pub(super) fn ends_listing(&self) -> bool {
-        self.listings.front().is_some_and(|listing| listing.ends_behind.is_some())
+        self.listings.front().is_some_and(|listing| listing.end.is_some())
     }
 
     /// Writes the next page of the first listing.
@@ -141,23 +151,45 @@ impl Session {
             return;
         }
         listing.is_begun = true;
-        listing.ends_behind = (!more).then(|| untold(hub, &self.mailbox, walk.through())).flatten();
-        let more = more || listing.ends_behind.is_some();
-        let cursor = self.cursor.filter(|_| listing.with_cursor);
-        let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id: listing.id.clone() };
-        output.frames.push(message.encode(self.encoding, now.unix_ms));
+        listing.end = (!more).then(|| untold(hub, &self.mailbox, walk.through())).flatten();
+        let (with_cursor, id, more) = (listing.with_cursor, listing.id.clone(), more || listing.end.is_some());
         if !more {
             self.listings.pop_front();
         }
+        self.more |= self.ends_listing();
+        self.send_list(tasks, more, with_cursor, id, output, now);
     }
 
     /// The last page of what was walked, when what moved on meanwhile has been told too: whatever was in no page and in no
-    /// frame before this one is not there. After a pull that left nothing up to `marked`.
-    pub(super) fn end_listing(&mut self, marked: Position, output: &mut Output, now: Now) {
-        let is_told = |listing: &mut Listing| listing.ends_behind.is_some_and(|end| marked >= end);
-        let Some(Listing { with_cursor, id, .. }) = self.listings.pop_front_if(is_told) else { return };
+    /// frame before this one is not there. Behind a pull up to `marked`.
+    pub(super) fn end_listing(&mut self, is_whole: bool, marked: Position, output: &mut Output, now: Now) {
+        let Some(end) = self.listings.front_mut().and_then(|listing| listing.end.as_mut()) else { return };
+        end.frames_left = end.frames_left.saturating_sub(output.frames.len());
+        if is_whole && marked < end.behind {
+            return self.shared.hub.wake_after(marked, &self.mailbox);
+        }
+        if !is_whole && end.frames_left > 0 {
+            return;
+        }
+        let Some(Listing { with_cursor, id, .. }) = self.listings.pop_front() else { return };
+        // Others may be due now.
+        self.more = true;
+        self.send_list(Vec::new(), false, with_cursor, id, output, now);
+    }
+
+    /// Pages under subscriptions bear no name: whoever waits for the last one has to wait for that of the last list.
+    fn send_list(
+        &self,
+        tasks: Vec<Arc<TaskFrame>>,
+        more: bool,
+        with_cursor: bool,
+        id: Option<RequestId>,
+        output: &mut Output,
+        now: Now,
+    ) {
+        let more = more || with_cursor && self.listings.iter().any(|listing| listing.with_cursor);
         let cursor = self.cursor.filter(|_| with_cursor);
-        let message = ServerMessage::ActiveTasks { tasks: Vec::new(), cursor, more: false, reset: None, id };
+        let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset: None, id };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
     }
 
@@ -173,15 +205,15 @@ impl Session {
         *is_first = false;
         *sent += tasks.len();
         let cursor = if more { tasks.last().map(|frame| frame.cursor) } else { done };
-        let ends_behind = (!more).then(|| untold(&self.shared.hub, &self.mailbox, left.through())).flatten();
+        let end = (!more).then(|| untold(&self.shared.hub, &self.mailbox, left.through())).flatten();
         if !more {
             self.shared.metrics.snapshot(*sent);
             self.stage = Stage::Live;
             self.more = true;
         }
-        let more = more || ends_behind.is_some();
-        if ends_behind.is_some() {
-            self.listings.push_front(Listing { ends_behind, ..Listing::new(None, true, None) });
+        let more = more || end.is_some();
+        if end.is_some() {
+            self.listings.push_front(Listing { end, ..Listing::new(None, true, None) });
         }
         let message = ServerMessage::ActiveTasks { tasks, cursor, more, reset, id: None };
         output.frames.push(message.encode(self.encoding, now.unix_ms));
@@ -195,12 +227,12 @@ impl Session {
     }
 }
 
-/// What moved beyond `through` during a walk to there was passed over; it is marked, or will be. How far must be told before
-/// the walk is whole? `None`: it is.
-fn untold(hub: &Hub, mailbox: &Mailbox, through: Position) -> Option<Position> {
-    let progress = hub.progress();
-    let applied = progress.applied?.position;
-    (applied > through && (progress.marked < applied || mailbox.has_beyond(through))).then_some(applied)
+/// What moved beyond `through` during a walk to there was passed over; it is marked, or will be. What must be told before the
+/// walk is whole? `None`: it is.
+fn untold(hub: &Hub, mailbox: &Mailbox, through: Position) -> Option<End> {
+    let behind = hub.begun();
+    let is_untold = behind > through && (hub.progress().marked < behind || mailbox.has_beyond(through));
+    is_untold.then(|| End { behind, frames_left: ENDING_FRAMES_MIN + 2 * mailbox.len() })
 }
 
 /// Is it in the list that this client got, whatever has happened to it since?

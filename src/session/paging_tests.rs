@@ -1,11 +1,16 @@
 //! Pages that take long to find, lists that are asked for again and again, and lists of what moves meanwhile.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
-    proto::{Event, Status, payload},
+    hub::Arrival,
+    proto::{Cursor, Event, Position, Status, payload},
     session::{
         machine::Session,
         test_world::{World, mine, task_id, types, user},
@@ -135,4 +140,84 @@ fn a_list_under_a_subscription_begins_before_the_next_answer_though_all_of_it_ha
         "answer and page, then the rest"
     );
     assert_eq!(frames[2]["more"], false);
+}
+
+/// Every frame until a list's last page, and none of what the test does meanwhile.
+fn told_meanwhile(world: &World, session: &mut Session) -> BTreeSet<String> {
+    let mut told = BTreeSet::new();
+    loop {
+        for frame in session.output(world.now).frames {
+            let frame: Value = serde_json::from_slice(&payload(&frame)).unwrap();
+            let tasks = frame["tasks"].as_array().into_iter().flatten().chain(Some(&frame));
+            told.extend(tasks.filter_map(|task| task["task_id"].as_str()).map(str::to_owned));
+            if frame["more"] == false {
+                return told;
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_list_is_whole_though_a_batch_is_just_being_applied() {
+    // Few move at a time, so that a pull brings all that did; each not so often that its ring forgets what was announced.
+    const TASKS: u64 = 4;
+    const EVENTS: u64 = 8;
+    let mut world = World::new();
+    (0..TASKS as u32).for_each(|number| member_moves(&mut world, number, 0.0));
+    let (hub, now_ms, is_over) = (world.shared.hub.clone(), world.now.unix_ms, AtomicBool::new(false));
+    let batch = |from: u64| -> Vec<Arrival> {
+        let moved = |number: u64| {
+            let mut event = Event::new(task_id(&format!("m{}", number % TASKS)));
+            event.progress = Some(1.0);
+            let cursor = Cursor { position: Position { major: number, minor: 0 }, proof: number as u32 };
+            Arrival { cursor, appended_at_ms: Some(now_ms), event: Some(event) }
+        };
+        (from..from + EVENTS).map(moved).collect()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut from = world.at + 1;
+            while !is_over.load(Ordering::Relaxed) {
+                hub.apply(&batch(from), now_ms);
+                from += EVENTS;
+            }
+        });
+        let told: Vec<_> = (0..2_000)
+            .map(|_| {
+                let mut session = world.open("u2", &mine());
+                let listed = told_meanwhile(&world, &mut session).len();
+                world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+                (listed, told_meanwhile(&world, &mut session).len())
+            })
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        let missed = told.iter().filter(|told| **told != (TASKS as usize, TASKS as usize)).count();
+        // Of a machine that stops this thread again and again nothing can be had in the frames that a last page waits for.
+        assert!(100 * missed < told.len(), "{missed} of {}", told.len());
+    });
+}
+
+#[test]
+fn the_last_page_waits_for_no_throttle_and_comes_however_fast_things_move() {
+    let mut world = World::new();
+    (0..MEMBERS).for_each(|number| member_moves(&mut world, number, 0.0));
+    let mut session = world.open("u2", &mine());
+    session.throttle = Duration::from_secs(60);
+    let (told, _) = told_until_the_last_page(&mut world, &mut session);
+    assert_eq!(told.len(), MEMBERS as usize);
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+    let mut outputs = 0;
+    let is_last = |frame: &Value| frame["more"] == false;
+    loop {
+        // More than a pull takes.
+        (0..MEMBERS).for_each(|number| member_moves(&mut world, number, 1.0));
+        let frames = session.output(world.now).frames;
+        if frames.iter().any(|frame| serde_json::from_slice(&payload(frame)).is_ok_and(|frame| is_last(&frame))) {
+            break;
+        }
+        outputs += 1;
+        assert!(outputs < 1_000 && session.has_more(), "after {outputs}");
+    }
 }

@@ -36,7 +36,7 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// How long somebody is listened to who may have something to say unasked, and how much of it, in bytes.
-const UNASKED_TIMEOUT: Duration = Duration::from_millis(500);
+const UNASKED_TIMEOUT: Duration = Duration::from_millis(150);
 const UNASKED_MAX: u64 = 1_024;
 
 /// Whether the configuration may have this address of a single Redis.

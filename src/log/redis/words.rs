@@ -6,7 +6,8 @@ use redis::{ErrorKind, RedisError};
 use crate::log::health::Trouble;
 
 /// Redis' codes, each with the name that the library shows it by inside of a transaction.
-const CODES: [(&str, &str); 17] = [
+const CODES: [(&str, &str); 18] = [
+    ("DENIED", "DENIED"),
     ("NOAUTH", "NOAUTH"),
     ("WRONGPASS", "WRONGPASS"),
     ("NOPERM", "NoPerm"),
@@ -88,22 +89,32 @@ pub(super) fn trouble(address: &str, key: &str, error: &RedisError) -> Trouble {
         "NOREPLICAS" => {
             lost("has fewer replicas in reach than its min-replicas-to-write asks for, and takes no events")
         }
-        _ => turned_away(address, &error.to_string()).unwrap_or_else(|| Trouble::Lost(format!("{at}: {error}"))),
+        "DENIED" => protected(address),
+        _ if error.to_string().contains(FULL) => full(address),
+        _ => Trouble::Lost(format!("{at}: {error}")),
     }
 }
 
+/// What Redis says to whom it has no room for, without a code of its own.
+const FULL: &str = "max number of clients";
+
 /// What it means that Redis said `words` to somebody who had asked nothing yet; `None` for other words.
 pub(super) fn turned_away(address: &str, words: &str) -> Option<Trouble> {
-    let at = format!("Redis at {address}");
-    if words.contains("DENIED") {
-        return Some(Trouble::Misfit(format!(
-            "{at} is in protected mode, and speaks to its own machine only: give it a password (requirepass, and in the log's \
-             URL), or an address that only trusted machines reach (bind, then protected-mode no)"
-        )));
+    if words.starts_with("-DENIED") {
+        return Some(protected(address));
     }
-    let is_full = words.contains("max number of clients");
-    is_full
-        .then(|| Trouble::Lost(format!("{at} has no room for another connection: raise its maxclients, or close some")))
+    (words.starts_with("-ERR") && words.contains(FULL)).then(|| full(address))
+}
+
+fn protected(address: &str) -> Trouble {
+    Trouble::Misfit(format!(
+        "Redis at {address} is in protected mode, and speaks to its own machine only: give it a password (requirepass, and in the \
+         log's URL), or an address that only trusted machines reach (bind, then protected-mode no)"
+    ))
+}
+
+fn full(address: &str) -> Trouble {
+    Trouble::Lost(format!("Redis at {address} has no room for another connection: raise its maxclients, or close some"))
 }
 
 fn refused(error: &RedisError) -> String {
