@@ -85,6 +85,16 @@ async function walk(browser, step) {
   await holds(() => [...document.querySelectorAll(".toast")].some(({ textContent }) => textContent === "celery-2 FAILURE the disk is full"));
   const failed = (await world.tasks(jwt("u1", 3600))).find(({ task_id }) => task_id === "celery-2");
   assert.deepEqual([failed.attempt, failed.error.type], [2, "OSError"]);
+
+  step("a Celery worker tells what it can, and its tasks end as they would without it");
+  // Another user's: the page need not show them.
+  for (const kind of ["huge", "not a number"]) await worker.call(`worker.awkward.apply_async(("${kind}",), {"user_id": "u3"}, task_id="${kind}")`);
+  await worker.call('worker.again.apply_async((), {"user_id": "u3"}, task_id="again")');
+  const told = async () => (await world.tasks(jwt("u3", 3600))).map(({ task_id, status }) => `${task_id}: ${status}`).sort().join();
+  await until(async () => (await told()) === "again: retrying,huge: succeeded,not a number: succeeded");
+  const left = (await world.tasks(jwt("u3", 3600))).map(({ message = null, result = null }) => [message, result]);
+  assert.deepEqual(left, [[null, null], ["Working", null], ["Working", null]]);
+  assert.deepEqual(await worker.withoutRedis(), ["SUCCESS", "FAILURE", "the disk is full"]);
   await worker.end();
 
   step("restarts and drops: it comes back by itself, and is told of what ended meanwhile");

@@ -20,7 +20,7 @@ function advised() {
 
 /** @param {any} world with a folder of its own */
 export async function startCelery({ folder, settings: { TASKCAST_LOG } }) {
-  writeFileSync(join(folder, "reporting.py"), `import json, os\n\nimport celery, redis\n\n${advised()}`);
+  writeFileSync(join(folder, "reporting.py"), advised());
   copyFileSync(join(root, "tests/browser/old/worker.py"), join(folder, "worker.py"));
   const env = { ...process.env, TASKCAST_LOG, PYTHONPATH: folder };
   const words = ["-m", "celery", "-A", "worker", "worker", "--pool", "solo", "--loglevel", "info", "--without-mingle", "--without-gossip"];
@@ -29,12 +29,14 @@ export async function startCelery({ folder, settings: { TASKCAST_LOG } }) {
     assert.equal(worker.child.exitCode, null, worker.said());
     return / ready\./.test(worker.said());
   });
-  const call = (code) => run(["-c", `import worker; ${code}`], { TASKCAST_LOG, PYTHONPATH: folder }, PYTHON);
+  const call = (code, log = TASKCAST_LOG) => run(["-c", `import worker; ${code}`], { TASKCAST_LOG: log, PYTHONPATH: folder }, PYTHON);
   return {
     /** In another process, as a web application does. */
     call,
     /** The task may go on by one step. */
     go: () => call('worker.go.rpush("go", 1)'),
+    /** How tasks end while Redis is away: nobody listens on port 1. */
+    withoutRedis: () => JSON.parse(call("import json; print(json.dumps(worker.without_redis()))", "redis://127.0.0.1:1")),
     end: () => kill(worker),
   };
 }

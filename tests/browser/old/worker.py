@@ -27,3 +27,24 @@ def import_data(self, user_id):
     if self.request.retries == 0:
         raise self.retry(countdown=0)
     raise OSError("the disk is full")
+
+
+@app.task(bind=True, name="awkward")
+def awkward(self, kind, user_id):
+    # As the tutorials have it, and as nobody forbids.
+    self.update_state(state="PROGRESS", meta={"current": 1, "total": 2, "status": "Working", "loss": float("nan")})
+    self.update_state(state="PROGRESS", meta="half of it")
+    return {"huge": "x" * 100_000, "not a number": float("nan"), "no JSON": {(1, 2): 3}}[kind]
+
+
+@app.task(bind=True, name="again", max_retries=1)
+def again(self, user_id):
+    self.retry(countdown=60)
+
+
+def without_redis():
+    """How tasks end while nobody can be told of them; their own backend is another one."""
+    app.conf.result_backend = "cache+memory://"
+    ended = awkward.apply(("no JSON",), {"user_id": "u3"})
+    failed = import_data.apply((), {"user_id": "u3"}, retries=1)
+    return [ended.state, failed.state, str(failed.result)]
