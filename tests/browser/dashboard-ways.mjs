@@ -168,7 +168,7 @@ export async function before(browser, own, port, worker, step) {
   step("of one that is young all is shown, from the list too, and what it does next goes on from there");
   await page.click("#back");
   await page.click(`${rowOf("brief")} .task-title`);
-  await page.waitForFunction(() => document.querySelector("#followed").textContent === "Shown from its first event on.", null, PATIENCE);
+  await page.waitForFunction(() => document.querySelector("#followed").textContent.startsWith("Shown from its first event on."), null, PATIENCE);
   await publish(port, worker, [{ task_id: "brief", user_id: "past", progress: 80, message: "Nearly" }]);
   await page.waitForFunction(() => document.querySelectorAll("#messages .words").length === 2, null, PATIENCE);
   assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Progress from 40 % at .+ to 80 % at /);

@@ -70,6 +70,18 @@ async function walk(browser, step) {
     await other.close();
   }
 
+  step("a page that works is left alone when a stylesheet never comes");
+  const bare = await browser.newPage();
+  let asked = 0;
+  await bare.addInitScript(() => sessionStorage.setItem("taskcast.loads", "5"));
+  await bare.route("**/list.css", (route) => (asked += 1, route.abort("connectionreset")));
+  await bare.goto(`http://127.0.0.1:${port}/`);
+  await bare.waitForSelector(LIVE, { state: "attached", timeout: LIVE_MS });
+  // Each load that is to come is counted before it does: the wait for this one is a minute.
+  const counted = await bare.evaluate(() => sessionStorage.getItem("taskcast.loads"));
+  if (counted !== "5" || asked !== 1) throw new Error(`list.css was asked for ${asked} times, and ${counted} loads are counted`);
+  await bare.close();
+
   step(`at least ${BARS_MIN} bars are there, each task with a status`);
   await page.waitForFunction(
     (count) => document.querySelectorAll("[data-task-id] [role=progressbar]").length >= count, BARS_MIN, { timeout: LIVE_MS });

@@ -70,6 +70,8 @@ export class Connection {
   #channel = null;
   /** Each attempt has its own; what comes late from an earlier one is nobody's. */
   #attempt = { hasTried: false, isMove: false };
+  /** When the trial began: as long as it took, the connection that follows may take too. */
+  #trialAt = 0;
   #isStarted = false;
   #isSuspended = false;
   /** Ended for good, until somebody starts anew. */
@@ -306,15 +308,19 @@ export class Connection {
 
   // ---- an attempt ----
 
-  /** A move to another transport that was just seen to work is shown only when it takes long. */
-  async #begin(isMove = false) {
+  /**
+   * A move to another transport that was just seen to work is shown only when it takes long.
+   * @param {number} [moveMs] how long a move may take; 0: it is none
+   */
+  async #begin(moveMs = 0) {
+    const isMove = moveMs > 0;
     this.#drop();
     const attempt = this.#attempt;
     const isMine = () => this.#attempt === attempt;
     attempt.isMove = isMove;
     this.#attemptedAt = Date.now();
     if (!isMove) this.#show({ state: "connecting", reason: "connecting" });
-    this.#watch(isMove ? PROBE_TIMEOUT_MS : OPEN_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no answer" }));
+    this.#watch(isMove ? moveMs : OPEN_TIMEOUT_MS, () => this.#closed({ code: 1006, reason: "no answer" }));
     if (this.#token !== undefined && Date.now() >= this.#tokenExpiresAt) this.#forgetToken("EXPIRED_TOKEN");
     if (this.#token === undefined) {
       let token;
@@ -408,6 +414,7 @@ export class Connection {
     if (this.#isProven || this.#attempt.isMove || this.#options.transports.length < 2) return;
     this.#trialTimer = setTimeout(() => {
       const next = this.#transport + 1;
+      this.#trialAt = Date.now();
       try {
         this.#trial = this.#dial(next, {
           onOpen: () => {},
@@ -429,6 +436,7 @@ export class Connection {
     this.#trialTimer = setTimeout(() => {
       this.#trialMs = Math.min(2 * this.#trialMs, TRIAL_MAX_MS);
       this.#trialTimer = setTimeout(() => this.#tryFirstTransportLater(), OPEN_TIMEOUT_MS);
+      this.#trialAt = Date.now();
       try {
         this.#trial = this.#dial(0, {
           onOpen: () => {},
@@ -448,7 +456,9 @@ export class Connection {
     // Should it bring nothing after all, the one after it is next: what worked before, where there are two.
     this.#unheard = ATTEMPTS_PER_TRANSPORT - 1;
     this.#backoff.reset();
-    this.#begin(true);
+    const moveMs = Math.max(PROBE_TIMEOUT_MS, 2 * (Date.now() - this.#trialAt));
+    // Where nothing works yet, nothing is lost by waiting.
+    this.#begin(this.#liveSince > 0 ? moveMs : 0);
   }
 
   #endTrial() {

@@ -14,8 +14,8 @@ after(() => rmSync(folder, { recursive: true }));
 cpSync(join(root, "src/http/page"), join(folder, "page"), { recursive: true });
 writeFileSync(join(folder, "package.json"), '{"type": "module"}');
 writeFileSync(join(folder, "client.js"), `export * from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};`);
-const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }, { numbers, statusName, whole, wordsOf }, { token }, { place }, { wordsOfHistory }] = await Promise.all(
-  ["model", "view", "filters", "trail", "timeline", "format", "token", "dom", "history"].map((name) => import(join(folder, "page", `${name}.js`))));
+const [{ Model }, { View }, { filtersOf, searchOf, matcher, isFiltering }, { Trail }, { stations }, { numbers, statusName, whole, wordsOf }, { token }, { place }, { wordsOfHistory }, { TaskPage }] = await Promise.all(
+  ["model", "view", "filters", "trail", "timeline", "format", "token", "dom", "history", "task-page"].map((name) => import(join(folder, "page", `${name}.js`))));
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const linesOf = ({ lines }) => lines.map((line) => `${line.level}:${line.row?.id ?? line.id ?? ""}:${line.key}:${line.rank}:${line.count ?? ""}`);
@@ -278,11 +278,87 @@ it("a line of percents stays one when counts of before are told", () => {
   assert.deepEqual([counting.isCount, counting.points.filter((_, index) => index % 2)], [true, [1, 2]]);
 });
 
+/** Frames of one second, as where dates are whole seconds. */
+const inOneSecond = (...told) => told.map((fields) => task("t", { status: "running", ...fields, updated_at: at(1) }));
+
+it("what was told within one second is there once, in its order, however often it is recalled", () => {
+  const frames = inOneSecond({ message: "A", progress: 1 }, { message: "B", progress: 2, status: "paused" }, { message: "C", progress: 3 });
+  const whole = wayOf(followed(frames));
+  assert.deepEqual(whole.messages.map(([, words]) => words), ["A", "B", "C"]);
+  for (const told of [frames, frames.slice(1), frames.slice(1, 2), [frames[0], frames[2]]]) {
+    const trail = followed(frames);
+    for (let turn = 0; turn < 3; turn += 1) trail.recall(told);
+    assert.deepEqual(wayOf(trail), whole);
+  }
+  const late = followed(frames.slice(2));
+  late.recall(frames);
+  assert.deepEqual(wayOf(late), whole);
+  const again = inOneSecond({ message: "A" }, { message: "B" }, { message: "A" });
+  const trail = followed(again);
+  for (let turn = 0; turn < 3; turn += 1) trail.recall(again.slice(0, 2));
+  assert.deepEqual(trail.messages.map(({ text }) => text), ["A", "B", "A"]);
+});
+
+it("messages that come back each time that the task is looked at are no longer counted as dropped", () => {
+  const frames = Array.from({ length: 30 }, (_, second) => task("t", { status: "running", message: `m${second}`, updated_at: at(second) }));
+  const trail = followed(frames);
+  trail.study(false);
+  assert.equal(trail.dropped, 25);
+  for (let turn = 0; turn < 4; turn += 1) {
+    trail.study(true);
+    trail.recall(frames.slice(14));
+    assert.deepEqual([trail.messages.length, trail.dropped], [16, 14]);
+    trail.study(false);
+    assert.deepEqual([trail.messages.length, trail.dropped], [5, 25]);
+  }
+});
+
+it("a line does not dip where what is recalled knows less of what was before", () => {
+  const states = [[1, 50], [2, 40], [3, 45], [4, 60]].map(([second, progress]) => task("t", { status: "running", progress, updated_at: at(second) }));
+  const valuesOf = ({ points }) => points.filter((_, index) => index % 2);
+  const trail = followed(states);
+  assert.deepEqual(valuesOf(trail), [50, 50, 50, 60]);
+  trail.recall(states.slice(1));
+  assert.deepEqual(valuesOf(trail), [50, 50, 50, 60]);
+  // In another step, or attempt, it begins anew.
+  const turns = [[1, 80, "a", 1], [2, 90, "a", 1], [3, 10, "b", 1], [4, 30, "b", 1], [5, 5, "b", 2], [6, 40, "b", 2]]
+    .map(([second, progress, step, attempt]) => task("t", { status: "running", progress, step, attempt, updated_at: at(second) }));
+  const sparse = followed(turns.filter((_, index) => index % 3 === 0 || index === 5));
+  sparse.recall(turns);
+  assert.deepEqual(valuesOf(sparse), [80, 90, 10, 30, NaN, 5, 40]);
+});
+
+it("of a task that was removed and told again the page asks for the past once more", async () => {
+  const anything = new Proxy(() => {}, { get: (_, name) => (name === Symbol.iterator ? [][Symbol.iterator].bind([]) : name === Symbol.toPrimitive ? () => "" : anything), set: () => true, apply: () => anything });
+  const [before, asked] = [globalThis.fetch, []];
+  for (const name of ["document", "requestAnimationFrame", "sessionStorage"]) Object.defineProperty(globalThis, name, { value: anything, configurable: true });
+  globalThis.fetch = async (address) => (asked.push(address), { ok: true, json: async () => ({ frames: WAY.slice(0, 1), from_start: true, frames_max: 16 }) });
+  try {
+    const model = new Model();
+    const handle = { current: null, error: null, on: () => () => {} };
+    const page = new TaskPage({ task: () => handle, connection: { current: { state: "live" } } }, model, () => {});
+    const tell = async (task) => {
+      model.change("t", (handle.current = task));
+      page.draw();
+      await new Promise(setImmediate);
+    };
+    page.open("t");
+    for (const [task, count] of [[WAY[0], 1], [WAY[1], 1], [null, 1], [WAY[1], 2], [WAY[2], 2]]) {
+      await tell(task);
+      assert.equal(asked.length, count);
+    }
+    page.open(null);
+  } finally {
+    globalThis.fetch = before;
+    for (const name of ["document", "requestAnimationFrame", "sessionStorage"]) delete globalThis[name];
+  }
+});
+
 it("the page says how far back it goes, and that something may be missing", () => {
   const trail = { begins: Date.parse(at(5)) };
   const told = (frames, from_start) => wordsOfHistory(trail, { frames, from_start, frames_max: 16 });
   assert.match(wordsOfHistory(trail, null), /^Shown from [^;.]+ on\.$/);
-  assert.equal(told(WAY, true), "Shown from its first event on.");
+  assert.match(told(WAY, true), /^Shown from its first event on\. .+ may be missing\.$/);
   const some = [...WAY, ...WAY].slice(0, 16);
   for (const words of [told(some, true), told(WAY, false)]) assert.match(words, /^Shown from .+ the newest 16 states of a task, .+ may be missing/);
   assert.match(wordsOfHistory(trail, { error: "HTTP 429" }), /could not be asked for \(HTTP 429\)/);
@@ -343,6 +419,12 @@ it("a link to share is for its own pages where somebody is signed in, and for al
     assert.deepEqual([location.hash, token.isLent], ["#task=a", true]);
     for (const [hash, held] of [["#task=b", own], ["", own], ["#task=a", link], ["", own]]) assert.equal(open(hash), held, hash);
 
+    // The link says nothing of another task, and the address cannot make it.
+    assert.equal(open(`#token=${link}&task=mine`), own);
+    assert.deepEqual([location.hash, token.isLent, open("#task=a")], ["#task=mine", false, link]);
+    assert.equal(open(`#token=${group}&task=mine`), group);
+    assert.deepEqual([location.hash, token.isLent, open("#task=mine")], ["#task=g", true, own]);
+
     assert.equal(open(`#token=${group}`), group);
     for (let index = 0; index < 300; index += 1) token.visit(`part-${index}`, "g");
     token.visit("stranger", "another");
@@ -355,6 +437,10 @@ it("a link to share is for its own pages where somebody is signed in, and for al
     open(`#token=${group}`);
     token.clear();
     assert.deepEqual([open("#task=g"), open("")], [null, null]);
+    // One link after another: neither is a sign-in.
+    assert.deepEqual([open(`#token=${link}`), open(`#token=${group}&task=part`)], [link, group]);
+    assert.deepEqual([location.hash, token.isLent, open("#task=a"), open("")], ["#task=part", false, group, group]);
+    token.clear();
     // By a cookie, which nobody can read.
     token.accepted();
     assert.equal(open(`#token=${link}`), link);

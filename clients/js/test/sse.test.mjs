@@ -355,6 +355,33 @@ describe("server-sent events", () => {
     assert.equal(sockets.length, 1);
   });
 
+  it("have as long as any first connection where nothing works yet", async () => {
+    const client = await listening({ transports: ["websocket", "sse"] });
+    last().open();
+    await pass(SILENT_MS);
+    await real();
+    await pass(6_000);
+    await requests[0].greet({ resumed: true });
+    await pass(6_000);
+    await real();
+    assert.equal(requests[1].signal.aborted, false);
+    await requests[1].greet({ tasks: [task("t1")] });
+    assert.deepEqual([client.connection.current.state, client.connection.current.transport, open().length], ["live", "sse", 0]);
+  });
+
+  it("give way to a WebSocket that greets as slowly in their place as it did beside them", async () => {
+    const { states } = await tryingAgain();
+    last().open();
+    await pass(12_000);
+    last().greet({ resumed: true });
+    await settle();
+    await real();
+    last().open();
+    await pass(12_000);
+    last().greet({ resumed: true });
+    assert.deepEqual([states, open().length], [["live websocket"], 1]);
+  });
+
   it("are let go of when a service that is slow greets over its WebSocket after all", async () => {
     for (const answer of [undefined, new Response("{}", { status: 401 }), new Error("refused")]) {
       const client = await listening({ transports: ["websocket", "sse"] });

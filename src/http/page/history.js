@@ -23,8 +23,9 @@ export function wordsOfHistory({ begins }, history) {
   const here = `Shown from ${time(begins)} on`;
   if (history === null) return `${here}.`;
   if (history.error) return `${here}; what the service kept of the time before could not be asked for (${history.error}).`;
-  const { frames: { length, 0: first }, from_start: isWhole, frames_max: max } = history;
-  if (isWhole && length < max) return "Shown from its first event on.";
+  const { frames: { length, 0: first }, from_start: isFromStart, frames_max: max } = history;
+  // Few are no proof that these were all: a service that is short of memory lets go of steps early.
+  if (isFromStart && length < max) return "Shown from its first event on. Of what came before this page, steps in between may be missing.";
   const since = Math.min(begins, moment(first.updated_at));
   return `Shown from ${time(since)} on. Of what came before this page, the service keeps the newest ${amount(max)} states of a task, changes of status longest: steps in between may be missing.`;
 }

@@ -3,9 +3,13 @@
 
 {
   const WAITS_MS = [500, 2_000, 5_000, 15_000, 60_000];
+  const PATIENCE_MS = 15_000;
   /** How often that was in a row, in this tab. */
   const KEY = "taskcast.loads";
   let isDue = false;
+  /** Without a stylesheet the page works, without a script it does not. */
+  let isScriptMissing = false;
+  let isWhole = true;
 
   const stored = (action) => {
     try {
@@ -17,16 +21,31 @@
 
   const isPart = (node) => node instanceof HTMLScriptElement || (node instanceof HTMLLinkElement && node.rel === "stylesheet");
 
+  /** What the browser shows instead of a page that cannot be had would never come back by itself. */
+  const isThere = async () => {
+    try {
+      return (await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) })).ok;
+    } catch {
+      return false;
+    }
+  };
+
+  const again = (turn) => setTimeout(async () => {
+    if (await isThere()) location.reload();
+    else again(turn + 1);
+  }, WAITS_MS[Math.min(turn, WAITS_MS.length - 1)]);
+
   addEventListener("error", ({ target }) => {
-    if (isDue || !isPart(target)) return;
-    isDue = true;
+    if (!isPart(target)) return;
+    isWhole = false;
+    isScriptMissing ||= target instanceof HTMLScriptElement;
+    if (isDue) return;
     // Where nothing can be kept nobody counts.
-    const turn = stored((storage) => {
-      const before = Number(storage.getItem(KEY)) || 0;
-      storage.setItem(KEY, String(before + 1));
-      return before;
-    }) ?? WAITS_MS.length;
-    setTimeout(() => location.reload(), WAITS_MS[Math.min(turn, WAITS_MS.length - 1)]);
+    const turn = stored((storage) => Number(storage.getItem(KEY)) || 0) ?? WAITS_MS.length;
+    if (turn >= WAITS_MS.length && !isScriptMissing) return;
+    isDue = true;
+    stored((storage) => storage.setItem(KEY, String(turn + 1)));
+    again(turn);
     const say = () => {
       const place = document.querySelector("#connection-text, #state");
       if (place) place.textContent = "A part of this page did not load; trying again…";
@@ -35,5 +54,5 @@
     else say();
   }, true);
 
-  addEventListener("load", () => isDue || stored((storage) => storage.removeItem(KEY)));
+  addEventListener("load", () => isWhole && stored((storage) => storage.removeItem(KEY)));
 }

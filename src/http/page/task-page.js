@@ -87,11 +87,13 @@ export class TaskPage {
 
   #keep(task) {
     this.#last = task;
-    if (this.#frames[0]?.task !== task) this.#frames.unshift({ at: now(), task });
+    if (!this.#frames.some((frame) => frame.task === task)) this.#frames.unshift({ at: now(), task });
     this.#frames.length = Math.min(this.#frames.length, FRAMES_MAX);
     const row = this.#model.rows.get(this.id);
     if (row && row !== this.#row) {
       this.#row = row;
+      // One that was removed and told again knows nothing of what was asked for the one before it.
+      this.#history = this.#asked = null;
       row.trail.study(true);
       this.#drawnAt = -SLOW_MS;
     }
@@ -134,7 +136,8 @@ export class TaskPage {
     const group = this.#model.groups.get(this.id);
     const isGroup = group?.isGroup === true || (group !== undefined && group.root === null);
     // Read when they are drawn at the latest: the row may be there only after the handle was told.
-    if (current && this.#row === null) this.#keep(current);
+    const row = this.#model.rows.get(this.id) ?? this.#row;
+    if (current && (this.#row === null || row !== this.#row)) this.#keep(current);
     this.#recall();
     const task = current ?? this.#last;
     this.#drawAbsence(current, error, task, isGroup);

@@ -44,17 +44,20 @@ const isCookieGood = () => stored((storage) => storage.getItem(COOKIE_KEY)) !== 
 export const token = {
   /**
    * `#token=…` is taken over, and out of the address before anybody copies it. Of a link to one task or group, that stays there; and whoever
-   * is signed in stays so on all other pages.
+   * is signed in stays so on all other pages. A link that was followed before is no sign-in.
    */
   adopt() {
     const given = new URLSearchParams(location.hash.slice(1));
     const held = given.get("token");
     if (held === null) return;
-    const shared = taskToShare(held);
-    const task = given.get("task") ?? shared;
+    const { root: shared, isGroup } = scopeOf(held);
+    const before = own();
+    const isLink = shared !== null && (before === null ? isCookieGood() : scopeOf(before).root === null);
+    // Nothing here tells yet which tasks are of a group: its own page does, and leads to them.
+    const task = (isLink && isGroup ? null : given.get("task")) ?? shared;
     history.replaceState(null, "", `${location.pathname}${location.search}${task === null ? "" : `#task=${encodeURIComponent(task)}`}`);
-    if (shared === null || (own() ?? held) === held && !isCookieGood()) this.set(held);
-    else lend({ token: held.trim(), root: shared, pages: [shared, task] });
+    if (isLink) lend({ token: held.trim(), root: shared, pages: [shared] });
+    else this.set(held);
   },
   get: () => (token.isLent ? lent.token : own()),
   set(text) {
@@ -75,7 +78,7 @@ export const token = {
   /** Somebody goes from a page of the link to that of another task. @param {string | null} group of that one */
   visit(id, group) {
     if (lent === null || id === null || group !== lent.root || lent.pages.includes(id)) return;
-    lend({ ...lent, pages: [...lent.pages.slice(0, 1), ...lent.pages.slice(1).slice(2 - PAGES_MAX), id] });
+    lend({ ...lent, pages: [lent.root, ...lent.pages.slice(1).slice(2 - PAGES_MAX), id] });
   },
   /** Somebody is let in, by what the page knows or else by a cookie. */
   accepted() {
@@ -103,15 +106,19 @@ export function tokenOf(pasted) {
   }
 }
 
-/** The task, or the root of the group, if the token names one and nothing else. Nothing is proven by it: the service does that. */
-function taskToShare(held) {
+/**
+ * The task, or the root of the group, if the token names one and nothing else. Nothing is proven by it: the service does that.
+ * @returns {{root: string | null, isGroup: boolean}}
+ */
+function scopeOf(held) {
   try {
     const part = held.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (byte) => byte.charCodeAt(0))));
     const watch = claims.taskcast?.watch;
     const [only] = Array.isArray(watch) && watch.length === 1 ? watch : [];
-    return /^(?:task|root):(.+)$/s.exec(typeof only === "string" ? only : "")?.[1] ?? null;
+    const [, kind, root] = /^(task|root):(.+)$/s.exec(typeof only === "string" ? only : "") ?? [];
+    return { root: root ?? null, isGroup: kind === "root" };
   } catch {
-    return null;
+    return { root: null, isGroup: false };
   }
 }

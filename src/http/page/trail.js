@@ -13,10 +13,58 @@ function pairsOf(points) {
   return Array.from({ length: points.length / 2 }, (_, index) => [points[2 * index], points[2 * index + 1]]);
 }
 
-/** In the order of time; of neighbours that say the same the first. */
+/**
+ * In the order of time. What both know is there once, and where one order is known within a moment it stays: dates may be whole seconds.
+ * @template T
+ * @param {T[]} past @param {T[]} own both ascending
+ * @param {(entry: T) => number} at @param {(one: T, other: T) => boolean} isSame
+ */
+function interleaved(past, own, at, isSame) {
+  const isMet = (i, j) => at(past[i]) === at(own[j]) && isSame(past[i], own[j]);
+  // How many of those from here on are met in both.
+  const met = Array.from({ length: past.length + 1 }, () => new Uint16Array(own.length + 1));
+  for (let i = past.length - 1; i >= 0; i -= 1) {
+    for (let j = own.length - 1; j >= 0; j -= 1) met[i][j] = isMet(i, j) ? met[i + 1][j + 1] + 1 : Math.max(met[i + 1][j], met[i][j + 1]);
+  }
+  const all = [];
+  let [i, j] = [0, 0];
+  while (i < past.length && j < own.length) {
+    if (isMet(i, j)) {
+      i += 1;
+      all.push(own[j++]);
+    } else if (at(past[i]) < at(own[j]) || (at(past[i]) === at(own[j]) && met[i + 1][j] >= met[i][j + 1])) all.push(past[i++]);
+    else all.push(own[j++]);
+  }
+  return [...all, ...past.slice(i), ...own.slice(j)];
+}
+
+/** And of neighbours that say the same the first. */
 function merged(past, own, isSame) {
-  const all = [...past, ...own].sort((one, other) => one.at - other.at);
+  const all = interleaved(past, own, (entry) => entry.at, isSame);
   return all.filter((entry, index) => index === 0 || !isSame(entry, all[index - 1]));
+}
+
+/**
+ * The line without those points of the past that would make it dip: a bar that was seen on its way stays where it was.
+ * @param {number[][]} line @param {Set<number[]>} seen
+ */
+function steady(line, seen) {
+  const kept = [];
+  let between = [];
+  let before = null;
+  for (const point of line) {
+    const isBreak = Number.isNaN(point[1]);
+    if (!isBreak && !seen.has(point)) {
+      between.push(point);
+      continue;
+    }
+    // A line that falls does so with a new step, and says nothing of what was between.
+    const isSteady = !isBreak && before !== null && before[1] <= point[1];
+    kept.push(...between.filter(([, value]) => !isSteady || (value >= before[1] && value <= point[1])), point);
+    between = [];
+    before = isBreak ? null : point;
+  }
+  return [...kept, ...between];
 }
 
 export class Trail {
@@ -71,7 +119,9 @@ export class Trail {
     if (past.stages.length === 0) return;
     this.#recallPoints(past);
     this.stages = merged(past.stages, this.stages, (one, other) => one.status === other.status && one.attempt === other.attempt);
+    const known = this.messages.length;
     this.messages = merged(past.messages, this.messages, (one, other) => one.text === other.text && one.step === other.step);
+    this.dropped = Math.max(0, this.dropped - (this.messages.length - known));
     this.#trim();
   }
 
@@ -79,12 +129,11 @@ export class Trail {
     // A line of percents stays one here, too.
     if (past.points.length === 0 || (past.isCount && !this.isCount && this.points.length > 0)) return;
     const own = past.isCount === this.isCount ? pairsOf(this.points) : [];
-    const known = pairsOf(past.points);
-    const told = new Set(known.map(String));
     // Where an attempt began is known better by who saw all of it.
-    const isNews = ([at, value]) => !told.has(`${at},${value}`) && !(Number.isNaN(value) && at >= past.begins);
+    const seen = own.filter(([at, value]) => !(Number.isNaN(value) && at >= past.begins));
+    const line = interleaved(pairsOf(past.points), seen, ([at]) => at, ([, one], [, other]) => Object.is(one, other));
     this.isCount = past.isCount;
-    this.points = [...known, ...own.filter(isNews)].sort(([one], [other]) => one - other).flat();
+    this.points = steady(line, new Set(seen)).flat();
   }
 
   #noteMessage(task) {
