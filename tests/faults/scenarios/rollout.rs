@@ -69,9 +69,9 @@ pub(super) async fn rehearse(
     until("all clients are in", async || load.strangers() == 0).await;
     let refused_before = load.total(|account| account.refusals);
     sleep(CALM).await;
-    let began = clock::now().instant;
+    let started = clock::now().instant;
     let Replaced { exits, complaints, fewest } = replace_all(&mut load, rollout).await;
-    let took = clock::now().instant - began;
+    let took = clock::now().instant - started;
     let is_published = load.is_published();
     let (mut row, load) = load.end().await;
 
