@@ -138,10 +138,11 @@ async fn the_log_level_follows_its_file_and_what_is_no_level_changes_nothing() {
     service.until("an event is read").await;
     std::fs::remove_file(&path).unwrap();
     assert_eq!(service.until("the log level changes").await.last().unwrap()["log_level"], "warn");
-    // From now on the next line is a warning.
+    // From now on there are warnings at most, as a slow machine may have its own.
     service.publish(&json!({"task_id": "t3"})).await;
     write(&path, "inof\n");
-    assert_eq!(service.next().await["level"], "ERROR");
+    let lines = service.until("the file of the log level cannot be used; the level before stays").await;
+    assert!(lines.iter().all(|line| line["level"] == "ERROR" || line["level"] == "WARN"), "{lines:?}");
 }
 
 #[tokio::test]
