@@ -1,6 +1,7 @@
 // What the browser tests share: a service on free ports that never outlives the test, and a Chromium.
 
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -19,15 +20,21 @@ export const AXE_OPTIONS = { rules: { "target-size": { enabled: true } } };
 
 const START_MS = 20_000;
 
+/** Below those that the system gives to whoever connects somewhere, as a browser does all the time. */
 export async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => new Promise((resolve, reject) => {
-      const server = createServer().on("error", reject).listen(0, "127.0.0.1", () => resolve(server));
-    })),
-  );
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const free = new Set();
+  while (free.size < count) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    if (await isFree(port)) free.add(port);
+  }
+  return [...free];
+}
+
+async function isFree(port) {
+  const server = createServer().listen(port, "127.0.0.1");
+  const listens = await once(server, "listening").then(() => true, () => false);
+  if (listens) await new Promise((resolve) => server.close(resolve));
+  return listens;
 }
 
 // Every child is ended however this script ends.

@@ -384,8 +384,7 @@ fn start_proxy(kennel: &mut Kennel, port: u16, places: &[Place], members: Member
 fn port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let candidate = |_| (61_000 + (std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed)) % 4_500) as u16;
-    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (0..4_500).map(candidate).find(is_free).expect("a free port")
+    (0..4_500).map(candidate).find(|port| brokers::is_free(*port)).expect("a free port")
 }
 
 /// Asks again and again until it is so.

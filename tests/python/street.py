@@ -40,6 +40,8 @@ def free_ports(count):
     free = []
     for port in random.sample(range(10_000, 32_000), 2_000):
         with socket.socket() as probe, contextlib.suppress(OSError):
+            # Of a process that is forked meanwhile: its copy would keep the port taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             free.append(port)
         if len(free) == count:

@@ -4,7 +4,6 @@
 use std::{
     fs::{self, File},
     io::Write,
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -14,6 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     sync::OnceCell,
 };
 
@@ -26,13 +26,20 @@ const SENTINEL_CONFIGURATION: &str = "sentinel.conf";
 /// the near end of connections, or one of those could take it before it is listened on.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let candidate = |_| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Test binaries that run at the same time begin in different places.
         (10_000 + (std::process::id().wrapping_mul(37) + number) % 20_000) as u16
     };
-    (0..20_000).map(candidate).find(is_free).expect("a free port")
+    (0..20_000).map(candidate).find(|port| is_free(*port)).expect("a free port")
+}
+
+/// Whether nobody listens there. Bound and never listened on: a process that is forked meanwhile holds a copy of the
+/// socket until it runs its program, and a copy that listened would keep the port taken after this said that it is free.
+pub fn is_free(port: u16) -> bool {
+    let probe = TcpSocket::new_v4().expect("a socket");
+    probe.set_reuseaddr(true).expect("an option that every system has");
+    probe.bind(([127, 0, 0, 1], port).into()).is_ok()
 }
 
 /// A folder and the processes that work in it. A small shell holds the other end of a pipe; when the pipe closes,
