@@ -39,8 +39,9 @@ impl Hub {
         let Progress { applied, replayed: live, .. } = self.progress();
         let known = applied.map(|cursor| cursor.position);
         let mut changed = Vec::with_capacity(batch.len());
-        if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
-            *lock(&self.0.begun) = last.cursor.position;
+        let last = batch.last().map(|last| last.cursor).filter(|last| known.is_none_or(|known| known < last.position));
+        if let Some(last) = last {
+            *lock(&self.0.begun) = last.position;
         }
         for arrival in batch {
             if known.is_some_and(|known| arrival.cursor.position <= known) {
@@ -66,8 +67,8 @@ impl Hub {
                 self.trace(Taken { context, task_id: event.task_id.as_str(), cursor: arrival.cursor, outcome });
             }
         }
-        if let Some(last) = batch.last().filter(|last| known.is_none_or(|known| known < last.cursor.position)) {
-            self.0.progress.send_modify(|progress| progress.applied = Some(last.cursor));
+        if last.is_some() {
+            self.0.progress.send_modify(|progress| progress.applied = last);
         }
         changed
     }

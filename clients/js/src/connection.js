@@ -407,8 +407,8 @@ export class Connection {
   // ---- another transport ----
 
   /**
-   * Some proxies let the handshake through and nothing else. But a service may be slow, so what waits for it goes on waiting: whichever
-   * greets first is kept.
+   * Some proxies let the handshake through and nothing else. But a service may be slow, so what waits for it goes on waiting: the transport
+   * that greets first is taken.
    */
   #tryNextTransportBeside() {
     if (this.#isProven || this.#attempt.isMove || this.#options.transports.length < 2) return;

@@ -360,9 +360,9 @@ describe("server-sent events", () => {
     last().open();
     await pass(SILENT_MS);
     await real();
-    await pass(6_000);
+    await pass(1_000);
     await requests[0].greet({ resumed: true });
-    await pass(6_000);
+    await pass(10_000);
     await real();
     assert.equal(requests[1].signal.aborted, false);
     await requests[1].greet({ tasks: [task("t1")] });
