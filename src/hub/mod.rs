@@ -217,6 +217,12 @@ impl Hub {
         *lock(&self.0.begun)
     }
 
+    /// As if the events up to `through` were being applied.
+    #[cfg(test)]
+    pub fn begin(&self, through: Position) {
+        *lock(&self.0.begun) = through;
+    }
+
     /// How far the hub is.
     #[must_use]
     pub fn progress(&self) -> Progress {

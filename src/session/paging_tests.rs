@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use crate::{
@@ -196,6 +197,39 @@ fn a_list_is_whole_though_a_batch_is_just_being_applied() {
         // Of a machine that stops this thread again and again nothing can be had in the frames that a last page waits for.
         assert!(100 * missed < told.len(), "{missed} of {}", told.len());
     });
+}
+
+#[test]
+fn a_last_page_is_written_as_soon_as_a_batch_is_applied_that_was_none_of_its_business() {
+    let mut world = World::new();
+    member_moves(&mut world, 0, 0.0);
+    world.shared.hub.begin(Position { major: world.at + 1, minor: 0 });
+    let mut session = world.open("u2", &mine());
+    let begun = world.frames(&mut session);
+    assert_eq!((types(&begun), &begun[1]["more"]), (vec!["connection_established", "active_tasks"], &json!(true)));
+    while session.mailbox.woken().now_or_never().is_some() {}
+    world.event("another", "u1", Some(1.0), None);
+    assert_eq!(session.mailbox.woken().now_or_never(), Some(()));
+    let ended = world.frames(&mut session);
+    assert_eq!((types(&ended), &ended[0]["more"]), (vec!["active_tasks"], &json!(false)));
+}
+
+#[test]
+fn of_lists_under_several_subscriptions_the_last_one_says_that_all_is_there() {
+    let mut world = World::new();
+    member_moves(&mut world, 0, 0.0);
+    world.event("alone", "u2", Some(1.0), None);
+    let mut session = world.open("u1", &mine());
+    session.identity.rights.all = true;
+    world.frames(&mut session);
+    world.say(&mut session, &json!({"type": "subscribe", "root_id": "many"}));
+    world.say(&mut session, &json!({"type": "get_active_tasks", "id": 1}));
+    world.say(&mut session, &json!({"type": "subscribe", "task_id": "alone"}));
+    let frames = world.frames(&mut session);
+    let pages = frames.iter().filter(|frame| frame["type"] == "active_tasks");
+    let told: Vec<_> = pages.map(|page| (&page["id"], &page["more"])).collect();
+    let (unnamed, named) = (&Value::Null, &json!(1));
+    assert_eq!(told, [(unnamed, &json!(true)), (named, &json!(false)), (unnamed, &json!(false))]);
 }
 
 #[test]
