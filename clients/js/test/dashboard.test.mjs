@@ -181,7 +181,7 @@ it("a trail never takes more than it may, and keeps the first point and the last
   const trail = new Trail();
   for (let turn = 0; turn < 5_000; turn += 1) {
     trail.note(task("t", { status: turn % 7 ? "running" : "waiting", message: `m${turn}`, updated_at: at(turn), attempt: 1 + Math.floor(turn / 1_000) }), turn % 1_000 / 10);
-    assert.ok(trail.points.length <= 48 && trail.stages.length <= 12 && trail.messages.length <= 5, `${turn}`);
+    assert.ok(trail.points.length <= 16 && trail.stages.length <= 12 && trail.messages.length <= 5, `${turn}`);
   }
   assert.deepEqual([trail.points[0], trail.points.at(-2), trail.points.at(-1)], [Date.parse(at(0)), Date.parse(at(4_999)), 99.9]);
   assert.deepEqual(trail.messages.map(({ text }) => text), ["m4995", "m4996", "m4997", "m4998", "m4999"]);
@@ -190,7 +190,7 @@ it("a trail never takes more than it may, and keeps the first point and the last
   for (let turn = 5_000; turn < 5_400; turn += 1) trail.note(task("t", { status: "running", message: `m${turn}`, updated_at: at(turn), attempt: 5 }), 99.9);
   assert.ok(trail.points.length > 700 && trail.points.length <= 1_200 && trail.messages.length === 200, `${trail.points.length}`);
   trail.study(false);
-  assert.ok(trail.points.length <= 48 && trail.messages.length === 5);
+  assert.ok(trail.points.length <= 16 && trail.messages.length === 5);
   for (let index = 2; index < trail.points.length; index += 2) assert.ok(trail.points[index] >= trail.points[index - 2]);
 });
 
