@@ -764,6 +764,12 @@ fn what_opentelemetrys_variables_say_to_others_stops_no_start() {
     assert_eq!(warned(headers(Given::valid())), (None, 0));
     let standard = Given::valid().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
     assert_eq!(warned(headers(standard)), (Some("http://standard:4318/v1/traces".to_owned()), 1));
+    let other = |given: Given| given.variable("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    assert_eq!(warned(other(grpc())), (None, 1));
+    assert_eq!(warned(other(Given::valid())), (None, 0), "nothing was to be exported");
+    let own = grpc().variable("TASKCAST_TELEMETRY_OTLP_ENDPOINT", "http://own");
+    assert_eq!(warned(other(own)), (Some("http://own/v1/traces".to_owned()), 0));
+    assert_eq!(warned(other(grpc()).variable("OTEL_TRACES_EXPORTER", "none")), (None, 0));
 }
 
 #[test]

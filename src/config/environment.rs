@@ -22,6 +22,10 @@ const OF_OPENTELEMETRY: [(&str, &str); 5] = [
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
+/// Which protocol is meant, and the one that is spoken here.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+const PROTOCOL: &str = "http/protobuf";
+
 /// The whole address, where the others say what is before `/v1/traces`.
 pub(super) const OF_TRACES_ALONE: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 
@@ -38,14 +42,23 @@ fn read_opentelemetry(layers: &mut Layers<'_>) {
     };
     let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
         || variable("OTEL_TRACES_EXPORTER").is_some_and(|names| names.split(',').all(|name| name.trim() != "otlp"));
-    let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
-    if is_off || protocol.is_some_and(|protocol| protocol != "http/protobuf") {
+    if is_off {
         return;
     }
     let is_said = |layers: &Layers<'_>, key: &Key| {
         let is_in_flags = sources.flags.iter().any(|flag| flag.key == key.path);
         layers.is_given(key.path) || is_in_flags || variable(&key.variable()).is_some()
     };
+    // Of two the first counts, as everywhere.
+    let protocol = PROTOCOLS.into_iter().find_map(|name| Some((name, variable(name)?)));
+    if let Some((name, _)) = protocol.filter(|(_, protocol)| *protocol != PROTOCOL) {
+        let is_endpoint = |(name, path): &(&str, &str)| *path == ENDPOINT && variable(name).is_some();
+        let is_wanted = OF_OPENTELEMETRY.iter().any(is_endpoint);
+        if is_wanted && !keys::find(ENDPOINT).is_some_and(|endpoint| is_said(layers, endpoint)) {
+            layers.warnings.push(format!("OTEL_ variables have no effect here: expected {PROTOCOL} of {name}"));
+        }
+        return;
+    }
     for (name, path) in OF_OPENTELEMETRY {
         let (Some(key), Some(value)) = (keys::find(path), variable(name)) else { continue };
         // Nobody is told anything where there is nobody to tell.

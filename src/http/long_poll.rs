@@ -15,7 +15,7 @@ use super::{
     head::Head,
     problem::{HttpError, respond},
     refusal, rest,
-    upgrade::task_id,
+    upgrade::{draining_error, task_id},
 };
 use crate::{
     auth::{AuthenticationError, Identity},
@@ -34,7 +34,8 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// 401, or 403, for somebody who is not known; 400 for an option with an impossible value; 404, the same for a task that
-/// does not exist and for one that the caller may not see; 429 when too many of a user or an address wait.
+/// does not exist and for one that the caller may not see; 429 when too many of a user or an address wait; 503 for who waited
+/// for a task to begin at a replica that ends first.
 pub(super) async fn task(
     context: &Context,
     head: &Head,
@@ -45,6 +46,7 @@ pub(super) async fn task(
     let task_id = task_id(segment)?;
     let (wait, after) = (wait(head)?, after(head)?);
     let now = clock::now();
+    let waits = !wait.is_zero();
     // Who comes to a replica that ends has been told to come elsewhere, and need not be held up.
     let wait = if context.draining.is_cancelled() { Duration::ZERO } else { wait };
     let ends = identity.expires_at_ms.map_or(now.instant + wait, |at_ms| now.instant_at(at_ms));
@@ -62,6 +64,8 @@ pub(super) async fn task(
     match (answer, after) {
         (Some(frame), _) => Ok(respond(StatusCode::OK, "application/json", payload(&frame.bytes(Encoding::Json)))),
         (None, Some(_)) => Ok(nothing_new(context.draining.is_cancelled())),
+        // It may begin within the time that was asked for, and another replica sees it.
+        (None, None) if waits && context.draining.is_cancelled() => Err(draining_error()),
         (None, None) => Err(HttpError::not_found()),
     }
 }

@@ -101,11 +101,11 @@ async fn a_task_of_somebody_else_is_waited_for_like_one_that_does_not_exist() {
     let mut answers = Vec::new();
     for task in ["theirs", "nobodys"] {
         let began = clock::now().instant;
-        let asked = ask_with(service.port, &format!("/api/v1/tasks/{task}?wait=300ms"), token("u2"));
+        let asked = ask_with(service.port, &format!("/api/v1/tasks/{task}?wait=3s"), token("u2"));
         until_waiting(&service, 1).await;
         service.publish(&event("theirs", 20)).await;
         let (status, _, body) = asked.await.unwrap();
-        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert!(began.elapsed() >= Duration::from_secs(3));
         answers.push((status, body));
     }
     assert_eq!(answers[0], answers[1]);
@@ -217,13 +217,17 @@ async fn a_drain_answers_those_who_wait_in_turn_and_closes_their_connections() {
     let cursor = service.get("/api/v1/tasks/t1", "u1").await.1["cursor"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/tasks/t1?wait=60s&after={cursor}");
     let waiting: Vec<_> = (0..10).map(|_| ask(&service, &path)).collect();
-    until_waiting(&service, 10).await;
+    let not_begun = ask(&service, "/api/v1/tasks/t2?wait=60s");
+    until_waiting(&service, 11).await;
     let began = clock::now().instant;
     service.signal("TERM");
     for asked in waiting {
         let (status, head, _) = asked.await.unwrap();
         assert!(status == 204 && head.contains("connection: close"), "{head}");
     }
+    // It may begin within the minute, so "there is none" would be too early.
+    let (status, head, _) = not_begun.await.unwrap();
+    assert!(status == 503 && head.contains("connection: close") && head.contains("retry-after: "), "{head}");
     assert!(began.elapsed() < Duration::from_secs(10), "not after a minute");
 }
 
