@@ -129,11 +129,18 @@ static TOP: &[Key] = &[
         "listen",
         Kind::Address,
         "0.0.0.0:6161",
-        "Where clients connect: WebSockets, event streams, REST, the page. With auth.mode = \"none\" the default is 127.0.0.1:6161.",
+        "Where clients connect: WebSockets, event streams, REST, the page. With auth.mode = \"none\" the default is \
+         127.0.0.1:6161, unless auth.allow_remote_without_token.",
     ),
     set("operations_listen", Kind::Address, "0.0.0.0:6162", "Where operators connect: /livez, /readyz, /metrics."),
     with_example(
-        set("origins", Kind::List, "", "Origins that browsers may come from. Empty: the service's own origin only."),
+        set(
+            "origins",
+            Kind::List,
+            "",
+            "Origins that browsers may come from. Empty: the service's own only. A list replaces that: name the service's own besides, for its \
+             dashboard and links to share.",
+        ),
         "https://app.example.com,https://*.example.com",
     ),
     number(
@@ -285,8 +292,8 @@ static REST: &[Key] = &[
         "memory.max_bytes",
         Kind::Integer { min: 0, max: 1 << 50 },
         "429496729",
-        "Resident memory beyond which new WebSockets, event streams and POST /api/v1/events are answered with 503. Unset: 80 % of the \
-         container's limit, if there is one. 0: no limit. On Linux only.",
+        "Resident memory beyond which new WebSockets, event streams, lists of tasks, the frames of a task and POST /api/v1/events are answered \
+         with 503. Unset: 80 % of the container's limit, if there is one. 0: no limit. On Linux only.",
     ),
     // [sessions]
     number("sessions.heartbeat_interval_ms", 10, "25000", HOUR_MS, "How often a silent connection is pinged."),
@@ -344,8 +351,8 @@ static REST: &[Key] = &[
             "http.missing_origin",
             Kind::Choice(&["allow", "deny"]),
             "allow",
-            "What becomes of WebSocket handshakes without an Origin, which browsers never make, and of event streams that are \
-             come without one from no page of the service. REST lets them pass.",
+            "What becomes of WebSocket handshakes without an Origin, which browsers never make, and of event streams without one \
+             that no page of the service asks for (Sec-Fetch-Site). REST lets them pass.",
         ),
         "deny",
     ),

@@ -115,8 +115,8 @@ pub(super) static LIMITS: &[Key] = &[
         0,
         "500",
         10_000_000,
-        "WebSockets with one token that names no user, such as a link to share, at most; its jti tells it from others. Beyond \
-         it they are closed with 1008. 0: no limit.",
+        "WebSockets, event streams and requests that wait, with one token that names no user, such as a link to share, at most; its jti \
+         tells it from others. Then 1008, or 429. 0: no limit.",
     ),
     number(
         "limits.handshakes_per_minute_per_ip",
@@ -159,8 +159,8 @@ pub(super) static LIMITS: &[Key] = &[
         0,
         "60000",
         PER_MINUTE_MAX,
-        "Requests to /api/v1/ from one address but for events: so many at once, and per minute. A list of tasks counts as \
-         ten. Then 429 with Retry-After. 0: no limit.",
+        "Requests to /api/v1/ from one address but for events: so many at once, and per minute. A list of tasks, or the frames of a \
+         task, counts as ten. Then 429 with Retry-After. 0: no limit.",
     ),
     number(
         "limits.requests_per_minute_per_user",
@@ -174,7 +174,7 @@ pub(super) static LIMITS: &[Key] = &[
         0,
         "64",
         10_000_000,
-        "Lists of tasks, of 1 MiB at most, that are held because who asked for them from one address has not read them yet. \
+        "Lists of tasks and frames of a task, of 1 MiB at most, that are held because who asked for them from one address has not read them yet. \
          Then 429 with Retry-After. 0: no limit.",
     ),
     number(
