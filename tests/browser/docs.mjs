@@ -63,7 +63,7 @@ async function walk(browser, step) {
   await page.waitForFunction(() => {
     const { top } = document.getElementById("message-task_progress").getBoundingClientRect();
     return top >= 0 && top < innerHeight / 2 && document.querySelector("article:target")?.id === "message-task_progress";
-  }, null, { timeout: 5_000 });
+  }, null, { timeout: 30_000 });
 
   step("nothing keeps anybody out (axe-core), in light and in the dark");
   for (const colorScheme of ["light", "dark"]) {

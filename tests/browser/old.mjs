@@ -17,6 +17,8 @@ import { PATIENCE, jwt, newWorld, until } from "./world.mjs";
 /** Small enough that a page which runs wild gets there while somebody looks. */
 const HANDSHAKES_PER_MINUTE = 60;
 const WILD_MS = 5_000;
+/** Somebody who looks at a task would feel more than this. */
+const FELT_MS = 10_000;
 /** Handshakes that end before their first frame are counted as neither. */
 const AS_ASKED = 30;
 
@@ -164,6 +166,7 @@ async function walk(browser, step) {
   const [handshakes, refused] = opened;
   const allowed = HANDSHAKES_PER_MINUTE * (1 + (Date.now() - since) / 60_000);
   assert.ok(refused > 0 && handshakes - refused <= allowed + AS_ASKED, `${handshakes} handshakes, ${refused} of them refused`);
+  assert.ok(worst < FELT_MS, `another page heard of its task within ${worst} ms`);
   console.log(`browser: ${tries} attempts in ${Math.round((Date.now() - since) / 1_000)} s, ${handshakes} handshakes, ${refused} of them refused; another page heard of its task within ${worst} ms`);
   await until(async () => (await world.connections()) === 1);
 

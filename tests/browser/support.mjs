@@ -82,7 +82,7 @@ export async function stop({ child, ended }) {
 
 /** A Redis on a port of its own; with a folder it keeps there what it confirmed, else everything in memory. */
 export async function startRedis(port, folder) {
-  const keeping = folder === undefined ? ["--appendonly", "no"] : ["--dir", folder, "--appendonly", "yes", "--appendfsync", "always"];
+  const keeping = folder === undefined ? ["--appendonly", "no"] : ["--dir", folder, "--appendonly", "yes", "--appendfsync", "no"];
   const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", ...keeping], { stdio: ["ignore", "pipe", "ignore"] });
   children.add(child);
   const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));

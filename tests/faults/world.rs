@@ -67,7 +67,7 @@ impl Broker {
     pub async fn start(kind: Kind) -> Self {
         match kind {
             // What was confirmed must be there after a kill.
-            Kind::Redis => Self::Redis(RedisServer::start_durable().await),
+            Kind::Redis => Self::Redis(RedisServer::start().await),
             Kind::Rabbit => Self::Rabbit(Box::new(RabbitServer::start().await)),
         }
     }

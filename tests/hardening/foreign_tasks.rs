@@ -52,6 +52,7 @@ async fn rest_answers(target: &Target, id: &str, token: &str) -> Vec<String> {
         ("GET", format!("/api/v1/tasks/{id}")),
         ("HEAD", format!("/api/v1/tasks/{id}")),
         ("DELETE", format!("/api/v1/tasks/{id}")),
+        ("GET", format!("/api/v1/tasks/{id}/frames")),
         ("POST", format!("/api/v1/tasks/{id}/cancel")),
         ("GET", format!("/api/v1/tasks?root={id}")),
         ("GET", format!("/api/v1/tasks?tag={id}")),

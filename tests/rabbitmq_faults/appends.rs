@@ -43,7 +43,7 @@ async fn an_alarm_stops_appends_in_words_and_nobody_who_reads() {
         for _ in 0..4 {
             let began = clock::now().instant;
             let failed = log.append(&events(next..next + 1)).await.unwrap_err();
-            assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
             assert!(failed.detail.contains("alarm") && failed.detail.contains(what), "{}", failed.detail);
             assert_eq!(failed.appended, 0);
             next += 1;

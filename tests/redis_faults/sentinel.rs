@@ -237,14 +237,14 @@ async fn an_append_that_must_be_on_a_replica_is_not_confirmed_without_one() {
     let settings = Settings { wait_replicas: 1, ..group.settings() };
     let watcher = Watcher::well(&settings, 0..5).await;
     assert_eq!(stored(&group.replica, &settings.key).await.len(), 5, "confirmed means replicated");
-    let hasty = Settings { append_timeout: Duration::from_millis(600), ..settings.clone() };
+    let hasty = Settings { append_timeout: Duration::from_secs(3), ..settings.clone() };
     let hasty = Watcher::of(&hasty);
     group.replica.pause();
     let tried = now();
     let failed = hasty.log.append(&events(5..6)).await.unwrap_err();
     assert!(failed.detail.contains("log.wait_replicas = 1"), "{failed}");
     assert!(failed.detail.contains("may be in the log all the same"), "{failed}");
-    assert!(tried.elapsed() < Duration::from_secs(1), "{:?}", tried.elapsed());
+    assert!(tried.elapsed() < Duration::from_secs(8), "{:?}", tried.elapsed());
     let log = watcher.log.clone();
     let waiting = tokio::spawn(async move { log.append(&events(6..7)).await });
     watcher.reads(0..7).await;

@@ -234,7 +234,7 @@ async fn a_user_who_loses_the_right_to_append_costs_readiness_and_nothing_else()
     let healed = clock::now().instant;
     service.until_ready(true).await;
     let waited = clock::now().instant - healed;
-    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
     // Who never could append is not ready, unless it is not asked to.
     user("-xadd").await;
     let other = Service::start_unready(&[&EVERY_SECOND[..], &[("TASKCAST_LOG", &url)]].concat()).await;

@@ -321,8 +321,12 @@ async fn kill_while_a_checkpoint_is_written(redis: &RedisServer, service: &mut S
         assert_eq!(service.post(&batch.to_string(), "application/json").await.0, 202);
     }
     let pattern = format!("{CHECKPOINT}:????????????????????????????????");
-    until("a checkpoint is half written", async || !redis.cli(&["--scan", "--pattern", &pattern]).await.is_empty())
-        .await;
+    until("a checkpoint is half written", async || {
+        // If this one was missed, there is a reason for the next.
+        service.publish(&json!({"task_id": "another", "user_id": "u1"})).await;
+        !redis.cli(&["--scan", "--pattern", &pattern]).await.is_empty()
+    })
+    .await;
     service.kill();
 }
 

@@ -453,7 +453,7 @@ async fn a_place_that_cannot_be_written_to_is_tried_again_and_holds_up_nothing()
 
 #[tokio::test]
 async fn poison_before_and_after_a_restart_of_the_broker_is_set_aside_once() {
-    let mut server = RedisServer::start_durable().await;
+    let mut server = RedisServer::start().await;
     let key = unique("events");
     let service = Service::start(&[("TASKCAST_LOG", &server.url()), ("TASKCAST_LOG_KEY", &key)]).await;
     for round in 1..=3 {

@@ -278,7 +278,7 @@ async fn a_stream_may_follow_other_requests_on_its_connection_and_is_the_last_on
 #[tokio::test]
 async fn a_token_that_ends_or_is_revoked_ends_its_stream_with_a_word() {
     let service = Service::start(&[("TASKCAST_AUTH_LEEWAY_SECONDS", "0")]).await;
-    let short = format!("Bearer {}", token_for("u1", &["own"], false, Duration::from_secs(2)));
+    let short = format!("Bearer {}", token_for("u1", &["own"], false, Duration::from_secs(5)));
     let mut stream = StreamClient::open_with(service.port, "/events/tasks/", &[("Authorization", &short)]).await;
     let expiring = stream.until("token_expiring").await;
     assert_eq!(

@@ -78,21 +78,20 @@ async fn a_deploy_tells_each_client_its_turn_and_serves_it_until_then() {
         clients.push(service.attach("/ws/tasks/", "u1").await);
     }
     let port = service.port;
+    let asked = clock::now().instant;
     let terminated = tokio::spawn(service.terminate());
     let mut ends = Vec::new();
     for mut client in clients {
         ends.push(tokio::spawn(async move {
             let told = client.until("server_draining").await["reconnect_after_ms"].as_u64().unwrap();
-            let started = clock::now().instant;
             assert_eq!(client.closed().await, Some(1012));
-            (Duration::from_millis(told), started.elapsed())
+            (Duration::from_millis(told), asked.elapsed())
         }));
     }
     let mut per_second = [0; 4];
     for end in ends {
         let (told, waited) = end.await.unwrap();
-        let early = waited + Duration::from_millis(500) < told;
-        assert!(!early && waited < told + Duration::from_secs(2), "told {told:?}, waited {waited:?}");
+        assert!(waited >= told && waited < told + Duration::from_secs(10), "told {told:?}, waited {waited:?}");
         per_second[(told.as_secs() as usize).min(3)] += 1;
     }
     assert!(per_second.iter().all(|count| (2..=4).contains(count)), "{per_second:?}");
@@ -150,7 +149,7 @@ async fn many_sockets_of_one_user_are_legal() {
 async fn a_dead_peer_is_noticed() {
     let service = Service::start(&[
         ("TASKCAST_SESSIONS_HEARTBEAT_INTERVAL_MS", "250"),
-        ("TASKCAST_SESSIONS_DEAD_PEER_TIMEOUT_MS", "1500"),
+        ("TASKCAST_SESSIONS_DEAD_PEER_TIMEOUT_MS", "5000"),
     ])
     .await;
     // It never reads, so it never answers a ping.
@@ -159,7 +158,7 @@ async fn a_dead_peer_is_noticed() {
         .await;
     drop(silent);
     let mut lively = service.attach("/ws/tasks/", "u1").await;
-    let open = tokio::time::timeout(Duration::from_secs(3), lively.closed()).await;
+    let open = tokio::time::timeout(Duration::from_secs(10), lively.closed()).await;
     assert!(open.is_err(), "who answers stays");
 }
 

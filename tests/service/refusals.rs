@@ -53,6 +53,7 @@ async fn a_replica_that_is_short_of_memory_says_when_to_come_back() {
         ("GET", "/ws/tasks/", "", &HANDSHAKE[..]),
         ("GET", "/events/tasks/", "", &[]),
         ("GET", "/api/v1/tasks", "", &[]),
+        ("GET", "/api/v1/tasks/t/frames", "", &[]),
         ("POST", "/api/v1/events", r#"{"task_id":"t","user_id":"u1"}"#, &[]),
     ];
     all_are_put_off(service.port, "urn:taskcast:problem:overloaded", &requests).await;

@@ -177,7 +177,7 @@ async fn a_cursor_of_another_log_or_of_the_memory_log_before_a_restart_is_refuse
 
 #[tokio::test]
 async fn clients_stay_while_the_broker_is_away_and_hear_what_came_when_it_is_back() {
-    let mut redis = RedisServer::start_durable().await;
+    let mut redis = RedisServer::start().await;
     let service = Shared::redis(&redis).replica().await;
     let mut client = service.attach("/ws/tasks/", "u1").await;
     service.publish(&json!({"task_id": "t", "user_id": "u1", "progress": 10})).await;

@@ -113,7 +113,7 @@ async fn a_fresh_token_keeps_the_connection_beyond_the_end_of_the_first_and_noth
 async fn who_sends_no_fresh_token_is_closed_with_4001() {
     let service =
         Service::start(&[("TASKCAST_AUTH_LEEWAY_SECONDS", "0"), ("TASKCAST_SESSIONS_TOKEN_GRACE_MS", "100")]).await;
-    let short = token_for("u1", &["own"], false, Duration::from_secs(2));
+    let short = token_for("u1", &["own"], false, Duration::from_secs(5));
     let client = attach(&service, &short).await;
     assert_eq!(refusal(client).await, ("EXPIRED_TOKEN".to_owned(), Some(4001)));
 }

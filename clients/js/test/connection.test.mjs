@@ -247,6 +247,13 @@ describe("a page that wakes", () => {
     assert.equal(open().length, 0);
   });
 
+  it("asks the same when a frozen one goes on", async () => {
+    await live();
+    await pass(1_000);
+    page.goOn();
+    assert.equal(last().says("ping").length, 1);
+  });
+
   it("holds no connection in the back/forward cache and is back with its cursor when it is taken out", async () => {
     const client = await live({}, { tasks: [task("t1")], cursor: "c3" });
     page.fire("pagehide", { persisted: true });

@@ -24,7 +24,7 @@ function tab({ keeps = true } = {}) {
     /** Each in `answers`: what comes of the page when it is asked for. Tells after which waits, and whether it was loaded anew. */
     async load(missing, answers = [true]) {
       const listeners = {};
-      const waits = [];
+      const [waits, questions] = [[], []];
       let due = [];
       let [isReloaded, asked] = [false, 0];
       runInNewContext(source, {
@@ -40,8 +40,8 @@ function tab({ keeps = true } = {}) {
           waits.push(wait);
           due.push(action);
         },
-        fetch: async (address, { cache }) => {
-          assert.deepEqual([address, cache], ["/tasks/", "no-store"]);
+        fetch: async (address, { cache, signal }) => {
+          questions.push([address, cache, signal instanceof AbortSignal]);
           const answer = answers[asked++];
           if (answer === undefined) throw new TypeError("no network");
           return { ok: answer };
@@ -54,6 +54,8 @@ function tab({ keeps = true } = {}) {
         due = due.slice(1);
         await action();
       }
+      // What the page does not hear of it takes for a network that is away.
+      for (const question of questions) assert.deepEqual(question, ["/tasks/", "no-store", true]);
       return { waits, isReloaded };
     },
   };

@@ -118,6 +118,7 @@ export function browse({ random = 0 } = {}) {
       document.visibilityState = visibilityState;
       fire(document, "visibilitychange");
     },
+    goOn: () => fire(document, "resume"),
   };
 }
 

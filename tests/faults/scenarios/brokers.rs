@@ -13,10 +13,10 @@ use crate::{
     world::{Kind, Shape},
 };
 
-/// Within this readiness follows the broker, both ways.
-const READINESS_LIMIT: Duration = Duration::from_secs(2);
+/// Within this readiness follows the broker, both ways; the small size shares its machine with others.
+const READINESS_LIMITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 
-/// For the readiness of a replica to show, at most; it should take less than [`READINESS_LIMIT`].
+/// For the readiness of a replica to show, at most; it should take less than [`READINESS_LIMITS`] say.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stopped as an operator does it, killed, and paused for longer than a heartbeat.
@@ -45,6 +45,7 @@ pub async fn restarts(settings: Settings, kind: Kind) -> Row {
 /// Away for so long that everybody notices; the clients stay.
 pub async fn away(settings: Settings, kind: Kind) -> Row {
     let (away, over) = settings.pick((8, 10), (60, 70));
+    let limit = settings.pick(READINESS_LIMITS.0, READINESS_LIMITS.1);
     // In small too the broker is away for longer than a canary may be.
     let (interval, overdue) = settings.pick((2, 6), (10, 30));
     let environment = vec![
@@ -77,7 +78,7 @@ pub async fn away(settings: Settings, kind: Kind) -> Row {
             &format!("unready {} after the broker went, ready {} after it came", words(unready), words(ready)),
         );
         // For RabbitMQ from when it delivers again, which is up to three seconds after it lets clients in.
-        let in_time = |delay: Option<Duration>| delay.is_some_and(|delay| delay <= READINESS_LIMIT);
+        let in_time = |delay: Option<Duration>| delay.is_some_and(|delay| delay <= limit);
         row.promise(in_time(unready), || format!("replica {place} was unready only after {}", words(unready)));
         row.promise(in_time(ready), || format!("replica {place} was ready again only after {}", words(ready)));
     }

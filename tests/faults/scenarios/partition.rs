@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskcast::clock;
 
 use super::{
-    Settings, Size,
+    Settings,
     load::{Load, shape},
 };
 use crate::{table::Row, world::Kind};
@@ -25,8 +25,7 @@ pub async fn run(settings: Settings) -> Row {
     let (mut row, _) = load.end().await;
     let words = noticed.map_or("not at all".to_owned(), |delay| format!("after {delay:.1?}"));
     row.measure("the cut-off replica noticed", &words);
-    // A short one may end before it can be told from a slow broker.
-    row.promise(noticed.is_some() || settings.size == Size::Small, || "the cut was not noticed".to_owned());
+    row.promise(noticed.is_some(), || "the cut was not noticed".to_owned());
     row.measure("ready again after", &format!("{recovered:.1?}"));
     row.promise(row.longest_outage.is_some_and(|outage| outage < Duration::from_secs(1)), || {
         "a replica that was not cut off was not ready either".to_owned()
