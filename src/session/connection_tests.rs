@@ -44,7 +44,7 @@ async fn a_client_that_takes_a_few_bytes_now_and_then_is_dropped_like_one_that_t
     let sipping = async {
         let mut sip = [0; 16];
         while client.read(&mut sip).await.is_ok_and(|bytes| bytes > 0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(WRITE_TIMEOUT / 20).await;
         }
     };
     tokio::select! {
