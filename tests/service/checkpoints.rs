@@ -323,7 +323,7 @@ async fn kill_while_a_checkpoint_is_written(redis: &RedisServer, service: &mut S
     let pattern = format!("{CHECKPOINT}:????????????????????????????????");
     until("a checkpoint is half written", async || {
         // If this one was missed, there is a reason for the next.
-        service.publish(&json!({"task_id": "another", "user_id": "u1"})).await;
+        service.publish(&json!({"task_id": format!("many-{from}"), "user_id": "u1"})).await;
         !redis.cli(&["--scan", "--pattern", &pattern]).await.is_empty()
     })
     .await;
