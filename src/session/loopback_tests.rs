@@ -4,8 +4,11 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::*;
 use crate::{
-    proto::ResumeFailure,
-    session::test_world::{World, task_id},
+    proto::{ResumeFailure, frame},
+    session::{
+        test_world::{World, task_id},
+        websocket::{Inbound, Reader},
+    },
 };
 
 const CANARY: &str = "taskcast:canary:own";
@@ -113,18 +116,18 @@ async fn a_reset_and_a_drain_do_not_end_it() {
 
 #[tokio::test]
 async fn it_answers_pings_so_that_it_is_not_taken_for_dead() {
-    let mut world = world();
-    let mut settings = (*world.shared.settings).clone();
-    (settings.heartbeat_interval, settings.dead_peer_timeout) = (Duration::from_millis(20), Duration::from_secs(2));
-    Arc::make_mut(&mut world.shared).settings = Arc::new(settings);
-    beside(world, |mut world, heard| async move {
-        // Several times as long as a silent peer may live.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        world.say_as(CANARY, "1");
-        until_heard(&heard, "1").await;
-        world
-    })
-    .await;
+    let (near, mut far) = tokio::io::duplex(PIPE_BYTES);
+    let mut answer = [0; PONG.len()];
+    let asked = async {
+        far.write_all(&frame(Opcode::Ping, b"")).await.unwrap();
+        far.read_exact(&mut answer).await.unwrap();
+    };
+    let mut unheard = |_: &str| {};
+    tokio::select! {
+        _ = listen(near, &mut unheard) => panic!("it ended"),
+        asked = tokio::time::timeout(PATIENCE, asked) => asked.expect("an answer"),
+    }
+    assert_eq!(Reader::new(0).read(&mut &answer[..]), Ok(Some(Inbound::Pong)));
 }
 
 #[test]
