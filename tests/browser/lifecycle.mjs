@@ -45,13 +45,18 @@ const pageOf = (port) => `<!doctype html><meta charset="utf-8"><title>lives</tit
   const tell = () => {
     const { state, code, reason } = client.connection.current;
     if (!query.has("tells")) return;
-    const about = { state, visibility: document.visibilityState, progress: client.task("t1").current?.progress, made: madeAt.length, mostOpen, reasons, at: performance.timeOrigin + performance.now() };
-    fetch("/told?" + encodeURIComponent(JSON.stringify(about)));
+    const about = { state, visibility: document.visibilityState, progress: client.task("t1").current?.progress, made: madeAt.length, mostOpen, reasons, frozen, at: performance.timeOrigin + performance.now() };
+    fetch("/told?" + encodeURIComponent(JSON.stringify(about)), { keepalive: true });
   };
   client.connection.on("update", ({ state, code }) => { states.push(code ? state + " " + code : state); tell(); });
   client.task("t1").on("update", tell);
   for (const event of ["pageshow", "pagehide"]) addEventListener(event, ({ persisted }) => life.push(event + " " + persisted));
   document.addEventListener("visibilitychange", tell);
+  let frozen = 0;
+  document.addEventListener("freeze", () => {
+    frozen += 1;
+    tell();
+  });
 </script>`;
 
 async function walk(browser, step) {
@@ -204,14 +209,9 @@ async function walk(browser, step) {
     sessionId, message: JSON.stringify({ id: (calls += 1), method: "Page.setWebLifecycleState", params: { state } }),
   });
   await become("frozen");
+  await tells({ frozen: 1 });
   await world.restart();
   const missed = await next();
-  // Else it would be back within a second.
-  for (let turn = 0; turn < 15; turn += 1) {
-    await pause(200);
-    assert.equal(await world.connections(), 0, "it is frozen");
-  }
-  assert.notEqual(told.progress, missed);
   await become("active");
   await tells({ state: "live", visibility: "hidden", progress: missed });
   await browserItself.send("Target.activateTarget", { targetId });
